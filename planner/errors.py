@@ -1,0 +1,30 @@
+"""Errors that a user can act on: each knows its exit status (contract: 2 wrong request, 3 EP failure)."""
+
+from __future__ import annotations
+
+
+class PlannerError(Exception):
+    """Base of every error that planner reports in plain words, without a traceback.
+
+    Attributes:
+        exit_status: the process exit status the command line ends with.
+        hint: what to do next, one line; may be empty.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class RequestError(PlannerError):
+    """The request is wrong: unreadable model, unknown EP or device, malformed profile, bad option."""
+
+    exit_status = 2
+
+
+class EPError(PlannerError):
+    """The execution provider or its worker failed: crash, time-out, package missing."""
+
+    exit_status = 3

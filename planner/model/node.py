@@ -1,0 +1,71 @@
+"""The model as resolving sees it: plain values, no tensors, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from planner.dtypes import Pair
+from planner.model.roles import Role
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An input of a node.
+
+    Attributes:
+        name: name of the value.
+        role: what it is for.
+        dtype: ONNX element type, lower case ("float32", "int64"); None if unknown.
+        shape: dimensions; None for an unknown one; the whole None if the rank is unknown.
+        constant: whether the value is known before the model runs.
+    """
+
+    name: str
+    role: Role
+    dtype: str | None
+    shape: tuple[int | None, ...] | None
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the normalized graph.
+
+    Attributes:
+        name: unique in the model; the user's own name wherever the node has one.
+        origins: names of the user's nodes that this one stands for (several after a fusion, itself otherwise).
+        scope: names of the enclosing If/Loop/Scan nodes, outermost first.
+        stored: the pair the model already stores: its float type, or what its Q/DQ neighbours say.
+        stored_per_channel: whether a stored quantized weight has one scale per channel.
+        output_shapes: shape of each output, None where unknown.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[str, ...]
+    output_shapes: tuple[tuple[int | None, ...] | None, ...]
+    attributes: Mapping[str, object] = field(repr=False)
+    origins: tuple[str, ...]
+    stored: Pair
+    stored_per_channel: bool = False
+    scope: tuple[str, ...] = ()
+    known: bool = True
+
+    @property
+    def weight(self) -> Operand | None:
+        """The weight operand, if the node has one (the first, where it has several)."""
+        return next((o for o in self.inputs if o is not None and o.role is Role.WEIGHT), None)
+
+    @property
+    def has_precision(self) -> bool:
+        """Whether there is a precision to choose: false for shape, index, mask and control-flow nodes."""
+        return self.stored.activation is not None
+
+    @property
+    def rank(self) -> int:
+        """The largest rank among its activations and outputs; 0 if none is known."""
+        shapes = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]
+        return max((len(s) for s in (*shapes, *self.output_shapes) if s is not None), default=0)

@@ -1,0 +1,194 @@
+"""Bringing a graph into the form in which execution providers see it, in place, step by step.
+
+Every step keeps the names of the values it keeps, so that what comes out can be traced to the user's own nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from planner.errors import RequestError
+from planner.model.fuse import fuse
+
+# A tensor larger than this is not made by folding: a ConstantOfShape or Expand would swell the file.
+_FOLD_OUTPUT_LIMIT = 1 << 24
+_FOLD_INPUT_LIMIT = 1 << 26
+
+
+def normalize(model: ir.Model, shapes: Mapping[str, Sequence[int]], target_opset: int) -> list[str]:
+    """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
+
+    Args:
+        model: changed in place.
+        shapes: the fixed shape of each graph input that is to be bound.
+        target_opset: the ai.onnx opset to raise the model to where it is below it.
+
+    Raises:
+        RequestError: if a shape names no input or contradicts the model.
+    """
+    notes: list[str] = []
+    bind_shapes(model, shapes)
+    with _quiet():
+        common.InlinePass()(model)
+        common.RemoveInitializersFromInputsPass()(model)
+        _lift_constants(model)
+        _infer_shapes(model)
+        if (note := _raise_opset(model, target_opset)) is not None:
+            notes.append(note)
+        # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).
+        for _ in range(2):
+            _fold(model)
+            _infer_shapes(model)
+        _fuse_batch_normalization(model)
+        fuse(model)
+        common.IdentityEliminationPass()(model)
+        common.RemoveUnusedNodesPass()(model)
+        _lift_constants(model)
+        common.RemoveUnusedOpsetsPass()(model)
+        # Two inputs of the folded graph may hold equal tensors; left as they are, since names are what users know.
+        _infer_shapes(model)
+    name_nodes(model)
+    return notes
+
+
+def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Fix the shapes of graph inputs; shapes of inner values are forgotten, to be inferred anew."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    for name, dims in shapes.items():
+        value = inputs.get(name)
+        if value is None:
+            raise RequestError(f"--shape names {name!r}, which is no input of the model", f"inputs: {describe(model)}")
+        if value.shape is not None:
+            if len(value.shape) != len(dims):
+                raise RequestError(
+                    f"--shape gives {name!r} {len(dims)} dimensions, the model has {len(value.shape)}",
+                    f"inputs: {describe(model)}",
+                )
+            for have, want in zip(value.shape, dims, strict=True):
+                if isinstance(have, int) and have > 0 and have != want:
+                    raise RequestError(
+                        f"--shape {name}={','.join(map(str, dims))} contradicts the model's own {value.shape}",
+                        f"inputs: {describe(model)}",
+                    )
+        value.shape = ir.Shape(dims)
+    for value in model.graph.inputs:
+        # -1 and 0 are how some exporters write "unknown"
+        if value.shape is not None and any(isinstance(d, int) and d <= 0 for d in value.shape):
+            value.shape = ir.Shape([d if not isinstance(d, int) or d > 0 else None for d in value.shape])
+    if shapes:
+        for graph in (model.graph, *model.graph.subgraphs()):
+            for node in graph:
+                for out in node.outputs:
+                    out.shape = None
+
+
+def describe(model: ir.Model) -> str:
+    """The graph inputs with their shapes, for a message."""
+    return ", ".join(f"{v.name} {v.shape if v.shape is not None else '(unknown shape)'}" for v in model.graph.inputs)
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give each node a unique name: its own, else operator and first output; a repeated one gets a number."""
+    seen: set[str] = set()
+    for node in model.graph.all_nodes():
+        outputs = [o.name for o in node.outputs if o.name]
+        base = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
+        name, count = base, 1
+        while name in seen:
+            count += 1
+            name = f"{base}#{count}"
+        seen.add(name)
+        node.name = name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries' own log lines are about their passes, not about the user's model."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _lift_constants(model: ir.Model) -> None:
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _infer_shapes(model: ir.Model) -> None:
+    # A model that shape inference cannot read is still judged, with what is known of its shapes.
+    with contextlib.suppress(Exception):
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+def _raise_opset(model: ir.Model, target: int) -> str | None:
+    have = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+    if have >= target:
+        return None
+    from onnxscript import version_converter
+
+    try:
+        version_converter.convert_version(model, target, fallback=True)
+    except Exception as error:
+        return f"opset {have} could not be raised to {target}: {str(error).splitlines()[0]}"
+    if model.opset_imports.get("", 0) < target:
+        return f"opset {have} could not be raised to {target}"
+    # QuantizeLinear of 16-bit types needs IR version 10 beside opset 21 (ONNX Versioning.md).
+    model.ir_version = max(model.ir_version or 0, 10 if target >= 21 else 8)
+    return None
+
+
+def _fold(model: ir.Model) -> None:
+    from onnxscript import optimizer
+
+    def should_fold(node: ir.Node) -> bool | None:
+        # A stored quantized weight is a decision of whoever made the model: never folded back to float.
+        if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+            return False
+        return None
+
+    with contextlib.suppress(Exception):
+        optimizer.fold_constants(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=_FOLD_INPUT_LIMIT,
+            output_size_limit=_FOLD_OUTPUT_LIMIT,
+            should_fold=should_fold,
+        )
+    common.RemoveUnusedNodesPass()(model)
+    _lift_constants(model)
+
+
+def _fuse_batch_normalization(model: ir.Model) -> None:
+    from onnxscript.rewriter import rewrite
+    from onnxscript.rewriter.rules.common import (
+        fuse_batchnorm_into_conv_rule,
+        fuse_batchnorm_into_conv_transpose_rule,
+        fuse_batchnorm_into_gemm_rule,
+    )
+
+    rules = [fuse_batchnorm_into_conv_rule, fuse_batchnorm_into_conv_transpose_rule, fuse_batchnorm_into_gemm_rule]
+    with contextlib.suppress(Exception):
+        rewrite(model, pattern_rewrite_rules=rules)
+    common.RemoveUnusedNodesPass()(model)
+    _lift_constants(model)
+
+
+def known_operator(op_type: str, domain: str) -> bool:
+    """Whether ONNX itself, or ONNX Runtime's contrib domains, define the operator."""
+    if domain in ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"):
+        return bool(onnx.defs.has(op_type, "" if domain == "ai.onnx" else domain))
+    return domain in ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")

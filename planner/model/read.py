@@ -1,0 +1,368 @@
+"""Reading an ONNX file into a Model: checked, normalized, every node traceable to the user's own names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from planner.dtypes import DType, Pair
+from planner.errors import RequestError
+from planner.model.fuse import constant_array
+from planner.model.node import Node, Operand
+from planner.model.normalize import describe, known_operator, normalize
+from planner.model.roles import EXACT_OPERATORS, Role, role_of
+
+_FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
+_DTYPE_NAMES = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.DOUBLE: "float64",
+}
+_MOVES_ZERO_POINT = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the planner sees it.
+
+    Attributes:
+        path: the file it was read from.
+        sha256: of the file and its external data.
+        opset: ai.onnx opset of the file.
+        normalized_opset: ai.onnx opset after normalizing.
+        node_count: nodes in the file's main graph and its subgraphs.
+        nodes: of the normalized graph, in topological order, subgraphs included; Q/DQ nodes are part of their units.
+        dynamic_inputs: inputs whose shape is not fixed, as "name [dims]".
+        notes: what normalizing could not do.
+        shapes: the shapes that were bound, as asked.
+        ir: the normalized graph itself, for the backends; None on a Model that was built by hand.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    normalized_opset: int
+    node_count: int
+    nodes: tuple[Node, ...]
+    dynamic_inputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ir: ir.Model | None = field(default=None, repr=False, compare=False)
+
+
+def read_model(
+    path: Path | str, shapes: Mapping[str, Sequence[int]] | None = None, *, target_opset: int = 21
+) -> Model:
+    """Read, check and normalize an ONNX file.
+
+    Args:
+        path: the .onnx file; external data is found beside it and mapped, not loaded.
+        shapes: input name to fixed dimensions. A single entry under the name "" means the only input.
+        target_opset: the opset to raise to where the file's is lower.
+
+    Raises:
+        RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
+    """
+    path = Path(path)
+    graph_model = load(path)
+    shapes = _resolve_shapes(graph_model, dict(shapes or {}))
+    original = _Original(graph_model)
+    opset = graph_model.opset_imports.get("", graph_model.opset_imports.get("ai.onnx", 0))
+    node_count = sum(1 for _ in graph_model.graph.all_nodes())
+    notes = normalize(graph_model, shapes, target_opset)
+    _restore_names(graph_model.graph, original)
+    return Model(
+        path=str(path),
+        sha256=file_hash(path, graph_model),
+        opset=opset,
+        normalized_opset=graph_model.opset_imports.get("", opset),
+        node_count=node_count,
+        nodes=tuple(_nodes(graph_model.graph, original, ())),
+        dynamic_inputs=tuple(
+            f"{v.name} {v.shape if v.shape is not None else '(unknown rank)'}"
+            for v in graph_model.graph.inputs
+            if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
+        ),
+        notes=tuple(notes),
+        shapes={name: tuple(dims) for name, dims in shapes.items()},
+        ir=graph_model,
+    )
+
+
+def load(path: Path) -> ir.Model:
+    """The file as an onnx-ir model, checked for what every later step relies on."""
+    if not path.exists():
+        raise RequestError(f"{path}: no such file", "give the path of an .onnx file")
+    if path.is_dir():
+        raise RequestError(f"{path}: is a directory", "give the path of an .onnx file")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except PermissionError:
+        raise RequestError(f"{path}: permission denied") from None
+    except (DecodeError, ValueError, RuntimeError, UnicodeDecodeError, OSError):
+        raise RequestError(
+            f"{path}: not an ONNX model (no valid protobuf)", "the file may be truncated, or of another format"
+        ) from None
+    if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
+        raise RequestError(
+            f"{path}: not an ONNX model (no graph, no opset or no output)",
+            "the file may be truncated, or of another format",
+        )
+    try:
+        model = ir.from_proto(proto)
+        _locate_external_data(model, path.parent.resolve())
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
+    _check_graph(model, path)
+    return model
+
+
+def _locate_external_data(model: ir.Model, base: Path) -> None:
+    for tensor in _tensors(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            location = Path(tensor.location)
+            target = (base / location).resolve()
+            # A hostile model could name any file of the machine as its weights.
+            if location.is_absolute() or not target.is_relative_to(base):
+                raise RequestError(f"external data {str(location)!r} lies outside the model's own folder")
+            if not target.is_file():
+                raise RequestError(f"external data file {str(location)!r} is missing beside the model")
+            end = (tensor.offset or 0) + (tensor.length or 0)
+            if target.stat().st_size < end:
+                raise RequestError(f"external data file {str(location)!r} is truncated: {end} bytes expected")
+            tensor.base_dir = str(base)
+
+
+def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
+    found = []
+    for graph in (model.graph, *model.graph.subgraphs()):
+        found += [v.const_value for v in graph.initializers.values() if v.const_value is not None]
+    return found
+
+
+def _check_graph(model: ir.Model, path: Path) -> None:
+    """Every operand must come from somewhere: a truncated file may still parse."""
+    if next(iter(model.graph), None) is None:
+        raise RequestError(f"{path}: the model has no nodes")
+    for value in _all_inputs(model):
+        if value.producer() is None and not value.is_graph_input() and value.const_value is None:
+            raise RequestError(
+                f"{path}: broken ONNX model: value {value.name!r} is used but never computed",
+                "the file may be truncated; check how it was exported",
+            )
+    for out in model.graph.outputs:
+        if out.producer() is None and not out.is_graph_input() and out.const_value is None:
+            raise RequestError(f"{path}: broken ONNX model: output {out.name!r} is never computed")
+
+
+def _all_inputs(model: ir.Model) -> list[ir.Value]:
+    return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
+
+
+def file_hash(path: Path, model: ir.Model | None = None) -> str:
+    """SHA-256 of the file's bytes, followed by those of its external data files in order of name."""
+    digest = hashlib.sha256()
+    files = [path]
+    if model is not None:
+        external = {t.path for t in _tensors(model) if isinstance(t, ir.ExternalTensor)}
+        files += sorted(Path(p) for p in external)
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _resolve_shapes(model: ir.Model, shapes: dict[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+    if "" in shapes:
+        if len(model.graph.inputs) != 1 or len(shapes) != 1:
+            raise RequestError(
+                "--shape without a name needs a model with exactly one input",
+                f"write --shape NAME=1,3,224,224; inputs: {describe(model)}",
+            )
+        name = model.graph.inputs[0].name
+        assert name is not None
+        return {name: shapes[""]}
+    return shapes
+
+
+def _restore_names(graph: ir.Graph, original: _Original) -> None:
+    """Give a node that a library renamed its user's name back: that of the origin with the same operator."""
+    taken = {node.name for node in graph}
+    for node in graph:
+        if node.name in original.names:
+            continue
+        inputs = [v.name for v in node.inputs if v is not None and v.name]
+        origins = original.between(inputs, [o.name for o in node.outputs if o.name])
+        same = [name for name in origins if original.names[name] == node.op_type]
+        name = next(iter([*same, *reversed(origins)]), None)
+        if name is not None and name not in taken:
+            taken.add(name)
+            node.name = name
+
+
+class _Original:
+    """The user's graph, by value name: which node computed a value, from what. Kept to trace normalized nodes."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.producers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.names: dict[str, str] = {}  # of each named node: its operator
+        for node in model.graph.all_nodes():
+            if node.op_type in ("Constant", "Shape"):
+                continue  # they compute nothing of the data: no user looks for them
+            outputs = [o.name for o in node.outputs if o.name]
+            name = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
+            self.names[name] = node.op_type
+            inputs = tuple(v.name for v in node.inputs if v is not None and v.name)
+            for out in outputs:
+                self.producers[out] = (name, inputs)
+
+    def between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+        """Names of the user's nodes that lie between these values, in order of discovery from the outputs."""
+        stop, found, pending, seen = set(inputs), list[str](), list(outputs), set[str]()
+        while pending:
+            value = pending.pop()
+            if value in seen or value in stop or value not in self.producers:
+                continue
+            seen.add(value)
+            name, sources = self.producers[value]
+            if name not in found:
+                found.append(name)
+            pending.extend(sources)
+        return tuple(reversed(found))
+
+
+def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list[Node]:
+    nodes: list[Node] = []
+    for node in graph:
+        if not (node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")):
+            nodes.append(_node(node, original, scope))
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                nodes += _nodes(attribute.as_graph(), original, (*scope, node.name or ""))
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for sub in attribute.as_graphs():
+                    nodes += _nodes(sub, original, (*scope, node.name or ""))
+    return nodes
+
+
+def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
+    stored, per_channel = _stored_pair(node, operands)
+    names = [v.name for v in node.inputs if v is not None and v.name]
+    outputs = tuple(o.name or "" for o in node.outputs)
+    return Node(
+        name=node.name or "",
+        op_type=node.op_type,
+        domain=domain,
+        inputs=operands,
+        outputs=outputs,
+        output_shapes=tuple(_shape(o) for o in node.outputs),
+        attributes={
+            k: a.value
+            for k, a in node.attributes.items()
+            if a.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS)
+        },
+        origins=original.between(names, outputs),
+        stored=stored,
+        stored_per_channel=per_channel,
+        scope=scope,
+        known=known_operator(node.op_type, domain),
+    )
+
+
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def _dtype_name(dtype: ir.DataType | None) -> str | None:
+    return None if dtype is None else _DTYPE_NAMES.get(dtype, dtype.name.lower())
+
+
+def quantized_source(value: ir.Value | None) -> ir.Value | None:
+    """The quantized value that a DequantizeLinear makes this one from, looking through layout nodes; else None."""
+    for _ in range(4):
+        producer = value.producer() if value is not None else None
+        if producer is None:
+            return None
+        if producer.op_type == "DequantizeLinear":
+            return producer.inputs[0]
+        if producer.op_type not in _MOVES_ZERO_POINT:
+            return None
+        value = producer.inputs[0]
+    return None
+
+
+def is_constant(value: ir.Value) -> bool:
+    """Whether the value is known before the model runs: an initializer, or one behind DQ and layout nodes."""
+    for _ in range(4):
+        if value.const_value is not None and not value.is_graph_input():
+            return True
+        producer = value.producer()
+        if producer is None or producer.op_type not in (*_MOVES_ZERO_POINT, "DequantizeLinear", "Cast"):
+            return False
+        first = producer.inputs[0]
+        if first is None:
+            return False
+        value = first
+    return False
+
+
+def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
+    is_float = value.dtype in _FLOATS or value.dtype is None and constant_array(value) is None
+    constant = is_constant(value)
+    role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
+    return Operand(value.name or "", role, _dtype_name(value.dtype), _shape(value), constant)
+
+
+def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pair, bool]:
+    """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
+    if node.op_type in EXACT_OPERATORS:
+        return Pair(None, None), False
+    weight: DType | None = None
+    activation: DType | None = None
+    per_channel = False
+    for value, operand in zip(node.inputs, operands, strict=True):
+        if value is None or operand is None or operand.role not in (Role.WEIGHT, Role.ACTIVATION):
+            continue
+        source = quantized_source(value)
+        dtype = _quantized_dtype(source) if source is not None else _FLOATS.get(value.dtype or ir.DataType.UNDEFINED)
+        if operand.role is Role.WEIGHT:
+            weight = weight or dtype
+            producer = value.producer()
+            if source is not None and producer is not None and producer.op_type == "DequantizeLinear":
+                scale = constant_array(producer.inputs[1])
+                per_channel = per_channel or (scale is not None and scale.size > 1)
+        elif activation is None or (not activation.is_float and dtype is not None and dtype.is_float and not operand.constant):
+            activation = dtype
+    if activation is None:
+        for out in node.outputs:
+            if out.dtype in _FLOATS:
+                activation = _FLOATS[out.dtype]
+                break
+    if activation is None:
+        return Pair(None, None), False
+    return Pair(weight, activation), per_channel
+
+
+def _quantized_dtype(value: ir.Value) -> DType | None:
+    name = _dtype_name(value.dtype)
+    try:
+        return DType(name) if name else None
+    except ValueError:
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

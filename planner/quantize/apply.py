@@ -1,0 +1,498 @@
+"""Applying a plan: rewriting the normalized graph so that it stores and computes what the plan says.
+
+One walk over the graph in topological order serves every mix of float32, float16 and Q/DQ nodes. It knows nothing of
+EPs. Each float value has one owner, the node that produces it, which decides how it is stored; a consumer that needs
+another type gets an explicit conversion, made once per value and type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from planner.calibrate.observe import Range
+from planner.dtypes import DType
+from planner.errors import RequestError
+from planner.model.fuse import constant_array
+from planner.model.read import Model
+from planner.model.roles import DATA_MOVEMENT, Role, channel_axis, role_of
+from planner.quantize import parameters as q
+from planner.resolve.plan import Plan, PlanNode
+
+_FLOAT16_LARGEST = 65504.0
+_IR_TYPES = {
+    DType.FLOAT32: ir.DataType.FLOAT,
+    DType.FLOAT16: ir.DataType.FLOAT16,
+    DType.UINT8: ir.DataType.UINT8,
+    DType.INT8: ir.DataType.INT8,
+    DType.UINT16: ir.DataType.UINT16,
+    DType.INT16: ir.DataType.INT16,
+    DType.UINT4: ir.DataType.UINT4,
+    DType.INT4: ir.DataType.INT4,
+}
+_FLOAT_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A rewritten model, and notes on what had to be done to values (clamped constants, unseen tensors)."""
+
+    model: ir.Model
+    notes: tuple[str, ...]
+
+
+def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16_io: bool = False) -> Applied:
+    """Rewrite a copy of the model as the plan says.
+
+    Args:
+        model: normalized, as read with the plan's shapes; left untouched.
+        ranges: observed range of each float tensor that becomes an integer activation, by name.
+        float16_io: let float32 graph inputs and outputs that meet float16 nodes be float16 themselves.
+
+    Raises:
+        RequestError: the plan names other nodes than the model has, or a range is missing.
+    """
+    assert model.ir is not None
+    copy = model.ir.clone()
+    planned = {node.name: node for node in plan.nodes}
+    _check_names(copy, planned, model.path)
+    walk = _Walk(planned, ranges, copy.opset_imports.get("", 1), float16_io)
+    walk.graph(copy.graph, is_main=True)
+    _remove_cast_pairs(copy)
+    copy.graph.sort()
+    _remove_unused_initializers(copy)
+    copy.producer_name = "planner"
+    return Applied(copy, tuple(walk.notes))
+
+
+def _check_names(model: ir.Model, planned: Mapping[str, PlanNode], path: str) -> None:
+    names = {n.name for n in model.graph.all_nodes() if n.op_type not in ("QuantizeLinear", "DequantizeLinear")}
+    missing = sorted(str(n) for n in names - set(planned))
+    extra = sorted(set(planned) - names)
+    if missing or extra:
+        what = f"has no line for node {missing[0]!r}" if missing else f"names node {extra[0]!r}, which is not there"
+        raise RequestError(f"the plan does not fit {path}: it {what}", "make the plan anew with `planner plan`")
+
+
+@dataclass
+class _Quantized:
+    """A value that comes out of a DequantizeLinear: what it is stored as."""
+
+    parameters: q.Parameters
+    source: str  # name of the float tensor it stands for
+
+
+@dataclass
+class _Walk:
+    planned: Mapping[str, PlanNode]
+    ranges: Mapping[str, Range]
+    opset: int
+    float16_io: bool
+    notes: list[str] = field(default_factory=list)
+    stored: dict[ir.Value, _Quantized] = field(default_factory=dict)
+    conversions: dict[tuple[ir.Value, object], ir.Value] = field(default_factory=dict)
+
+    # -- graphs ---------------------------------------------------------------------------------------------------
+
+    def graph(self, graph: ir.Graph, *, is_main: bool) -> None:
+        original = {id(out): (out.name, out.dtype) for out in graph.outputs}
+        outputs = [(out, *original[id(out)]) for out in graph.outputs]
+        if is_main and self.float16_io:
+            self._float16_inputs(graph)
+        for node in list(graph):
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.GRAPH:
+                    self.graph(attribute.as_graph(), is_main=False)
+                elif attribute.type == ir.AttributeType.GRAPHS:
+                    for sub in attribute.as_graphs():
+                        self.graph(sub, is_main=False)
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                continue
+            line = self.planned.get(node.name or "")
+            if line is None or line.activation is None:
+                self._exact(node)
+            elif line.activation.is_float:
+                self._float(node, line.activation)
+            else:
+                self._quantize(node, line, line.activation)
+        self._restore_outputs(graph, outputs, keep=not (is_main and self.float16_io))
+
+    def _float16_inputs(self, graph: ir.Graph) -> None:
+        for value in graph.inputs:
+            consumers = [self.planned.get(use.node.name or "") for use in value.uses()]
+            if value.dtype == ir.DataType.FLOAT and consumers and all(
+                c is not None and c.activation is DType.FLOAT16 for c in consumers
+            ):
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+
+    def _restore_outputs(
+        self, graph: ir.Graph, outputs: list[tuple[ir.Value, str | None, ir.DataType | None]], *, keep: bool
+    ) -> None:
+        """Graph outputs keep their names and, unless asked otherwise, their types."""
+        for index, (_, name, dtype) in enumerate(outputs):
+            current = graph.outputs[index]
+            if keep and dtype in _FLOAT_DTYPES and current.dtype != dtype and current.dtype in _FLOAT_DTYPES:
+                current = self._cast(current, dtype, graph)
+                graph.outputs[index] = current
+            if current.name != name and not current.is_graph_input():
+                for node in graph:
+                    for out in node.outputs:
+                        if out.name == name and out is not current:
+                            out.name = f"{name}_float"
+                current.name = name
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def _exact(self, node: ir.Node) -> None:
+        """Leave the node alone; where it must choose between float types, it follows its first flowing input."""
+        floats = [v for v in node.inputs if v is not None and v.dtype in _FLOAT_DTYPES]
+        flowing = [v for v in floats if constant_array(v) is None]
+        if not floats or not flowing or node.op_type in ("If", "Loop", "Scan", "Cast", "CastLike"):
+            if node.op_type in ("Loop", "Scan"):
+                for i, value in enumerate(node.inputs):
+                    if value is not None and value.dtype == ir.DataType.FLOAT16:
+                        node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
+            return
+        dtype = DType.FLOAT16 if flowing[0].dtype == ir.DataType.FLOAT16 else DType.FLOAT32
+        self._float(node, dtype)
+
+    def _float(self, node: ir.Node, dtype: DType) -> None:
+        for i, value in enumerate(node.inputs):
+            if value is not None and value.dtype in _FLOAT_DTYPES and _shares_data_type(node, i):
+                node.replace_input_with(i, self._as_float(value, dtype, node))
+        for out in node.outputs:
+            if out.dtype in _FLOAT_DTYPES:
+                out.type = ir.TensorType(_IR_TYPES[dtype])
+
+    def _quantize(self, node: ir.Node, line: PlanNode, activation: DType) -> None:
+        attributes = {k: a.value for k, a in node.attributes.items()}
+        data: q.Parameters | None = None
+        weight: q.Parameters | None = None
+        for i, value in enumerate(list(node.inputs)):
+            if value is None or value.dtype not in _FLOAT_DTYPES:
+                continue
+            array = constant_array(value)
+            role = role_of(node.op_type, i, is_constant=array is not None, is_float=True)
+            if role is Role.EXACT:
+                node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
+            elif role is Role.ACTIVATION:
+                new = self._constant(value, array, activation) if array is not None else self._as_quantized(value, activation, node)
+                data = data or self.stored[new].parameters
+                node.replace_input_with(i, new)
+            elif role is Role.WEIGHT:
+                assert array is not None and line.weight is not None
+                axis = channel_axis(node.op_type, i, array.ndim, attributes) if line.per_channel else None
+                bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+                bias = constant_array(bias_value) if _has_int32_bias(node) else None
+                new = self._weight(value, array, line.weight, axis, bias, data)
+                weight = weight or self.stored[new].parameters
+                node.replace_input_with(i, new)
+            elif role is Role.BIAS:
+                node.replace_input_with(i, self._bias(value, array, data, weight, activation, node))
+        share = data if node.op_type in DATA_MOVEMENT and _keeps_range(node) else None
+        for out in list(node.outputs):
+            if out.dtype == ir.DataType.FLOAT16:
+                out.type = ir.TensorType(ir.DataType.FLOAT)
+            if out.dtype == ir.DataType.FLOAT and out.name:
+                self._store(out, activation, line, share, node)
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    def _store(self, out: ir.Value, dtype: DType, line: PlanNode, share: q.Parameters | None, node: ir.Node) -> None:
+        """Put Q and DQ behind a node's output; every later use reads the DQ."""
+        if line.fixed is not None:
+            zero = q.numpy_codes(np.array(line.fixed[1]), dtype)
+            parameters = q.Parameters(dtype, np.float32(line.fixed[0]).reshape(()), zero)
+        elif share is not None and share.dtype is dtype and share.axis is None:
+            parameters = share
+        else:
+            parameters = self._parameters(out, dtype)
+        self._insert_qdq(out, parameters, after=node, replace=True)
+
+    def _as_quantized(self, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
+        """The value stored as dtype: itself if it is, else with a Q/DQ pair made once."""
+        have = self.stored.get(value)
+        if have is not None and have.parameters.dtype is dtype:
+            return value
+        key = (value, ("q", dtype))
+        if key not in self.conversions:
+            source = value if have is None else None
+            name = value.name if source is not None else have.source if have is not None else None
+            parameters = self._parameters(value, dtype, name)
+            as_float32 = self._as_float(value, DType.FLOAT32, consumer)
+            self.conversions[key] = self._insert_qdq(as_float32, parameters, after=_place(as_float32, consumer), replace=False)
+        return self.conversions[key]
+
+    def _parameters(self, value: ir.Value, dtype: DType, name: str | None = None) -> q.Parameters:
+        name = name or value.name or ""
+        observed = self.ranges.get(_range_name(value, self.ranges) if value.name == name else name)
+        if observed is None:
+            raise RequestError(
+                f"tensor {name!r} was never computed while calibrating, so it has no range",
+                "give --inputs that reach this part of the model",
+            )
+        return q.asymmetric(observed.low, observed.high, dtype)
+
+    def _insert_qdq(
+        self, value: ir.Value, parameters: q.Parameters, *, after: ir.Node | ir.Graph, replace: bool
+    ) -> ir.Value:
+        graph = _graph_of(after)
+        base = f"{value.name}"
+        suffix = "" if replace else f"_{parameters.dtype}"
+        scale, zero = self._parameter_values(graph, f"{base}{suffix}", parameters)
+        quantize = ir.Node("", "QuantizeLinear", [value, scale, zero], name=f"{base}{suffix}_QuantizeLinear")
+        code = quantize.outputs[0]
+        code.name, code.shape = f"{base}{suffix}_quantized", value.shape
+        code.type = ir.TensorType(_IR_TYPES[parameters.dtype])
+        dequantize = ir.Node("", "DequantizeLinear", [code, scale, zero], name=f"{base}{suffix}_DequantizeLinear")
+        out = dequantize.outputs[0]
+        out.name, out.shape, out.type = f"{base}{suffix}_dequantized", value.shape, ir.TensorType(ir.DataType.FLOAT)
+        self.stored[out] = _Quantized(parameters, value.name or "")
+        if replace:
+            # Uses are moved before the Q node reads the value, or Q would read its own DQ.
+            quantize.replace_input_with(0, None)
+            value.replace_all_uses_with(out, replace_graph_outputs=True)
+            quantize.replace_input_with(0, value)
+        if isinstance(after, ir.Node):
+            graph.insert_after(after, [quantize, dequantize])
+        else:
+            first = next(iter(graph))
+            graph.insert_before(first, [quantize, dequantize])
+        return out
+
+    def _parameter_values(
+        self, graph: ir.Graph, base: str, parameters: q.Parameters
+    ) -> tuple[ir.Value, ir.Value]:
+        scale = _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
+        zero = _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[parameters.dtype])
+        return scale, zero
+
+    def _stored_constant(
+        self, value: ir.Value, codes: np.ndarray, parameters: q.Parameters, dtype: ir.DataType, suffix: str
+    ) -> ir.Value:
+        graph = _initializer_graph(value)
+        base = f"{value.name}{suffix}"
+        stored = _initializer(graph, f"{base}_quantized", codes, dtype)
+        scale = _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
+        zero = _initializer(graph, f"{base}_zero_point", parameters.zero_point, dtype)
+        attributes = [] if parameters.axis is None else [ir.AttrInt64("axis", parameters.axis)]
+        node = ir.Node("", "DequantizeLinear", [stored, scale, zero], attributes, name=f"{base}_DequantizeLinear")
+        out = node.outputs[0]
+        out.name, out.shape, out.type = f"{base}_dequantized", value.shape, ir.TensorType(ir.DataType.FLOAT)
+        graph.insert_before(next(iter(graph)), node)
+        self.stored[out] = _Quantized(parameters, value.name or "")
+        return out
+
+    def _constant(self, value: ir.Value, array: np.ndarray, dtype: DType) -> ir.Value:
+        """A constant in the place of an activation: stored in the activation's type, over its own range."""
+        key = (value, ("constant", dtype))
+        if key not in self.conversions:
+            array = array.astype(np.float32)
+            finite = array[np.isfinite(array)]
+            if finite.size != array.size:
+                self.notes.append(f"constant {value.name!r} holds infinities: stored as the ends of its finite range")
+            parameters = q.asymmetric(float(finite.min(initial=0.0)), float(finite.max(initial=0.0)), dtype)
+            codes = q.quantize(np.nan_to_num(array, posinf=np.finfo(np.float32).max, neginf=-np.finfo(np.float32).max), parameters)
+            self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], f"_{dtype}")
+        return self.conversions[key]
+
+    def _weight(
+        self,
+        value: ir.Value,
+        array: np.ndarray,
+        dtype: DType,
+        axis: int | None,
+        bias: np.ndarray | None,
+        data: q.Parameters | None,
+    ) -> ir.Value:
+        parameters = q.weight_parameters(array.astype(np.float32), dtype, axis)
+        if bias is not None and data is not None:
+            scale = q.scale_for_bias(bias, float(data.scale), parameters.scale)
+            if (scale != parameters.scale).any():
+                parameters = q.Parameters(dtype, scale, parameters.zero_point, axis)
+        key = (value, ("weight", dtype, axis, parameters.scale.tobytes()))
+        if key not in self.conversions:
+            codes = q.quantize(array, parameters)
+            shared = sum(1 for k in self.conversions if k[0] is value)
+            suffix = f"_{dtype}" + (f"_{shared}" if shared else "")
+            self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], suffix)
+        return self.conversions[key]
+
+    def _bias(
+        self,
+        value: ir.Value,
+        array: np.ndarray | None,
+        data: q.Parameters | None,
+        weight: q.Parameters | None,
+        activation: DType,
+        node: ir.Node,
+    ) -> ir.Value:
+        if array is None or data is None or weight is None:
+            return self._as_quantized(value, activation, node) if array is None else self._constant(value, array, activation)
+        scale, zero = q.bias_parameters(float(data.scale), weight.scale)
+        per_channel = scale.ndim > 0
+        codes = np.rint(array.astype(np.float64) / scale.astype(np.float64))
+        codes = np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)
+        parameters = q.Parameters(DType.INT16, scale, zero, 0 if per_channel else None)
+        key = (value, ("bias", scale.tobytes()))
+        if key not in self.conversions:
+            shared = sum(1 for k in self.conversions if k[0] is value)
+            suffix = "_int32" + (f"_{shared}" if shared else "")
+            self.conversions[key] = self._stored_constant(value, codes, parameters, ir.DataType.INT32, suffix)
+        return self.conversions[key]
+
+    def _as_float(self, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
+        if value.dtype == _IR_TYPES[dtype]:
+            return value
+        array = constant_array(value)
+        key = (value, dtype)
+        if key not in self.conversions:
+            if array is not None:
+                self.conversions[key] = self._float_constant(value, array, dtype)
+            else:
+                self.conversions[key] = self._cast(value, _IR_TYPES[dtype], _place(value, consumer))
+        return self.conversions[key]
+
+    def _float_constant(self, value: ir.Value, array: np.ndarray, dtype: DType) -> ir.Value:
+        if dtype is DType.FLOAT16:
+            with np.errstate(over="ignore"):
+                converted = array.astype(np.float16)
+            overflowed = np.isinf(converted) & np.isfinite(array)
+            if overflowed.any():
+                self.notes.append(
+                    f"constant {value.name!r} holds values beyond float16's {_FLOAT16_LARGEST:g}: clamped to it"
+                )
+                converted = np.where(overflowed, np.sign(array) * _FLOAT16_LARGEST, converted).astype(np.float16)
+            vanished = (converted == 0) & (array != 0)
+            if vanished.any():
+                self.notes.append(f"constant {value.name!r} holds values below float16's 6e-8: they become 0")
+        else:
+            converted = array.astype(np.float32)
+        return _initializer(_initializer_graph(value), f"{value.name}_{dtype}", converted, _IR_TYPES[dtype])
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType, after: ir.Node | ir.Graph) -> ir.Value:
+        graph = _graph_of(after)
+        name = f"{value.name}_to_{dtype.name.lower()}"
+        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(dtype))], name=f"{name}_Cast")
+        node.outputs[0].name, node.outputs[0].shape = name, value.shape
+        node.outputs[0].type = ir.TensorType(dtype)
+        if isinstance(after, ir.Node):
+            graph.insert_after(after, node)
+        elif value.producer() is not None and value.producer().graph is graph:  # type: ignore[union-attr]
+            graph.insert_after(value.producer(), node)  # type: ignore[arg-type]
+        else:
+            graph.insert_before(next(iter(graph)), node)
+        return node.outputs[0]
+
+
+def _place(value: ir.Value, consumer: ir.Node) -> ir.Node | ir.Graph:
+    """Where a conversion of the value goes: behind its producer, or at the head of the graph it is an input of."""
+    producer = value.producer()
+    if producer is not None:
+        return producer
+    graph = value.graph if value.graph is not None else consumer.graph
+    assert isinstance(graph, ir.Graph)
+    return graph
+
+
+def _graph_of(place: ir.Node | ir.Graph) -> ir.Graph:
+    graph = place if isinstance(place, ir.Graph) else place.graph
+    assert isinstance(graph, ir.Graph)
+    return graph
+
+
+def _initializer_graph(value: ir.Value) -> ir.Graph:
+    assert isinstance(value.graph, ir.Graph)
+    return value.graph
+
+
+def _initializer(graph: ir.Graph, name: str, array: np.ndarray, dtype: ir.DataType) -> ir.Value:
+    if name in graph.initializers:
+        number = 2
+        while f"{name}_{number}" in graph.initializers:
+            number += 1
+        name = f"{name}_{number}"
+    value = ir.Value(name=name, const_value=ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name))
+    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(dtype)
+    graph.register_initializer(value)
+    return value
+
+
+def _has_int32_bias(node: ir.Node) -> bool:
+    return node.op_type in ("Conv", "ConvTranspose", "Gemm", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
+
+
+def _keeps_range(node: ir.Node) -> bool:
+    """Whether the node's output stays within the range of its data input: cubic resizing overshoots, Pad may add a
+    constant from outside."""
+    if node.op_type == "Resize":
+        mode = node.attributes.get("mode")
+        return mode is None or mode.as_string() != "cubic"
+    if node.op_type == "Pad":
+        mode = node.attributes.get("mode")
+        constant = mode is None or mode.as_string() == "constant"
+        value = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+        return not constant or value is None or not value.any()
+    return True
+
+
+def _range_name(value: ir.Value, ranges: Mapping[str, Range]) -> str:
+    """The tensor whose range a value is stored over: that of a Relu or Clip that is its only user, since what these
+    cut off needs no codes."""
+    name = value.name or ""
+    uses = value.uses()
+    if len(uses) == 1 and not value.is_graph_output():
+        user = uses[0].node
+        if user.op_type in ("Relu", "Clip") and user.domain in ("", "ai.onnx") and uses[0].idx == 0:
+            after = user.outputs[0].name or ""
+            return after if after in ranges else name
+    return name
+
+
+def _shares_data_type(node: ir.Node, position: int) -> bool:
+    """Whether input ``position`` has the type of the node's data (ONNX: the same type parameter), so that it follows
+    it to float16; Resize's scales, say, stay float32."""
+    domain = "" if node.domain in ("", "ai.onnx") else node.domain
+    try:
+        schema = onnx.defs.get_schema(node.op_type, 21, domain)
+    except onnx.defs.SchemaError:
+        return True
+    formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+    first = schema.inputs[1] if node.op_type in ("Where", "OneHot") else schema.inputs[0]
+    if node.op_type == "OneHot":
+        return position == 2
+    return bool(formal.type_str == first.type_str) or "float16" in str(formal.types) and formal.type_str not in ("tensor(float)",) and node.op_type in ("BatchNormalization",)
+
+
+def _remove_cast_pairs(model: ir.Model) -> None:
+    """Drop a Cast to float32 whose only readers cast back to float16 what was float16 before."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for node in list(graph):
+            if node.op_type != "Cast" or node.inputs[0] is None:
+                continue
+            source = node.inputs[0].producer()
+            if (
+                source is not None
+                and source.op_type == "Cast"
+                and source.inputs[0] is not None
+                and source.inputs[0].dtype == node.outputs[0].dtype
+                and source.inputs[0].dtype == ir.DataType.FLOAT16
+                and node.inputs[0].dtype == ir.DataType.FLOAT
+                and not node.outputs[0].is_graph_output()
+            ):
+                node.outputs[0].replace_all_uses_with(source.inputs[0])
+                graph.remove(node, safe=True)
+                if not source.outputs[0].uses() and not source.outputs[0].is_graph_output() and source.graph is not None:
+                    source.graph.remove(source, safe=True)
+
+
+def _remove_unused_initializers(model: ir.Model) -> None:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        outputs = {id(o) for o in graph.outputs}
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and id(value) not in outputs and not value.is_graph_input():
+                del graph.initializers[name]

@@ -1,0 +1,118 @@
+"""Quantization parameters from ranges, and quantizing arrays with them. Pure numpy.
+
+The formulas are those of ONNX QuantizeLinear: q = saturate(round_half_even(x / scale) + zero_point).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from planner.dtypes import DType
+
+# The smallest scale that is told from zero in float32 arithmetic with 16-bit codes; also what a constant-zero
+# tensor gets, so that nothing divides by zero.
+_SMALLEST_SCALE = 1e-12
+
+_NUMPY = {
+    DType.UINT8: np.dtype(np.uint8),
+    DType.INT8: np.dtype(np.int8),
+    DType.UINT16: np.dtype(np.uint16),
+    DType.INT16: np.dtype(np.int16),
+    DType.UINT4: np.dtype(ml_dtypes.uint4),
+    DType.INT4: np.dtype(ml_dtypes.int4),
+}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Scale (float32; scalar or one per channel) and zero point (code) of a quantized tensor.
+
+    Attributes:
+        axis: the axis of the channels; None per tensor.
+    """
+
+    dtype: DType
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int | None = None
+
+
+def asymmetric(low: float, high: float, dtype: DType) -> Parameters:
+    """Parameters that cover [low, high] and represent zero exactly; a signed type gets them as well."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    smallest, largest = dtype.integer_range
+    scale = max((high - low) / (largest - smallest), _SMALLEST_SCALE)
+    scale = float(np.float32(scale))
+    zero_point = int(np.clip(np.rint(smallest - low / scale), smallest, largest))
+    return Parameters(dtype, np.float32(scale).reshape(()), numpy_codes(np.array(zero_point), dtype))
+
+
+def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Parameters:
+    """Parameters with zero at the middle code, for weights; the most negative signed code stays unused.
+
+    Args:
+        magnitude: largest absolute value; scalar, or one per channel.
+    """
+    smallest, largest = dtype.integer_range
+    middle = 0 if dtype.is_signed else (largest + 1) // 2
+    scale = np.maximum(np.asarray(magnitude, np.float64) / (largest - middle), _SMALLEST_SCALE).astype(np.float32)
+    return Parameters(dtype, scale, numpy_codes(np.full(scale.shape, middle), dtype), axis)
+
+
+def numpy_codes(codes: np.ndarray, dtype: DType) -> np.ndarray:
+    """Integer codes as an array of the dtype (4-bit types through ml_dtypes)."""
+    return codes.astype(_NUMPY[dtype])
+
+
+def quantize(array: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """The codes of a float array."""
+    smallest, largest = parameters.dtype.integer_range
+    scale, zero = _broadcast(parameters, array.ndim)
+    codes = np.rint(array.astype(np.float64) / scale) + zero
+    return numpy_codes(np.clip(codes, smallest, largest).astype(np.int64), parameters.dtype)
+
+
+def dequantize(codes: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """The float32 values that codes stand for."""
+    scale, zero = _broadcast(parameters, codes.ndim)
+    return ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
+
+
+def _broadcast(parameters: Parameters, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    scale = parameters.scale.astype(np.float64)
+    zero = parameters.zero_point.astype(np.float64)
+    if parameters.axis is None:
+        return scale, zero
+    shape = [1] * rank
+    shape[parameters.axis] = -1
+    return scale.reshape(shape), zero.reshape(shape)
+
+
+def weight_parameters(weight: np.ndarray, dtype: DType, axis: int | None) -> Parameters:
+    """Parameters of a constant weight: symmetric per channel or for a signed type, else the whole range per tensor."""
+    if axis is not None:
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        return symmetric(np.abs(weight).max(axis=others, initial=0.0), dtype, axis)
+    if dtype.is_signed:
+        return symmetric(np.abs(weight).max(initial=0.0), dtype, None)
+    return asymmetric(float(weight.min(initial=0.0)), float(weight.max(initial=0.0)), dtype)
+
+
+def bias_parameters(activation_scale: float, weight_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero point) of an int32 bias: the accumulator's own scale, as every EP's integer kernels expect."""
+    scale = (np.float64(activation_scale) * weight_scale.astype(np.float64)).astype(np.float32)
+    return scale, np.zeros(scale.shape, np.int32)
+
+
+def scale_for_bias(bias: np.ndarray, activation_scale: float, weight_scale: np.ndarray) -> np.ndarray:
+    """The weight scale, raised where the bias would not fit int32 at activation_scale * weight_scale.
+
+    A channel whose weights are nearly zero has a tiny scale; its bias would overflow the accumulator.
+    """
+    least = np.abs(bias.astype(np.float64)) / (activation_scale * (2.0**31 - 2**8))
+    if weight_scale.ndim == 0:
+        least = least.max(initial=0.0)
+    return np.maximum(weight_scale.astype(np.float64), least).astype(np.float32)

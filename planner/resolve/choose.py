@@ -1,0 +1,216 @@
+"""Choosing a legal pair for every node, or saying which nodes have none. Pure: Model + Profile + Request -> Plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from planner.dtypes import DType, Pair, Precision
+from planner.model.node import Node
+from planner.model.read import Model
+from planner.model.roles import Role, channel_axis
+from planner.profiles.schema import Profile
+from planner.resolve.legality import Ruling, judge
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One node judged at one pair: a line of `planner check`."""
+
+    node: Node
+    pair: Pair
+    per_channel: bool
+    ruling: Ruling
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.node.name,
+            "op_type": self.node.op_type,
+            "weight": self.pair.weight,
+            "activation": self.pair.activation,
+            "on_target": self.ruling.legal,
+            "rule": self.ruling.rule,
+            "reason": None if self.ruling.legal else self.ruling.reason,
+        }
+
+    def violation(self) -> dict[str, Any]:
+        return {
+            "node": self.node.name,
+            "op_type": self.node.op_type,
+            "weight": self.pair.weight,
+            "activation": self.pair.activation,
+            "rule": self.ruling.rule,
+            "reason": self.ruling.reason,
+            "suggestion": self.ruling.suggestion,
+        }
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What resolving came to: a verdict per node, and the plan if every node is legal.
+
+    Attributes:
+        precision: what was resolved: the name of a precision, or "as stored".
+        legal: True, False, or None where something is unknown and nothing is illegal.
+    """
+
+    precision: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def violations(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.verdicts if v.ruling.legal is False)
+
+    @property
+    def unknown(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.verdicts if v.ruling.legal is None)
+
+    @property
+    def legal(self) -> bool | None:
+        if self.violations:
+            return False
+        return None if self.unknown else True
+
+
+def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
+    """Judge the model as it is: every node at the pair that the file stores."""
+    verdicts = []
+    for node in model.nodes:
+        ruling = judge(node, node.stored, node.stored_per_channel, profile, device, model.normalized_opset)
+        verdicts.append(Verdict(node, node.stored, node.stored_per_channel, ruling))
+    return Resolution("as stored", tuple(verdicts))
+
+
+def resolve(model: Model, profile: Profile, device: str, precision: Precision, otherwise: Sequence[Precision] = ()) -> Resolution:
+    """Give every node the first legal pair of the precision.
+
+    Args:
+        otherwise: precisions that a node may fall back to where the first has no legal pair (only `auto` has any).
+    """
+    verdicts = []
+    for node in model.nodes:
+        verdict = _first_legal(model, node, profile, device, precision)
+        for other in otherwise:
+            if verdict.ruling.legal:
+                break
+            alternative = _first_legal(model, node, profile, device, other)
+            if alternative.ruling.legal:
+                verdict = alternative
+        verdicts.append(verdict)
+    return Resolution(str(precision), tuple(verdicts))
+
+
+def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolution]:
+    """What `auto` tries, in the profile's order of preference: each precision that is legal for every node; if
+    none is, the first one with the nodes that cannot take it at a later one. Ends with the first failure, so that
+    there is always something to tell."""
+    preferences = profile.device(device).prefer or profile.prefer
+    failed: Resolution | None = None
+    found = False
+    for precision in preferences:
+        resolution = resolve(model, profile, device, precision)
+        if resolution.legal:
+            found = True
+            yield resolution
+        else:
+            failed = failed or resolution
+    if not found:
+        for i, precision in enumerate(preferences):
+            resolution = resolve(model, profile, device, precision, preferences[i + 1 :])
+            if resolution.legal:
+                found = True
+                yield resolution
+                break
+    if not found and failed is not None:
+        yield failed
+
+
+def make_plan(model: Model, profile: Profile, target: Target, resolution: Resolution) -> Plan:
+    """The plan that a legal resolution amounts to."""
+    nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
+    return Plan(
+        model=ModelIdentity(model.path, model.sha256, model.opset, model.node_count),
+        target=target,
+        precision=_precision_name(resolution.precision, nodes),
+        opset=model.normalized_opset,
+        nodes=nodes,
+        profile_name=profile.ep,
+        profile_sha256=profile.sha256,
+        shapes=model.shapes,
+    )
+
+
+def _precision_name(asked: str, nodes: Sequence[PlanNode]) -> str:
+    widths = Counter((n.weight is not None, n.activation) for n in nodes if n.activation is not None)
+    activations = {(a.bits, a.is_float) for _, a in widths}
+    return "mixed" if len(activations) > 1 or "+" in asked else asked
+
+
+def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
+    node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
+    if pair.activation is None:
+        reason = "computes on indices, shapes, masks or conditions: left as it is"
+    else:
+        how = " per channel" if verdict.per_channel else ""
+        reason = f"{asked}: {pair}{how} allowed by rule {ruling.rule}" if ruling.rule else asked
+    return PlanNode(
+        name=node.name,
+        op_type=node.op_type,
+        weight=pair.weight,
+        activation=pair.activation,
+        per_channel=verdict.per_channel,
+        fixed=ruling.fixed,
+        rule=ruling.rule,
+        reason=reason,
+        origins=node.origins,
+    )
+
+
+def _first_legal(model: Model, node: Node, profile: Profile, device: str, precision: Precision) -> Verdict:
+    """The node's first legal pair at the precision; the first one tried where none is legal."""
+    first: Verdict | None = None
+    for pair, per_channel in _options(node, precision):
+        ruling = judge(node, pair, per_channel, profile, device, model.normalized_opset)
+        verdict = Verdict(node, pair, per_channel, ruling)
+        if ruling.legal:
+            return verdict
+        # Prefer to show a certain no over an unknown, and the first of each.
+        if first is None or (first.ruling.legal is None and ruling.legal is False):
+            first = verdict
+    assert first is not None
+    return first
+
+
+def _options(node: Node, precision: Precision) -> Iterator[tuple[Pair, bool]]:
+    """Pairs to try for a node, best first: per channel before per tensor, the precision's own order of types."""
+    if not node.has_precision:
+        yield Pair(None, None), False
+        return
+    weight = node.weight
+    if weight is None and precision.rest is not None:
+        precision = precision.rest
+    for activation in precision.activations:
+        if weight is None:
+            yield Pair(None, activation), False
+        elif activation.is_float:
+            for kind in precision.weights:
+                yield Pair(kind, activation), False
+        else:
+            channels = _has_channels(node)
+            for per_channel in (True, False) if channels else (False,):
+                # Per tensor, an unsigned weight uses its whole range (asymmetric): try it first.
+                for kind in sorted(precision.weights, key=lambda w: w.is_signed, reverse=per_channel):
+                    yield Pair(kind, activation), per_channel
+
+
+def _has_channels(node: Node) -> bool:
+    for position, operand in enumerate(node.inputs):
+        if operand is not None and operand.role is Role.WEIGHT and operand.shape is not None:
+            return channel_axis(node.op_type, position, len(operand.shape), dict(node.attributes)) is not None
+    return False
+
+
+__all__ = ["DType", "Resolution", "Verdict", "judge_stored", "make_plan", "resolve", "resolve_auto"]
