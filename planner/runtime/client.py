@@ -1,0 +1,344 @@
+"""The caller's side of the worker: start it, ask it, survive it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from planner.errors import EPError, RequestError
+from planner.runtime import worker
+from planner.runtime.providers import Availability, launcher
+from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
+
+_START_TIMEOUT = 120.0
+_STDERR_LINES = 40
+
+
+class EPMissing(EPError):
+    """The EP can't be started here: a package is missing, or there is no device."""
+
+
+class SessionFailed(EPError):
+    """The EP refused to build the session. A finding about the model, not a failure of the worker.
+
+    Attributes:
+        refusals: what the EP's log said of single nodes, if it was asked for.
+    """
+
+    def __init__(self, message: str, hint: str = "", refusals: tuple[Refusal, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.refusals = refusals
+
+
+class RunFailed(EPError):
+    """The session was built, but running it raised an error."""
+
+
+class WorkerCrashed(EPError):
+    """The worker's process ended in the middle of a request."""
+
+
+class WorkerTimeout(EPError):
+    """The worker did not answer in time, and was killed."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A node as the EP's runtime names it after partitioning, and the EP that got it."""
+
+    ep: str
+    op_type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A built session.
+
+    Attributes:
+        assignment: who runs what; empty where the build cannot tell.
+        refusals: nodes that the EP examined and refused; only with log=True.
+        lone_partition: the EP's own words where it left lone Q or DQ nodes to others; only with log=True.
+        seconds: time to build the session. peak_rss_mb: peak resident memory of the worker since, None if unknown.
+        runtime: versions of the packages that the EP comes from.
+    """
+
+    assignment: tuple[Assigned, ...]
+    refusals: tuple[Refusal, ...]
+    lone_partition: str | None
+    seconds: float
+    peak_rss_mb: float | None
+    runtime: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run: outputs by name (read-only arrays), seconds within the session, the worker's peak memory so far."""
+
+    outputs: dict[str, np.ndarray[Any, Any]] = field(repr=False)
+    seconds: float
+    peak_rss_mb: float | None
+
+
+class Worker:
+    """A process that runs one EP. After a crash or a time-out the next `open` starts a new one.
+
+    Use as a context manager; leaving it ends the process. A worker serves one thread at a time.
+    """
+
+    def __init__(self, ep: str, *, timeout: float = 300) -> None:
+        """Prepare to start the EP; nothing runs before the first request.
+
+        Args:
+            ep: full provider name. timeout: seconds that a single request may take.
+        """
+        self.ep = ep
+        self.timeout = timeout
+        self.runtime: Mapping[str, str] = {}
+        self._launcher = launcher(ep)
+        self._available: Availability | None = None
+        self._process: _Process | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def open(
+        self,
+        model: Path,
+        options: Mapping[str, str],
+        *,
+        optimize: bool = True,
+        log: bool = False,
+        session_config: Mapping[str, str] | None = None,
+    ) -> Opened:
+        """Build a session, in place of the one that was open.
+
+        Args:
+            model: an ONNX file. options: provider options, as in a profile.
+            optimize: whether onnxruntime may rewrite the graph, as it does by default.
+            log: whether to listen to the EP's verbose log for its refusals.
+            session_config: session configuration entries of onnxruntime.
+
+        Raises:
+            EPMissing, SessionFailed, WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
+        """
+        if reserved := sorted(self._launcher.reserved & set(options)):
+            raise RequestError(f"provider option {reserved[0]!r} names a file to load: planner sets it itself")
+        request = {
+            "do": "open",
+            "model": str(model),
+            "options": {str(k): str(v) for k, v in options.items()},
+            "optimize": optimize,
+            "log": log,
+            "session_config": dict(session_config or {}),
+        }
+        reply, _ = self._ask(request, {}, f"building a session for {model.name}")
+        log_lines: list[Line] = [(line[0], line[1], line[2]) for line in reply["log"]]
+        refusals = read_refusals(log_lines)
+        if reply["status"] == "session_failed":
+            raise SessionFailed(
+                f"{self.ep} could not build a session for {model.name}: {self._say(reply, model)}",
+                "`planner check` says what the profile knows of the model's nodes",
+                refusals,
+            )
+        return Opened(
+            tuple(Assigned(*entry) for entry in reply["assignment"]),
+            refusals,
+            single_node_partition(log_lines),
+            reply["seconds"],
+            reply["peak_rss_mb"],
+            dict(self.runtime),
+        )
+
+    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> Ran:
+        """Run the open session on one sample.
+
+        Raises:
+            RunFailed, WorkerCrashed, WorkerTimeout.
+        """
+        if self._process is None:
+            raise RunFailed(
+                f"{self.ep}: no session is open", "open the model again: a crash or time-out ends its session"
+            )
+        reply, outputs = self._ask({"do": "run"}, sample, "running the model")
+        if reply["status"] == "run_failed":
+            raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
+        return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
+
+    def close_session(self) -> None:
+        """Release the open session, and keep the process."""
+        if self._process is not None:
+            self._ask({"do": "close"}, {}, "closing the session")
+
+    # -- inner ------------------------------------------------------------------------------------------------------
+
+    def _say(self, reply: Mapping[str, Any], model: Path) -> str:
+        return clean(reply["message"].replace(str(model), model.name))
+
+    def _ask(
+        self, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], doing: str
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+        if self._process is None:
+            self._start()
+        process = self._process
+        assert process is not None
+        try:
+            worker.write(process.connection, request, arrays)
+            if not process.connection.poll(self.timeout):
+                self.close()
+                raise WorkerTimeout(
+                    f"{self.ep} did not answer within {self.timeout:g} s while {doing}",
+                    "raise the time limit, or try a smaller model",
+                )
+            return worker.read(process.connection)
+        except (EOFError, OSError):
+            raise self._crashed(doing) from None
+        except BaseException:
+            # An interrupt between question and answer would leave the answer to the next question.
+            self.close()
+            raise
+
+    def _crashed(self, doing: str) -> WorkerCrashed:
+        assert self._process is not None
+        process, self._process = self._process, None
+        how, last = process.died()
+        said = f"; it last said: {' / '.join(clean(line) for line in last[-3:])}" if last else ""
+        return WorkerCrashed(
+            f"{self.ep} crashed ({how}) while {doing}{said}",
+            "the EP itself fails on this model: reduce the model to find the node, and report it to the EP's makers",
+        )
+
+    def _start(self) -> None:
+        if self._available is None:
+            self._available = self._launcher.availability()
+        available = self._available
+        if available.kind is None:
+            raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
+        self._process = _Process(available.python, self.ep)
+        try:
+            if not self._process.connection.poll(_START_TIMEOUT):
+                self.close()
+                raise WorkerTimeout(f"{self.ep} did not start within {_START_TIMEOUT:g} s", "see `planner eps`")
+            reply, _ = worker.read(self._process.connection)
+        except (EOFError, OSError):
+            raise self._crashed("starting") from None
+        except BaseException:
+            self.close()
+            raise
+        if reply["status"] == "missing":
+            self.close()
+            raise EPMissing(f"{self.ep} can't be started: {clean(reply['message'])}", "see `planner eps`")
+        self.runtime = reply["runtime"]
+
+
+_running: weakref.WeakSet[_Process] = weakref.WeakSet()
+
+
+class _Process:
+    """The child, the socket to it, and a thread that keeps the last lines of what it says on standard error."""
+
+    def __init__(self, python: Path, ep: str) -> None:
+        mine, theirs = connection.Pipe()
+        handle = theirs.fileno()
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONUTF8="1")
+        if python != Path(sys.executable):
+            # Another interpreter must not find this one's packages.
+            for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):
+                environment.pop(name, None)
+        extra: dict[str, Any]
+        if sys.platform == "win32":
+            os.set_handle_inheritable(handle, True)
+            extra = {"close_fds": False, "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        else:
+            # A group of its own: Ctrl-C reaches the caller alone, which ends the worker in its own time.
+            extra = {"pass_fds": (handle,), "start_new_session": True}
+        try:
+            self._popen = subprocess.Popen(
+                [str(python), worker.__file__, ep, str(handle)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                **extra,
+            )
+        except OSError as error:
+            mine.close()
+            raise EPMissing(
+                f"{ep}: cannot start the interpreter {python.name}: {error.strerror}", "see `planner eps`"
+            ) from None
+        finally:
+            theirs.close()
+        self.connection = mine
+        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+        _running.add(self)
+
+    def _listen(self) -> None:
+        assert self._popen.stderr is not None
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._popen.stderr:
+                if text := line[:2000].decode(errors="replace").strip():
+                    self._said.append(text)
+
+    def died(self) -> tuple[str, list[str]]:
+        """How the process ended, in words, and the last lines it said."""
+        try:
+            code: int | None = self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._reader.join(2)
+        said = list(self._said)
+        self.kill()
+        if code is None:
+            return "it closed its connection", said
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"signal {signal.Signals(-code).name}", said
+        return f"exit status {code}", said
+
+    def kill(self) -> None:
+        """End the process at once and release what it held; safe to call again."""
+        with contextlib.suppress(OSError):
+            self._popen.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(10)
+        self.connection.close()
+        self._reader.join(2)
+        for stream in (self._popen.stdin, self._popen.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        _running.discard(self)
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in list(_running):
+        process.kill()

@@ -1,0 +1,263 @@
+"""The worker: one process, one EP, one open session. Started by path; needs the standard library, numpy, onnxruntime.
+
+It speaks over an inherited socket (a pipe on Windows): a JSON header, then the bytes of each array that the header
+announces. No pickles, so the two sides may have different versions of Python and numpy. Standard output belongs to the
+EP's own chatter and is sent where standard error goes. Standard input is a lifeline: when the caller dies it ends, and
+so does the worker, even while native code hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Of an EP's verbose log, what says why a node is refused; the rest is thousands of lines.
+_TELLING = re.compile(r"Validation (FAILED|PASSED)|backendValidateOpConfig|does not support a single")
+_FROM_STDERR = re.compile(r"\[([VIWEF]):[^\]]*?, (?P<where>[^\]]+)\] (?P<message>.*)", re.S)
+_SEVERITIES = "VIWEF"
+_WARNING = 2
+
+
+def write(connection: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Send a message. Arrays of Python strings travel in the header, all others as raw bytes behind it."""
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.dtype.kind not in "OUS"}
+    texts = {
+        name: {"shape": list(array.shape), "values": [str(v) for v in array.ravel()]}
+        for name, array in arrays.items()
+        if name not in plain
+    }
+    # ascontiguousarray makes a scalar one-dimensional: the shape is the original's.
+    specs = [[name, array.dtype.str, list(arrays[name].shape)] for name, array in plain.items()]
+    connection.send_bytes(json.dumps({**header, "arrays": specs, "texts": texts}).encode())
+    for array in plain.values():
+        if array.size:
+            connection.send_bytes(array.reshape(-1).view(np.uint8).data)
+
+
+def read(connection: Any) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Receive a message.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    header = json.loads(connection.recv_bytes())
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for name, dtype, shape in header.pop("arrays"):
+        empty = 0 in shape
+        arrays[name] = np.frombuffer(b"" if empty else connection.recv_bytes(), dtype=np.dtype(dtype)).reshape(shape)
+    for name, text in header.pop("texts").items():
+        arrays[name] = np.array(text["values"], dtype=object).reshape(text["shape"])
+    return header, arrays
+
+
+class Server:
+    """Holds the EP and the open session, and answers one request at a time."""
+
+    def __init__(self, launcher: Any, ort: Any) -> None:
+        self.launcher = launcher
+        self.ort = ort
+        self.session: Any = None
+        self.output_names: list[str] = []
+
+    def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        ort = self.ort
+        self.close()
+        reset_peak()
+        session_options = ort.SessionOptions()
+        if not request["optimize"]:
+            session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Older builds do not know the entry; an unknown one is ignored.
+        session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        for key, value in request["session_config"].items():
+            session_options.add_session_config_entry(key, value)
+        lines: list[tuple[int, str, str]] = []
+        started = time.perf_counter()
+        try:
+            with capture_log(ort, session_options, lines) if request["log"] else contextlib.nullcontext():
+                started = time.perf_counter()
+                self.session = self.launcher.session(ort, request["model"], session_options, request["options"])
+        except Exception as error:
+            return {"status": "session_failed", "message": f"{error}", "log": lines, "peak_rss_mb": peak()}
+        seconds = time.perf_counter() - started
+        self.output_names = [output.name for output in self.session.get_outputs()]
+        return {
+            "status": "ok",
+            "seconds": seconds,
+            "peak_rss_mb": peak(),
+            "assignment": assignment(self.session),
+            "providers": list(self.session.get_providers()),
+            "log": lines,
+        }
+
+    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+        if self.session is None:
+            return {"status": "run_failed", "message": "no session is open"}, {}
+        started = time.perf_counter()
+        try:
+            values = self.session.run(None, dict(sample))
+        except Exception as error:
+            return {"status": "run_failed", "message": f"{error}"}, {}
+        seconds = time.perf_counter() - started
+        outputs = {}
+        for name, value in zip(self.output_names, values, strict=True):
+            if not isinstance(value, np.ndarray):
+                return {
+                    "status": "run_failed",
+                    "message": f"output {name!r} is no tensor but a {type(value).__name__}",
+                }, {}
+            outputs[name] = value
+        return {"status": "ok", "seconds": seconds, "peak_rss_mb": peak()}, outputs
+
+    def close(self) -> None:
+        self.session = None
+
+
+def assignment(session: Any) -> list[tuple[str, str, str]]:
+    """Who runs what: (EP, operator, node name), as partitioned; empty where the build cannot tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return []
+    return [
+        (group.ep_name, node.op_type, node.name)
+        for group in session.get_provider_graph_assignment_info()
+        for node in group.get_nodes()
+    ]
+
+
+@contextlib.contextmanager
+def capture_log(ort: Any, session_options: Any, lines: list[tuple[int, str, str]]) -> Iterator[None]:
+    """Collect the telling lines of the verbose log: (severity, place in the EP's code, message)."""
+    session_options.log_severity_level = 0
+
+    def keep(severity: int, where: str, message: str) -> None:
+        if severity >= _WARNING or _TELLING.search(message) or "QnnLogging" in where:
+            lines.append((severity, where, message[:4000]))
+
+    if hasattr(ort, "set_default_logger_callback"):
+        ort.set_default_logger_callback(lambda s, _category, _id, where, message: keep(int(s), where, message), 0)
+        try:
+            yield
+        finally:
+            ort.set_default_logger_callback(None, _WARNING)
+            ort.set_default_logger_severity(_WARNING)
+        return
+    # Builds without the callback log to standard error: borrow it for the while.
+    with tempfile.TemporaryFile() as borrowed:
+        ort.set_default_logger_severity(0)
+        kept = os.dup(2)
+        os.dup2(borrowed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            ort.set_default_logger_severity(_WARNING)
+            borrowed.seek(0)
+            for record in re.split(r"\n(?=\S+ \S+ \[[VIWEF]:)", borrowed.read().decode(errors="replace")):
+                if found := _FROM_STDERR.search(re.sub(r"\x1b\[[0-9;]*m", "", record)):
+                    keep(_SEVERITIES.index(found[1]), found["where"], found["message"])
+
+
+def reset_peak() -> None:
+    """Let the peak of this session not be that of the one before (Linux; elsewhere it stays the process's)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> float | None:
+    """Peak resident memory in MiB; None where the platform does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    kibibyte = 1024 if sys.platform == "darwin" else 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kibibyte / 1024
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """Installed versions of those distributions that are there."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _lifeline() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os._exit(1)
+
+
+def _connection(handle: int) -> Any:
+    from multiprocessing import connection
+
+    kind: Callable[..., Any] = connection.PipeConnection if os.name == "nt" else connection.Connection  # type: ignore[attr-defined, unused-ignore]
+    return kind(handle)
+
+
+def _providers() -> Any:
+    """Load providers.py from beside this file: the package around it may not be importable here."""
+    spec = importlib.util.spec_from_file_location("planner_providers", Path(__file__).with_name("providers.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["planner_providers"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(ep: str, handle: int) -> None:
+    # The folder of this file must not lend its module names to anybody's import.
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+    os.dup2(2, 1)
+    threading.Thread(target=_lifeline, daemon=True).start()
+    connection = _connection(handle)
+    providers = _providers()
+    launcher = providers.launcher(ep)
+    try:
+        import onnxruntime as ort
+
+        launcher.start(ort)
+    except Exception as error:
+        write(connection, {"status": "missing", "message": f"{type(error).__name__}: {error}"}, {})
+        return
+    needs = [name for need in launcher.needs for name in need.split("|")]
+    write(connection, {"status": "ready", "runtime": versions(needs) or {"onnxruntime": ort.__version__}}, {})
+    server = Server(launcher, ort)
+    outputs: dict[str, np.ndarray[Any, Any]]
+    while True:
+        try:
+            request, arrays = read(connection)
+        except (EOFError, OSError):
+            break
+        if request["do"] == "open":
+            reply, outputs = server.open(request), {}
+        elif request["do"] == "run":
+            reply, outputs = server.run(arrays)
+        else:
+            server.close()
+            reply, outputs = {"status": "ok"}, {}
+        write(connection, reply, outputs)
+    # Not through the interpreter's shutdown: a plugin's own teardown may crash or hang, and nobody needs it any more.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
