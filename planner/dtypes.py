@@ -26,7 +26,7 @@ class DType(StrEnum):
 
     @property
     def bits(self) -> int:
-        return int(self.value.lstrip("uintflo"))
+        return int("".join(c for c in self.value if c.isdigit()))
 
     @property
     def is_signed(self) -> bool:

@@ -9,35 +9,43 @@ Each fused node keeps the name of the output value, by which it is traced to the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import onnx_ir as ir
 
 _GELU_MIN_OPSET = 20
 _LAYER_NORM_MIN_OPSET = 17
+# Before 13, Softmax flattened its input to two dimensions.
+_SOFTMAX_ONE_AXIS_OPSET = 13
 
 
-def fuse(model: ir.Model) -> None:
-    """Fuse Gelu, LayerNormalization and the bias of Conv, ConvTranspose and Gemm in every graph, in place."""
+FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
+
+
+def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS) -> None:
+    """Fuse decomposed operators, and the bias of Conv and ConvTranspose, in every graph, in place.
+
+    Args:
+        operators: which of FUSED_OPERATORS may be made: those that the target takes.
+    """
     opset = model.opset_imports.get("", 1)
+    fusions: list[tuple[tuple[str, ...], Callable[[ir.Node], None]]] = [
+        (("Softmax",), _unflatten_softmax),
+        (("Flatten", "Reshape"), _remove_no_op),
+        (("Add",), _fuse_bias),
+    ]
+    if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
+        fusions.append((("Erf", "Tanh"), _fuse_gelu))
+    if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
+        fusions.append((("Sqrt",), _fuse_layer_norm))
+    if "Softmax" in operators and opset >= _SOFTMAX_ONE_AXIS_OPSET:
+        fusions.append((("Div",), _fuse_softmax))
     for graph in (model.graph, *model.graph.subgraphs()):
-        for node in list(graph):
-            if node.op_type == "Softmax" and _own(node):
-                _unflatten_softmax(node)
-            elif node.op_type in ("Flatten", "Reshape") and _own(node):
-                _remove_no_op(node)
-        for node in list(graph):
-            if node.op_type == "Add" and _own(node):
-                _fuse_bias(node)
-        if opset >= _GELU_MIN_OPSET:
+        for op_types, apply in fusions:
             for node in list(graph):
-                if node.op_type in ("Erf", "Tanh") and _own(node):
-                    _fuse_gelu(node)
-        if opset >= _LAYER_NORM_MIN_OPSET:
-            for node in list(graph):
-                if node.op_type in ("Div", "Mul") and _own(node):
-                    _fuse_layer_norm(node)
+                if node.op_type in op_types and _own(node):
+                    apply(node)
 
 
 def _own(node: ir.Node) -> bool:
@@ -153,10 +161,7 @@ def _fuse_bias(add: ir.Node) -> None:
             vector = vector + old
         graph = add.graph
         assert graph is not None
-        name = f"{add.outputs[0].name}_bias"
-        value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(vector), name=name))
-        value.shape, value.type = ir.Shape(vector.shape), ir.TensorType(ir.DataType.FLOAT)
-        _root(graph).register_initializer(value)
+        value = _new_constant(graph, f"{add.outputs[0].name}_bias", vector)
         new = ir.Node("", conv.op_type, [conv.inputs[0], weight, value], list(conv.attributes.values()))
         _replace(add, new)
         _remove_if_dead(conv)
@@ -249,54 +254,89 @@ def _factors(value: ir.Value | None, depth: int = 4) -> list[object]:
     return [value]
 
 
-def _fuse_layer_norm(normalize: ir.Node) -> None:
-    """(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + bias over the last axes
-    (Ba, Kiros and Hinton, Layer Normalization; ONNX LayerNormalization-17)."""
-    deviation, root = _normalized(normalize)
-    if deviation is None or root is None:
-        return
-    centre = _producer(deviation, "Sub")
+def _fuse_layer_norm(root: ir.Node) -> None:
+    """(x - mean(x)) / sqrt(var(x) + epsilon) * scale + bias (Ba, Kiros and Hinton, Layer Normalization), where the variance
+    is mean((x - mean(x))^2), or mean(x^2) - mean(x)^2 as Flax and Keras write it.
+
+    ONNX LayerNormalization-17 works on the last axes; over others it is put between two Transposes.
+    """
     add = _producer(root.inputs[0], "Add")
-    if centre is None or add is None:
+    if add is None:
         return
-    x = centre.inputs[0]
     for variance, constant in _operands(add):
         epsilon = _scalar(constant)
-        mean_square = _producer(variance, "ReduceMean")
-        if epsilon is None or mean_square is None or not _is_square(mean_square.inputs[0], deviation):
+        found = _variance_of(variance) if epsilon is not None else None
+        if found is None or epsilon is None:
             continue
-        mean = _producer(centre.inputs[1], "ReduceMean")
-        if x is None or x.shape is None or mean is None or mean.inputs[0] is not x:
+        x, axes = found
+        end = _normalized_end(root, x, axes)
+        if end is not None:
+            _replace_layer_norm(*end, x, axes, epsilon)
             return
-        axes = _trailing_axes(mean, len(x.shape))
-        if axes is None or axes != _trailing_axes(mean_square, len(x.shape)):
-            return
-        _replace_layer_norm(normalize, x, min(axes), epsilon)
-        return
 
 
-def _normalized(node: ir.Node) -> tuple[ir.Value | None, ir.Node | None]:
-    """(deviation, the Sqrt node) of Div(d, Sqrt) or Mul(d, Reciprocal(Sqrt))."""
-    if node.op_type == "Div":
-        return node.inputs[0], _producer(node.inputs[1], "Sqrt")
-    for deviation, inverse in _operands(node):
-        if (reciprocal := _producer(inverse, "Reciprocal")) is not None:
-            return deviation, _producer(reciprocal.inputs[0], "Sqrt")
-    return None, None
-
-
-def _is_square(value: ir.Value | None, x: ir.Value) -> bool:
-    if (mul := _producer(value, "Mul")) is not None:
-        return mul.inputs[0] is x and mul.inputs[1] is x
-    power = _producer(value, "Pow")
-    return power is not None and power.inputs[0] is x and _is(power.inputs[1], 2.0)
-
-
-def _trailing_axes(reduce: ir.Node, rank: int) -> tuple[int, ...] | None:
-    """The reduced axes if they are constant, kept as dimensions, and the last ones of the tensor; else None."""
-    keepdims = reduce.attributes.get("keepdims")
-    if keepdims is not None and keepdims.as_int() != 1:
+def _variance_of(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | None:
+    """(x, axes) where ``value`` is the variance of x over the axes."""
+    value = _through_shape(value, or_clamp=True)
+    if (mean := _mean_of(value)) is not None:
+        deviation, axes = _square_of(mean[0]), mean[1]
+        x = _centred(deviation, axes)
+        return (x, axes) if x is not None else None
+    difference = _producer(value, "Sub")
+    if difference is None:
         return None
+    mean_square = _mean_of(_through_shape(difference.inputs[0]))
+    square_mean = _mean_of(_through_shape(_square_of(_through_shape(difference.inputs[1]))))
+    if mean_square is None or square_mean is None:
+        return None
+    x, axes = square_mean
+    return (x, axes) if _square_of(mean_square[0]) is x and mean_square[1] == axes else None
+
+
+def _through_shape(value: ir.Value | None, *, or_clamp: bool = False) -> ir.Value | None:
+    """The value before nodes that only change its shape (or, asked for, cut negative values off)."""
+    for _ in range(4):
+        if (node := _producer(value, "Reshape", "Squeeze", "Unsqueeze")) is not None:
+            value = node.inputs[0]
+        elif or_clamp and (node := _producer(value, "Relu")) is not None:
+            value = node.inputs[0]
+        elif or_clamp and (node := _producer(value, "Max")) is not None and len(node.inputs) == 2:
+            kept = [v for v, c in _operands(node) if _scalar(c) == 0.0]
+            if not kept:
+                return value
+            value = kept[0]
+        else:
+            break
+    return value
+
+
+def _mean_of(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | None:
+    """(x, axes) where ``value`` is the mean of x over constant axes: ReduceMean, or ReduceSum times 1/n."""
+    if (reduce := _producer(value, "ReduceMean")) is not None:
+        return _reduced(reduce)
+    for op_type in ("Mul", "Div"):
+        node = _producer(value, op_type)
+        if node is None:
+            continue
+        for total, factor in _operands(node) if op_type == "Mul" else ((node.inputs[0], node.inputs[1]),):
+            reduce = _producer(_through_shape(total), "ReduceSum")
+            number = _scalar(factor)
+            found = _reduced(reduce) if reduce is not None else None
+            if found is None or not number:
+                continue
+            x, axes = found
+            count = math.prod(d for i, d in enumerate(x.shape or ()) if i in axes and isinstance(d, int))
+            if math.isclose(number, 1 / count if op_type == "Mul" else count, rel_tol=1e-5):
+                return found
+    return None
+
+
+def _reduced(reduce: ir.Node) -> tuple[ir.Value, tuple[int, ...]] | None:
+    """(x, axes) of a reduction over constant axes of a tensor whose shape is known."""
+    x = reduce.inputs[0]
+    if x is None or x.shape is None or not x.shape.is_static():
+        return None
+    rank = len(x.shape)
     if "axes" in reduce.attributes:
         raw = list(reduce.attributes["axes"].as_ints())
     else:
@@ -304,39 +344,139 @@ def _trailing_axes(reduce: ir.Node, rank: int) -> tuple[int, ...] | None:
         if array is None:
             return None
         raw = [int(a) for a in array.reshape(-1)]
-    axes = tuple(sorted(a % rank for a in raw))
-    return axes if axes and axes == tuple(range(rank - len(axes), rank)) else None
+    return (x, tuple(sorted(a % rank for a in raw))) if raw else None
 
 
-def _replace_layer_norm(normalize: ir.Node, x: ir.Value, axis: int, epsilon: float) -> None:
+def _square_of(value: ir.Value | None) -> ir.Value | None:
+    """x where ``value`` is x * x or x ** 2."""
+    if (mul := _producer(value, "Mul")) is not None and mul.inputs[0] is mul.inputs[1]:
+        return mul.inputs[0]
+    power = _producer(value, "Pow")
+    return power.inputs[0] if power is not None and _is(power.inputs[1], 2.0) else None
+
+
+def _centred(value: ir.Value | None, axes: tuple[int, ...]) -> ir.Value | None:
+    """x where ``value`` is x - mean(x), the mean being over these axes and kept as dimensions of one."""
+    centre = _producer(value, "Sub")
+    if centre is None:
+        return None
+    x, mean = centre.inputs[0], centre.inputs[1]
+    found = _mean_of(_through_shape(mean))
+    if x is None or mean is None or found is None or found[0] is not x or found[1] != axes:
+        return None
+    return x if _keeps_axes(mean, x, axes) else None
+
+
+def _keeps_axes(reduced: ir.Value, x: ir.Value, axes: tuple[int, ...]) -> bool:
+    """Whether the reduced value has x's shape with one in the place of each axis, so that it broadcasts as it must."""
     assert x.shape is not None
-    dims = tuple(x.shape)[axis:]
-    if not all(isinstance(d, int) for d in dims):
-        return
-    normal_shape = tuple(int(d) for d in dims if isinstance(d, int))
-    last, scale, bias = normalize, None, None
-    mul = _only_user(normalize.outputs[0])
-    if mul is not None and mul.op_type == "Mul":
-        candidate = _other(mul, normalize.outputs[0])
-        if _fits(candidate, normal_shape):
-            last, scale = mul, candidate
-            add = _only_user(mul.outputs[0])
-            if add is not None and add.op_type == "Add":
-                candidate = _other(add, mul.outputs[0])
-                if _fits(candidate, normal_shape):
-                    last, bias = add, candidate
-    graph = normalize.graph
-    assert graph is not None
-    if scale is None:
-        name = f"{last.outputs[0].name}_scale"
-        scale = ir.Value(name=name, const_value=ir.tensor(np.ones(normal_shape, np.float32), name=name))
-        scale.shape, scale.type = ir.Shape(normal_shape), ir.TensorType(ir.DataType.FLOAT)
-        _root(graph).register_initializer(scale)
-    inputs = [x, scale] if bias is None else [x, scale, bias]
-    attributes = [ir.AttrInt64("axis", axis - len(x.shape)), ir.AttrFloat32("epsilon", epsilon)]
-    _replace(last, ir.Node("", "LayerNormalization", inputs, attributes))
+    return reduced.shape is not None and tuple(reduced.shape) == tuple(1 if i in axes else d for i, d in enumerate(x.shape))
 
 
-def _fits(value: ir.Value | None, shape: tuple[int, ...]) -> bool:
+_End = tuple[ir.Node, np.ndarray | None, np.ndarray | None]
+
+
+def _normalized_end(root: ir.Node, x: ir.Value, axes: tuple[int, ...]) -> _End | None:
+    """(last node, scale, bias) of the normalization that uses this square root."""
+    user = _only_user(root.outputs[0])
+    if user is None:
+        return None
+    scale: np.ndarray | None = None
+    if user.op_type == "Div" and user.inputs[1] is root.outputs[0] and _centred(user.inputs[0], axes) is x:
+        last = user
+    elif user.op_type == "Reciprocal":
+        inverse = user.outputs[0]
+        last_or_none = _only_user(inverse)
+        if last_or_none is None or last_or_none.op_type != "Mul":
+            return None
+        last = last_or_none
+        other = _other(last, inverse)
+        if (scale := _along(other, x, axes)) is not None:
+            # (1 / root * scale) * (x - mean)
+            inverse = last.outputs[0]
+            last_or_none = _only_user(inverse)
+            if last_or_none is None or last_or_none.op_type != "Mul":
+                return None
+            last = last_or_none
+            other = _other(last, inverse)
+        if _centred(other, axes) is not x:
+            return None
+    else:
+        return None
+    if scale is None and (mul := _only_user(last.outputs[0])) is not None and mul.op_type == "Mul":
+        scale = _along(_other(mul, last.outputs[0]), x, axes)
+        last = mul if scale is not None else last
+    bias = None
+    if scale is not None and (add := _only_user(last.outputs[0])) is not None and add.op_type == "Add":
+        bias = _along(_other(add, last.outputs[0]), x, axes)
+        last = add if bias is not None else last
+    return last, scale, bias
+
+
+def _along(value: ir.Value | None, x: ir.Value, axes: tuple[int, ...]) -> np.ndarray | None:
+    """The constant broadcast along the normalized axes, in their order; None if it is none or varies along others."""
     array = constant_array(value)
-    return array is not None and array.shape == shape and array.dtype == np.float32
+    assert x.shape is not None
+    if array is None or array.dtype != np.float32 or array.ndim > len(x.shape):
+        return None
+    padded = array.reshape((1,) * (len(x.shape) - array.ndim) + array.shape)
+    dims = [int(d) for d in x.shape]
+    if any(size != 1 and (i not in axes or size != dims[i]) for i, size in enumerate(padded.shape)):
+        return None
+    kept = padded.reshape([padded.shape[i] for i in axes])
+    return np.ascontiguousarray(np.broadcast_to(kept, [dims[i] for i in axes]))
+
+
+def _replace_layer_norm(
+    last: ir.Node, scale: np.ndarray | None, bias: np.ndarray | None, x: ir.Value, axes: tuple[int, ...], epsilon: float
+) -> None:
+    assert x.shape is not None and last.graph is not None
+    base, dims = last.outputs[0].name, [int(d) for d in x.shape]
+    if scale is None:
+        scale = np.ones([dims[i] for i in axes], np.float32)
+    operands = [_new_constant(last.graph, f"{base}_scale", scale)]
+    if bias is not None:
+        operands.append(_new_constant(last.graph, f"{base}_bias", bias))
+    rank = len(dims)
+    attributes = [ir.AttrInt64("axis", -len(axes)), ir.AttrFloat32("epsilon", epsilon)]
+    order = [i for i in range(rank) if i not in axes] + list(axes)
+    if order == list(range(rank)):
+        _replace(last, ir.Node("", "LayerNormalization", [x, *operands], attributes))
+        return
+    to_end = ir.Node("", "Transpose", [x], [ir.AttrInt64s("perm", order)], name=f"{last.name}_to_last_axis")
+    norm = ir.Node("", "LayerNormalization", [to_end.outputs[0], *operands], attributes, name=f"{last.name}_normalize")
+    for node, suffix in ((to_end, "_to_last_axis"), (norm, "_normalized")):
+        out = node.outputs[0]
+        out.name, out.type, out.shape = f"{base}{suffix}", x.type, ir.Shape([dims[i] for i in order])
+    last.graph.insert_before(last, [to_end, norm])
+    back = [order.index(i) for i in range(rank)]
+    _replace(last, ir.Node("", "Transpose", [norm.outputs[0]], [ir.AttrInt64s("perm", back)]))
+
+
+def _new_constant(graph: ir.Graph | ir.Function, name: str, array: np.ndarray) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.FLOAT)
+    _root(graph).register_initializer(value)
+    return value
+
+
+def _fuse_softmax(divide: ir.Node) -> None:
+    """exp(x - max(x)) / sum(exp(x - max(x))) over one axis -> Softmax."""
+    exponential = _producer(divide.inputs[0], "Exp")
+    total = _producer(_through_shape(divide.inputs[1]), "ReduceSum")
+    if exponential is None or total is None or total.inputs[0] is not exponential.outputs[0]:
+        return
+    shifted = _producer(exponential.inputs[0], "Sub")
+    found, sums = _reduced(total), divide.inputs[1]
+    if shifted is None or found is None or sums is None or len(found[1]) != 1:
+        return
+    x, peak, axes = shifted.inputs[0], shifted.inputs[1], found[1]
+    inner = _through_shape(peak)
+    if (clamp := _producer(inner, "Max")) is not None and len(clamp.inputs) == 2:
+        # JAX writes max(-inf, max(x)).
+        inner = next((v for v, c in _operands(clamp) if _scalar(c) == -math.inf), inner)
+    reduce = _producer(inner, "ReduceMax")
+    if x is None or peak is None or reduce is None or _reduced(reduce) != (x, axes):
+        return
+    if _keeps_axes(peak, x, axes) and _keeps_axes(sums, x, axes):
+        _replace(divide, ir.Node("", "Softmax", [x], [ir.AttrInt64("axis", axes[0])]))

@@ -39,6 +39,7 @@ class Node:
         stored: the pair the model already stores: its float type, or what its Q/DQ neighbours say.
         stored_per_channel: whether a stored quantized weight has one scale per channel.
         output_shapes: shape of each output, None where unknown.
+        output_dtypes: element type of each output, as in Operand.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Node:
     inputs: tuple[Operand | None, ...]
     outputs: tuple[str, ...]
     output_shapes: tuple[tuple[int | None, ...] | None, ...]
+    output_dtypes: tuple[str | None, ...]
     attributes: Mapping[str, object] = field(repr=False)
     origins: tuple[str, ...]
     stored: Pair

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -22,13 +22,16 @@ _FOLD_OUTPUT_LIMIT = 1 << 24
 _FOLD_INPUT_LIMIT = 1 << 26
 
 
-def normalize(model: ir.Model, shapes: Mapping[str, Sequence[int]], target_opset: int) -> list[str]:
+def normalize(
+    model: ir.Model, shapes: Mapping[str, Sequence[int]], target_opset: int, fused: Collection[str]
+) -> list[str]:
     """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
 
     Args:
         model: changed in place.
         shapes: the fixed shape of each graph input that is to be bound.
         target_opset: the ai.onnx opset to raise the model to where it is below it.
+        fused: operators that decomposed ones may be fused into.
 
     Raises:
         RequestError: if a shape names no input or contradicts the model.
@@ -47,7 +50,7 @@ def normalize(model: ir.Model, shapes: Mapping[str, Sequence[int]], target_opset
             _fold(model)
             _infer_shapes(model)
         _fuse_batch_normalization(model)
-        fuse(model)
+        fuse(model, fused)
         common.IdentityEliminationPass()(model)
         common.RemoveUnusedNodesPass()(model)
         _lift_constants(model)

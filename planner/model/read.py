@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from planner.dtypes import DType, Pair
 from planner.errors import RequestError
-from planner.model.fuse import constant_array
+from planner.model.fuse import FUSED_OPERATORS, constant_array
 from planner.model.node import Node, Operand
 from planner.model.normalize import describe, known_operator, normalize
 from planner.model.roles import EXACT_OPERATORS, Role, role_of
@@ -57,7 +57,11 @@ class Model:
 
 
 def read_model(
-    path: Path | str, shapes: Mapping[str, Sequence[int]] | None = None, *, target_opset: int = 21
+    path: Path | str,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    target_opset: int = 21,
+    fused: Collection[str] = FUSED_OPERATORS,
 ) -> Model:
     """Read, check and normalize an ONNX file.
 
@@ -65,6 +69,7 @@ def read_model(
         path: the .onnx file; external data is found beside it and mapped, not loaded.
         shapes: input name to fixed dimensions. A single entry under the name "" means the only input.
         target_opset: the opset to raise to where the file's is lower.
+        fused: operators that decomposed ones may be fused into: those that the target takes.
 
     Raises:
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
@@ -75,7 +80,7 @@ def read_model(
     original = _Original(graph_model)
     opset = graph_model.opset_imports.get("", graph_model.opset_imports.get("ai.onnx", 0))
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
-    notes = normalize(graph_model, shapes, target_opset)
+    notes = normalize(graph_model, shapes, target_opset, fused)
     _restore_names(graph_model.graph, original)
     return Model(
         path=str(path),
@@ -267,6 +272,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         inputs=operands,
         outputs=outputs,
         output_shapes=tuple(_shape(o) for o in node.outputs),
+        output_dtypes=tuple(_dtype_name(o.dtype) for o in node.outputs),
         attributes={
             k: a.value
             for k, a in node.attributes.items()

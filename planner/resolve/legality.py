@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import onnx
+
 from planner.dtypes import DType, Pair
-from planner.model.node import Node
+from planner.model.node import Node, Operand
 from planner.model.roles import Role
-from planner.profiles.schema import KernelTable, PairRule, Profile, Rule
+from planner.profiles.schema import KernelTable, OperandCondition, PairRule, Profile, Rule, When
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Ruling:
         rule: id of the rule that decided; None where none did.
         reason: why not; None where legal.
         suggestion: what to do instead; None where legal or nothing is known to help.
-        scale, zero_point: output quantization parameters that the rule demands, where it does.
+        fixed: output scale and zero point that the rule demands, where it does.
     """
 
     legal: bool | None
@@ -32,9 +36,9 @@ class Ruling:
 def judge(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: str, opset: int) -> Ruling:
     """Judge one node at one pair.
 
-    Limits come first (static shapes, rank, opset), then the rules in the profile's order: a refusal that matches ends
-    the search, the first rule that allows the pair makes it legal. Where rules speak of the operator but none allows
-    the pair, it is illegal and the reason lists what is allowed. Where none speaks of it, the answer is unknown.
+    Limits come first (static shapes, rank), then the rules in the profile's order: a refusal that matches ends the
+    search, the first rule that allows the pair makes it legal. Where rules speak of the operator but none allows the
+    pair, it is illegal and the reason lists what is allowed. Where none speaks of it, the answer is unknown.
 
     Args:
         per_channel: whether the weight has one scale per output channel.
@@ -43,53 +47,75 @@ def judge(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: s
     limit = _beyond_limits(node, profile)
     if limit is not None:
         return limit
-    if not node.known and not _mentions(node, profile, device):
-        name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+    rules = profile.rules_for(node.op_type, node.domain, device)
+    if not node.known and all(rule.kernels is not None for rule in rules):
         return Ruling(
             False,
             "known-operator",
-            f"operator {name} is defined neither by ONNX nor by ONNX Runtime",
+            f"operator {_qualified(node)} is defined neither by ONNX nor by ONNX Runtime",
             "replace it by standard operators, or register its custom-op library with a profile of your own",
         )
-    near_miss: Ruling | None = None
-    for rule in profile.rules_for(node.op_type, node.domain, device):
-        ruling = _apply(rule, node, pair, per_channel, opset)
-        if ruling is None:
-            continue
-        if ruling.legal or rule.refuse is not None:
-            return ruling
-        near_miss = near_miss or ruling
-    if near_miss is not None:
-        return near_miss
+    unmet: list[tuple[Rule, str]] = []
+    allowing: list[Rule] = []
+    for rule in rules:
+        condition = unmet_condition(rule.when, node, per_channel, opset)
+        if rule.refuse is not None:
+            if condition is None and _refused(rule, pair):
+                return Ruling(False, rule.id, rule.refuse, rule.suggestion)
+        elif condition is not None:
+            unmet.append((rule, condition))
+        elif rule.kernels is not None:
+            return _by_kernels(rule, profile.tables[rule.kernels], node, pair, opset)
+        elif (fixed := _allowed(rule, pair, per_channel)) is not None:
+            return fixed
+        else:
+            allowing.append(rule)
+    if allowing:
+        reason = f"{node.op_type} does not take {describe_pair(pair, per_channel)}; allowed: {_choices(allowing)}"
+        return Ruling(False, allowing[0].id, reason, allowing[0].suggestion)
+    if unmet:
+        rule, condition = unmet[0]
+        return Ruling(False, rule.id, condition, rule.suggestion)
     return Ruling(
         None,
         None,
         f"no rule of the profile speaks of {node.op_type}",
-        "verify on the EP itself, or add a rule with `--profile`",
+        "verify on the EP itself, or add a rule with --profile",
     )
 
 
-def _mentions(node: Node, profile: Profile, device: str) -> bool:
-    return any(rule.kernels is None for rule in profile.rules_for(node.op_type, node.domain, device))
+def takes(profile: Profile, device: str, op_type: str, opset: int) -> bool:
+    """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it."""
+    for rule in profile.rules_for(op_type, "", device):
+        if rule.kernels is not None:
+            if profile.tables[rule.kernels].types(op_type, "", opset) is not None:
+                return True
+        elif rule.refuse is None:
+            return True
+    return False
+
+
+def describe_pair(pair: Pair, per_channel: bool) -> str:
+    """The pair as messages write it."""
+    scaled = pair.weight is not None and not pair.weight.is_float
+    return f"{pair}{' per channel' if per_channel and scaled else ''}"
+
+
+def _qualified(node: Node) -> str:
+    return f"{node.domain}:{node.op_type}" if node.domain else node.op_type
 
 
 def _beyond_limits(node: Node, profile: Profile) -> Ruling | None:
     limits = profile.limits
     if limits.static_shapes:
-        for operand in node.inputs:
-            if operand is not None and operand.shape is not None and None in operand.shape:
-                return Ruling(
-                    False,
-                    "static-shapes",
-                    f"input {operand.name!r} has a dynamic shape {_dims(operand.shape)}; {profile.ep} takes static shapes only",
-                    "fix the model's input shapes with --shape NAME=1,3,224,224",
-                )
-        for name, shape in zip(node.outputs, node.output_shapes, strict=True):
+        operands = [("input", o.name, o.shape) for o in node.inputs if o is not None]
+        results = [("output", name, shape) for name, shape in zip(node.outputs, node.output_shapes, strict=True)]
+        for kind, name, shape in (*operands, *results):
             if shape is not None and None in shape:
                 return Ruling(
                     False,
                     "static-shapes",
-                    f"output {name!r} has a dynamic shape {_dims(shape)}; {profile.ep} takes static shapes only",
+                    f"{kind} {name!r} has a dynamic shape {_dims(shape)}; {profile.ep} takes static shapes only",
                     "fix the model's input shapes with --shape NAME=1,3,224,224",
                 )
     if limits.max_rank is not None and node.rank > limits.max_rank:
@@ -106,52 +132,87 @@ def _dims(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
 
 
-def _apply(rule: Rule, node: Node, pair: Pair, per_channel: bool, opset: int) -> Ruling | None:
-    """What one rule says of the pair; None where its conditions do not hold or it does not speak of the pair."""
-    unmet = _unmet_condition(rule, node, opset)
-    if rule.refuse is not None:
-        if unmet is None and _refused(rule, pair):
-            return Ruling(False, rule.id, rule.refuse, rule.suggestion)
-        return None
-    if rule.kernels is not None:
-        return _by_kernels(rule, rule.kernels, node, pair, opset)
-    if unmet is not None:
-        return Ruling(False, rule.id, unmet, rule.suggestion)
-    if pair.activation is None:
-        return Ruling(True, rule.id)
-    for allowed in rule.pairs:
-        if _allows(allowed, pair, per_channel):
-            fixed = rule.fixed.get(pair.activation)
-            return Ruling(True, rule.id, fixed=None if fixed is None else (fixed.scale, fixed.zero_point))
-    return Ruling(False, rule.id, _not_among(node, pair, per_channel, rule), rule.suggestion)
-
-
-def _unmet_condition(rule: Rule, node: Node, opset: int) -> str | None:
-    when = rule.when
+def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> str | None:
+    """The first condition that the node does not meet, in words; None where it meets all."""
     weight = node.weight
-    if when.constant_weight and weight is None:
-        return "its weight is not constant"
-    if when.min_opset is not None and opset < when.min_opset:
-        return f"opset {opset} is below {when.min_opset}"
-    if when.max_opset is not None and opset > when.max_opset:
-        return f"opset {opset} is above {when.max_opset}"
-    if when.max_rank is not None and node.rank > when.max_rank:
-        return f"rank {node.rank} is above {when.max_rank}"
-    if when.min_rank is not None and 0 < node.rank < when.min_rank:
-        return f"rank {node.rank} is below {when.min_rank}"
+    if when.weight is not None and when.weight != (weight is not None):
+        return "its weight is not constant" if when.weight else "it has a constant weight"
+    if when.per_channel is not None and when.per_channel != (per_channel and weight is not None):
+        return "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
+    for bound, value, least, most in (
+        ("opset", opset, when.min_opset, when.max_opset),
+        ("rank", node.rank, when.min_rank, when.max_rank),
+    ):
+        if least is not None and value < least:
+            return f"{bound} {value} is below {least}"
+        if most is not None and value > most:
+            return f"{bound} {value} is above {most}"
     for name, allowed in when.attributes.items():
-        if name in node.attributes and node.attributes[name] not in allowed:
-            return f"attribute {name}={node.attributes[name]} is not among {', '.join(map(str, allowed))}"
+        value_ = attribute(node, name, opset)
+        if value_ not in allowed:
+            return f"attribute {name}={value_} is not among {', '.join(map(str, allowed))}"
+    for position, condition in when.inputs.items():
+        index = int(position)
+        operand = node.inputs[index] if index < len(node.inputs) else None
+        problem = _unmet_operand(condition, operand)
+        if problem is not None:
+            return f"input {index} {problem}"
     return None
+
+
+def _unmet_operand(condition: OperandCondition, operand: Operand | None) -> str | None:
+    if condition.present is not None and condition.present != (operand is not None):
+        return "is missing" if condition.present else "is given"
+    if operand is None:
+        return None
+    if condition.constant is not None and condition.constant != operand.constant:
+        return "is not constant" if condition.constant else "is constant"
+    if condition.dtype is not None and operand.dtype is not None and operand.dtype not in condition.dtype:
+        return f"has type {operand.dtype}, not {' or '.join(condition.dtype)}"
+    rank = None if operand.shape is None else len(operand.shape)
+    if rank is not None and condition.min_rank is not None and rank < condition.min_rank:
+        return f"has rank {rank}, below {condition.min_rank}"
+    if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
+        return f"has rank {rank}, above {condition.max_rank}"
+    return None
+
+
+def attribute(node: Node, name: str, opset: int) -> object:
+    """The attribute's value, or ONNX's default for it; None where there is neither."""
+    if name in node.attributes:
+        value = node.attributes[name]
+        return list(value) if isinstance(value, tuple) else value
+    return _default(node.op_type, node.domain, name, opset)
+
+
+@functools.cache
+def _default(op_type: str, domain: str, name: str, opset: int) -> object:
+    try:
+        formal = onnx.defs.get_schema(op_type, opset, domain).attributes.get(name)
+    except onnx.defs.SchemaError:
+        return None
+    if formal is None or formal.default_value.type == onnx.AttributeProto.UNDEFINED:
+        return None
+    value = onnx.helper.get_attribute_value(formal.default_value)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _refused(rule: Rule, pair: Pair) -> bool:
     if not rule.pairs:
         return True
     return any(
-        (allowed.weight is None or pair.weight in allowed.weight) and (pair.activation in allowed.activation)
-        for allowed in rule.pairs
+        pair.activation in refused.activation and (refused.weight is None or pair.weight in refused.weight)
+        for refused in rule.pairs
     )
+
+
+def _allowed(rule: Rule, pair: Pair, per_channel: bool) -> Ruling | None:
+    if pair.activation is None:
+        return Ruling(True, rule.id)
+    if any(_allows(allowed, pair, per_channel) for allowed in rule.pairs):
+        fixed = rule.fixed.get(pair.activation)
+        return Ruling(True, rule.id, fixed=None if fixed is None else (fixed.scale, fixed.zero_point))
+    return None
 
 
 def _allows(allowed: PairRule, pair: Pair, per_channel: bool) -> bool:
@@ -165,66 +226,89 @@ def _allows(allowed: PairRule, pair: Pair, per_channel: bool) -> bool:
     return pair.weight in allowed.weight and (not per_channel or pair.weight in allowed.per_channel)
 
 
-def _not_among(node: Node, pair: Pair, per_channel: bool, rule: Rule) -> str:
-    choices = []
-    for allowed in rule.pairs:
+def _choices(rules: Iterable[Rule]) -> str:
+    choices: dict[str, None] = {}
+    for allowed in (pair for rule in rules for pair in rule.pairs):
         activations = "|".join(allowed.activation)
-        if allowed.weight is None:
-            choices.append(activations)
-        else:
-            choices.append(f"{'|'.join(allowed.weight)}/{activations}")
-    kind = " per channel" if per_channel and pair.weight is not None and not pair.weight.is_float else ""
-    return f"{node.op_type} does not take {pair}{kind}; allowed: {', '.join(choices)}"
+        weights = "" if allowed.weight is None else f"{'|'.join(allowed.weight)}/"
+        channels = f" ({'|'.join(allowed.per_channel)} also per channel)" if allowed.per_channel else ""
+        choices[f"{weights}{activations}{channels}"] = None
+    return ", ".join(choices) or "nothing"
 
 
 def _by_kernels(rule: Rule, table: KernelTable, node: Node, pair: Pair, opset: int) -> Ruling:
-    """Legality from a kernel table: a float pair needs a kernel of the operator for that type; a quantized pair is
-    stored as Q/DQ around a float kernel, so it needs QuantizeLinear and DequantizeLinear kernels for both types."""
+    """Legality from a kernel table: every operand needs a kernel for its type. A quantized pair is stored as Q/DQ
+    around a float32 kernel, so it needs QuantizeLinear and DequantizeLinear kernels for its types as well."""
+    activation = DType.FLOAT32 if pair.activation is not None and not pair.activation.is_float else pair.activation
+    problem = _kernel_problem(table, node, activation, opset)
+    if problem is not None and activation is DType.FLOAT16 and rule.cast_float16:
+        problem = _kernel_problem(table, node, DType.FLOAT32, opset)
+    if problem is None and pair.activation is not None and not pair.activation.is_float:
+        problem = _conversion_problem(table, pair, opset)
+    if problem is None:
+        return Ruling(True, rule.id)
+    reason, suggestion = problem
+    return Ruling(False, rule.id, f"{reason} ({table.source})", suggestion or rule.suggestion)
+
+
+def _kernel_problem(table: KernelTable, node: Node, activation: DType | None, opset: int) -> tuple[str, str | None] | None:
+    """Why no kernel of the table serves the node, and what to do; None where one does."""
     types = table.types(node.op_type, node.domain, opset)
-    name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
     if types is None:
-        return Ruling(False, rule.id, f"{name} has no kernel at opset {opset} ({table.source})", rule.suggestion)
-    if pair.activation is None:
-        return _exact_by_kernels(rule, types, node, name, table)
-    if pair.activation.is_float:
-        if _float_kernel(types, pair.activation):
-            return Ruling(True, rule.id)
-        return Ruling(
-            False, rule.id, f"{name} has no {pair.activation} kernel ({table.source})", "choose another activation type"
-        )
-    for dtype in {pair.weight, pair.activation} - {None}:
-        for operator in ("QuantizeLinear", "DequantizeLinear"):
-            if operator == "QuantizeLinear" and dtype is pair.weight and dtype is not pair.activation:
-                continue  # weights are quantized offline
-            kernel = table.types(operator, "", opset)
-            listed = frozenset().union(*kernel.values()) if kernel else frozenset()
-            if dtype not in listed:
-                integers = sorted(t for t in listed if "int" in t and t != "int32")
-                return Ruling(
-                    False,
-                    rule.id,
-                    f"{operator} has no {dtype} kernel, only {', '.join(integers)} ({table.source})",
-                    "choose 8-bit types" if any("8" in t for t in integers) else "choose a float precision",
-                )
-    if not _float_kernel(types, DType.FLOAT32):
-        return Ruling(False, rule.id, f"{name} has no float32 kernel between Q and DQ ({table.source})", None)
-    return Ruling(True, rule.id)
-
-
-def _float_kernel(types: object, dtype: DType) -> bool:
-    assert hasattr(types, "values")
-    constraints = list(types.values())
-    # An operator without float constraints (Shape of anything, control flow) does not depend on the type.
-    mentions_float = [t for t in constraints if any(name in t for name in ("float32", "float16", "float64"))]
-    return not mentions_float or any(dtype in t for t in mentions_float)
-
-
-def _exact_by_kernels(rule: Rule, types: object, node: Node, name: str, table: KernelTable) -> Ruling:
-    assert hasattr(types, "values")
-    listed = frozenset().union(*types.values())
-    for operand in node.inputs:
-        if operand is None or operand.dtype is None or not listed:
+        body = _function_body(node.op_type, node.domain, opset)
+        if body is None:
+            return f"{_qualified(node)} has no kernel at opset {opset}", None
+        # The runtime replaces an operator without a kernel by its definition in terms of others.
+        missing = [op for op in body if table.types(op, "", opset) is None]
+        return (f"{_qualified(node)} has no kernel, nor has {missing[0]}, which defines it", None) if missing else None
+    for position, operand in enumerate(node.inputs):
+        if operand is None:
             continue
-        if operand.role is Role.EXACT and operand.dtype not in listed and operand.dtype in ("int64", "int32", "bool"):
-            return Ruling(False, rule.id, f"{name} has no {operand.dtype} kernel ({table.source})", rule.suggestion)
-    return Ruling(True, rule.id)
+        flows = operand.role is not Role.EXACT and activation is not None
+        dtype = activation.value if flows and activation is not None else operand.dtype
+        constraint = _constraint(node.op_type, node.domain, opset, position)
+        if dtype is not None and constraint in types and dtype not in types[constraint]:
+            floats = [t for t in ("float16", "float32", "float64") if t in types[constraint]]
+            hint = f"choose {' or '.join(floats)}" if flows and floats else None
+            return f"{_qualified(node)} has no {dtype} kernel", hint
+    return None
+
+
+def _conversion_problem(table: KernelTable, pair: Pair, opset: int) -> tuple[str, str | None] | None:
+    assert pair.activation is not None
+    needed = [("QuantizeLinear", pair.activation), ("DequantizeLinear", pair.activation)]
+    if pair.weight is not None:
+        needed.append(("DequantizeLinear", pair.weight))  # weights are quantized offline
+    for operator, dtype in needed:
+        kernel = table.types(operator, "", opset) or {}
+        listed = frozenset[str]().union(*kernel.values())
+        if dtype not in listed:
+            integers = sorted(t for t in listed if "int" in t and t != "int32")
+            hint = "choose 8-bit types" if any("8" in t for t in integers) else "choose a float precision"
+            return f"{operator} has no {dtype} kernel, only {', '.join(integers)}", hint
+    return None
+
+
+@functools.cache
+def _constraint(op_type: str, domain: str, opset: int, position: int) -> str | None:
+    """Name of the type parameter of an input, as ONNX and ONNX Runtime call it ("T")."""
+    try:
+        formal = onnx.defs.get_schema(op_type, opset, domain).inputs
+    except onnx.defs.SchemaError:
+        return "T"  # contrib operators call the type of their data so
+    return str(formal[min(position, len(formal) - 1)].type_str) if formal else None
+
+
+@functools.cache
+def _function_body(op_type: str, domain: str, opset: int) -> tuple[str, ...] | None:
+    """Operators that ONNX defines this one by; None where it is primitive, or its definition depends on its inputs."""
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    if not schema.has_function:
+        return None
+    return tuple(n.op_type for n in schema.function_body.node)
+
+
+__all__ = ["Ruling", "attribute", "describe_pair", "judge", "takes", "unmet_condition"]
