@@ -177,7 +177,7 @@ class DirectMl(Launcher):
 
 
 _LAUNCHERS: tuple[Launcher, ...] = (
-    Launcher(CPU, "cpu", ("onnxruntime|onnxruntime-qnn|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino",)),
+    Launcher(CPU, "cpu", ("onnxruntime|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino",)),
     Qnn("QNNExecutionProvider", "qnn", ("onnxruntime", "onnxruntime-qnn"), frozenset({"backend_path"})),
     OpenVino("OpenVINOExecutionProvider", "openvino", ("onnxruntime-openvino", "openvino")),
     DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",)),

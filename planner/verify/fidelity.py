@@ -70,7 +70,7 @@ class Accumulator:
         """
         if reference.shape != candidate.shape:
             raise EPError(
-                f"output {self.output!r} has shape {tuple(candidate.shape)}, not the reference's {tuple(reference.shape)}",
+                f"output {self.output!r} has shape {candidate.shape}, not the reference's {reference.shape}",
                 "the candidate computes something else: compare it with the model it was made from",
             )
         if reference.dtype.kind in "OUS" or candidate.dtype.kind in "OUS":

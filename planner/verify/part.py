@@ -1,0 +1,263 @@
+"""Where two runs part: the inner tensors of reference and candidate side by side, in the order of the graph.
+
+Every float tensor that both models have under one name becomes an output of both. What a quantized tensor is, is what its
+consumers read: the value behind its Q/DQ (`<name>_dequantized`). An exposed tensor must exist, so that the EP can't
+fuse across it: the numbers may differ a little from the run that is being explained, and a placement may too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample
+from planner.model.write import save
+from planner.resolve.plan import Target
+from planner.runtime.client import Worker
+from planner.runtime.emulation import emulate_float16
+from planner.runtime.providers import CPU, launcher
+from planner.verify.fidelity import sqnr
+from planner.verify.verify import AS_WRITTEN, cast_feed, input_dtypes, load
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+# Outputs of one run that are held at once; more go into further runs.
+_BATCH_BYTES = 256 << 20
+# A tensor this faithful is no suspect, whatever its inputs were: float16 itself gives about 70 dB.
+_CLEAN_DB = 40.0
+# A fall from the least faithful input by this much is steep: ten times the error energy.
+_STEEP_DB = 10.0
+
+
+@dataclass(frozen=True)
+class Parted:
+    """One inner tensor, compared.
+
+    Attributes:
+        tensor: its name in the reference. node, op_type: what produces it there. depth: nodes on the longest way to it.
+        sqnr_db: over the samples, within -200..200, of the places where both are finite.
+        drop_db: how much less than its least faithful measured input (all inputs above 80 dB count as 80).
+        low, high: range of the reference; None where it has no finite value.
+        finite: whether the candidate is finite wherever the reference is.
+    """
+
+    tensor: str
+    node: str
+    op_type: str
+    depth: int
+    sqnr_db: float
+    drop_db: float
+    low: float | None
+    high: float | None
+    finite: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tensor": self.tensor,
+            "node": self.node,
+            "op_type": self.op_type,
+            "depth": self.depth,
+            "sqnr_db": self.sqnr_db,
+            "drop_db": self.drop_db,
+            "reference_range": None if self.low is None else [self.low, self.high],
+            "finite": self.finite,
+        }
+
+
+@dataclass(frozen=True)
+class Parting:
+    """All compared tensors in the order of the graph, and the first at which the candidate leaves the reference.
+
+    Attributes:
+        first: the first that is not finite; else the first steep fall; else None: no single node is to blame.
+        ran_on: the EP that ran the candidate.
+    """
+
+    tensors: tuple[Parted, ...]
+    first: Parted | None
+    ran_on: str
+
+    def sentence(self) -> str:
+        """The finding in one line, for a person."""
+        if self.first is None:
+            return "no single node is to blame: the error grows step by step"
+        part = self.first
+        span = "" if part.low is None else f"; float32 has {part.low:.4g} to {part.high:.4g} there"
+        how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
+        return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
+
+
+def find_parting(
+    candidate: Path, reference: Path, target: Target, samples: Sequence[Sample], *, timeout: float = 300
+) -> Parting:
+    """Run both models with their inner tensors exposed and find where they part.
+
+    Runs on the target's EP where it is here, else on the CPU EP's emulation of it (`ran_on` says which).
+
+    Raises:
+        RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
+    """
+    reference_model, candidate_model = load(reference), load(candidate)
+    real = launcher(target.ep).availability().kind is not None
+    if not real:
+        candidate_model = emulate_float16(candidate_model)
+    ran_on = target.ep if real else CPU
+    pairs = shared_tensors(reference_model, candidate_model)
+    dtypes = input_dtypes(candidate_model)
+    sums = {name: _Sums() for name in pairs}
+    for batch in _batches(reference_model, pairs):
+        with (
+            _exposed(reference_model, [name for name, _ in batch]) as reference_file,
+            _exposed(candidate_model, [value for _, value in batch]) as candidate_file,
+            Worker(CPU, timeout=timeout) as reference_worker,
+            Worker(ran_on, timeout=timeout) as worker,
+        ):
+            # The reference must keep every tensor as it is written, too.
+            reference_worker.open(reference_file, {})
+            worker.open(candidate_file, target.options if real else {}, session_config={} if real else AS_WRITTEN)
+            for sample in samples:
+                expected = reference_worker.run(sample).outputs
+                got = worker.run(cast_feed(sample, dtypes)).outputs
+                for name, value in batch:
+                    sums[name].add(expected[name], got[value])
+    return rank(reference_model, sums_to_rows(sums), ran_on)
+
+
+def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
+    """Float tensors of the main graph that both models have: name in the reference -> name in the candidate."""
+    available = {
+        out.name: out for node in candidate.graph for out in node.outputs if out.name and out.dtype in (*_FLOATS, None)
+    }
+    pairs: dict[str, str] = {}
+    for node in reference.graph:
+        for out in node.outputs:
+            if not out.name or out.dtype not in _FLOATS:
+                continue
+            # A graph output is already exposed under its own name, which the Q/DQ behind the node gives it.
+            dequantized = f"{out.name}_dequantized"
+            name = dequantized if dequantized in available and not out.is_graph_output() else out.name
+            if name in available:
+                pairs[out.name] = name
+    return pairs
+
+
+@dataclass
+class _Sums:
+    """What is kept of one tensor over the samples."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    finite: bool = True
+
+    def add(self, reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any]) -> None:
+        if reference.size != candidate.size:
+            return
+        ref, out = reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel()
+        usable = np.isfinite(ref)
+        if not np.isfinite(out[usable]).all():
+            self.finite = False
+        ref_usable = ref[usable]
+        if ref_usable.size:
+            self.low, self.high = min(self.low, float(ref_usable.min())), max(self.high, float(ref_usable.max()))
+        both = usable & np.isfinite(out)
+        self.signal += float(ref[both] @ ref[both])
+        error = ref[both] - out[both]
+        self.noise += float(error @ error)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measured of one tensor: see Parted."""
+
+    sqnr_db: float
+    low: float | None
+    high: float | None
+    finite: bool
+
+
+def sums_to_rows(sums: Mapping[str, _Sums]) -> dict[str, Row]:
+    return {
+        name: Row(
+            sqnr(s.signal, s.noise),
+            s.low if math.isfinite(s.low) else None,
+            s.high if math.isfinite(s.high) else None,
+            s.finite,
+        )
+        for name, s in sums.items()
+    }
+
+
+def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
+    """Put the measured tensors in the order of the graph and name the first that parts. Pure."""
+    depths: dict[str, int] = {}
+    # SQNR that a tensor carries on: its own if measured, else the least of the inputs of its node.
+    carried: dict[str, float] = {}
+    tensors: list[Parted] = []
+    for node in reference.graph:
+        inputs = [v.name or "" for v in node.inputs if v is not None]
+        depth = 1 + max((depths.get(name, 0) for name in inputs), default=0)
+        best = min((carried[name] for name in inputs if name in carried), default=80.0)
+        for out in node.outputs:
+            name = out.name or ""
+            depths[name] = depth
+            row = rows.get(name)
+            if row is None:
+                carried[name] = best
+                continue
+            carried[name] = min(80.0, row.sqnr_db)
+            drop = best - carried[name]
+            tensors.append(
+                Parted(name, node.name or "", node.op_type, depth, row.sqnr_db, drop, row.low, row.high, row.finite)
+            )
+    first = next((t for t in tensors if not t.finite), None)
+    if first is None:
+        suspects = (t for t in tensors if t.sqnr_db < _CLEAN_DB and t.drop_db >= _STEEP_DB)
+        first = next(suspects, None)
+    return Parting(tuple(tensors), first, ran_on)
+
+
+def _batches(reference: ir.Model, pairs: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]:
+    sizes = {
+        out.name: math.prod(d if isinstance(d, int) else 1 for d in out.shape) * 4
+        for node in reference.graph
+        for out in node.outputs
+        if out.shape is not None
+    }
+    batch: list[tuple[str, str]] = []
+    total = 0
+    for pair in pairs.items():
+        size = sizes.get(pair[0], 0)
+        if batch and total + size > _BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(pair)
+        total += size
+    if batch:
+        yield batch
+
+
+@contextlib.contextmanager
+def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary file of the model with those inner values as further outputs."""
+    copy = model.clone()
+    existing = {v.name for v in copy.graph.outputs}
+    values = {out.name: out for node in copy.graph for out in node.outputs}
+    for name in names:
+        if name not in existing:
+            value = values[name]
+            if value.type is None:
+                value.type = ir.TensorType(ir.DataType.FLOAT)
+            copy.graph.outputs.append(value)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        path = Path(folder) / "exposed.onnx"
+        save(copy, path)
+        yield path

@@ -1,0 +1,105 @@
+"""Where the EP's own runtime put each node, in the user's names, with the EP's own reason for each it left.
+
+The names that come back are those after onnxruntime's graph optimizations. Sessions are built with the optimizations
+on, as users build them, since switching them off changes what is placed (on PP-OCRv6 rec 9 MatMul + Add pairs become Gemm
+and 18 Reshape are added only with them on). Measured on magika, PP-OCRv6 det and rec and PP-OCR cls, every name is the
+candidate's own, the candidate's own with a known suffix, or that of a node that onnxruntime added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.runtime.client import Opened
+
+# `conv_token_1`: a copy in another layout. `dq/duplicated`: a DQ of its own for each consumer. `m/MatMulAddFusion`: m
+# and the Add behind it. Several may stand behind one another.
+_SUFFIX = re.compile(r"(_token_\d+|/duplicated|/\w*Fusion)$")
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A node that runs elsewhere than on the target, and why."""
+
+    name: str
+    op_type: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "op_type": self.op_type, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Placement of all nodes.
+
+    Attributes:
+        total: nodes that the runtime placed (after its own optimizations), or nodes of the candidate where none were.
+        on_target: how many of them the target got; None where it is unknown (emulation, a build that cannot tell).
+        fallback: the others.
+        nodes: the EP of each of the candidate's own nodes that could be traced; fused or folded nodes are missing.
+    """
+
+    total: int
+    on_target: int | None
+    fallback: tuple[Fallback, ...]
+    nodes: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "total": self.total,
+            "on_target": self.on_target,
+            "fallback": [entry.to_json() for entry in self.fallback],
+        }
+
+
+def own_name(name: str, candidate: Iterable[str]) -> str | None:
+    """The candidate's node that a name after optimization stands for; None for a node that onnxruntime added."""
+    own = candidate if isinstance(candidate, set | frozenset | dict) else set(candidate)
+    while name not in own:
+        shorter = _SUFFIX.sub("", name)
+        if shorter == name:
+            return None
+        name = shorter
+    return name
+
+
+def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Placement:
+    """Read the placement off an opened session.
+
+    Args:
+        ep: full name of the target's provider. candidate: the candidate's nodes, name -> operator.
+    """
+    if not opened.assignment:
+        return Placement(len(candidate), None, ())
+    reasons = {refusal.name: refusal.reason for refusal in opened.refusals}
+    for refusal in opened.refusals:
+        own = own_name(refusal.name, candidate)
+        if own is not None:
+            reasons.setdefault(own, refusal.reason)
+    fallback: list[Fallback] = []
+    nodes: dict[str, str] = {}
+    for entry in opened.assignment:
+        own = own_name(entry.name, candidate)
+        if own is not None and (own not in nodes or entry.ep != ep):
+            nodes[own] = entry.ep
+        if entry.ep == ep:
+            continue
+        reason = reasons.get(entry.name) or reasons.get(own or "")
+        if reason is None and entry.op_type in ("QuantizeLinear", "DequantizeLinear") and opened.lone_partition:
+            reason = opened.lone_partition
+        if reason is None:
+            reason = f"left to {entry.ep}; the log of {ep} gives no reason"
+        if own is None:
+            reason = f"{reason} (a node that onnxruntime added)"
+        fallback.append(Fallback(own or entry.name, entry.op_type, reason))
+    return Placement(len(opened.assignment), len(opened.assignment) - len(fallback), tuple(fallback), nodes)
+
+
+def unplaced(candidate: Mapping[str, str], reasons: Mapping[str, str]) -> Placement:
+    """The placement where no session was built: nothing is on the target, and the refused nodes say why."""
+    refused = [Fallback(name, op_type, reasons[name]) for name, op_type in candidate.items() if name in reasons]
+    return Placement(len(candidate), 0, tuple(refused))

@@ -1,0 +1,293 @@
+"""Verifying a candidate: placed by the real EP, and faithful on samples held apart, told apart three ways.
+
+Three runs separate the causes of a loss: the float32 reference on the CPU EP, the candidate on the CPU EP (computed as the
+file says, Q/DQ by Q/DQ, float16 rounded after every node), and the candidate on the target. The first two differ by
+what quantizing lost, the last two by what the EP itself adds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample
+from planner.errors import RequestError
+from planner.model.write import save
+from planner.resolve.plan import Target
+from planner.runtime.client import SessionFailed, Worker
+from planner.runtime.emulation import emulate_float16, uses_float16
+from planner.runtime.providers import CPU, launcher
+from planner.runtime.refusals import Refusal
+from planner.verify.fidelity import Comparison, Fidelity
+from planner.verify.placement import Placement, own_name, placement_of, unplaced
+
+Kind = Literal["hardware", "simulator", "emulation"]
+Progress = Callable[[int, int], None]
+# Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
+# far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
+AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+
+
+@dataclass(frozen=True)
+class Causes:
+    """Of one output, in dB SQNR: what the candidate's own numbers lost, and what the EP added; None where not measured.
+
+    Attributes:
+        quantizing: candidate against float32, both on the CPU EP. ep: candidate on the target against it on the CPU EP.
+    """
+
+    output: str
+    quantizing: float | None
+    ep: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"output": self.output, "quantizing_sqnr_db": self.quantizing, "ep_sqnr_db": self.ep}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        ran_on: the EP that really ran. kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
+        runtime: versions of its packages.
+        causes: the three-way comparison. load_seconds: building the session on ran_on. run_seconds: mean of one sample.
+        peak_rss_mb: peak resident memory of the worker that ran the candidate, MiB; None where the platform is silent.
+        samples: how many samples were compared. reasons: why it did not pass; empty if it passed.
+        session_error: the EP's message where it built no session.
+    """
+
+    ran_on: str
+    kind: Kind
+    runtime: Mapping[str, str]
+    placement: Placement
+    fidelity: tuple[Fidelity, ...]
+    causes: tuple[Causes, ...]
+    load_seconds: float | None
+    run_seconds: float | None
+    peak_rss_mb: float | None
+    samples: int
+    floor_db: float
+    reasons: tuple[str, ...]
+    session_error: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ran_on": self.ran_on,
+            "kind": self.kind,
+            "runtime": dict(self.runtime),
+            "placement": self.placement.to_json(),
+            "fidelity": [entry.to_json() for entry in self.fidelity],
+            "causes": [entry.to_json() for entry in self.causes],
+            "seconds": {"load": self.load_seconds, "run": self.run_seconds},
+            "peak_rss_mb": self.peak_rss_mb,
+            "samples": self.samples,
+            "floor_db": self.floor_db,
+            "passed": self.passed,
+            "reasons": list(self.reasons),
+            "session_error": self.session_error,
+            "notes": list(self.notes),
+        }
+
+
+def verify(
+    candidate: Path,
+    reference: Path,
+    target: Target,
+    samples: Sequence[Sample],
+    *,
+    floor_db: float,
+    progress: Progress | None = None,
+    timeout: float = 300,
+) -> Verification:
+    """Run both models and compare.
+
+    Where the target's EP can't run here, the CPU EP emulates it: the placement is unknown then, and `kind` says so.
+
+    Args:
+        candidate: the model to judge. reference: the float32 model it was made from, of the same inputs and outputs.
+        samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
+        floor_db: least SQNR of every output. progress: called with (samples done, of how many).
+        timeout: seconds that one request to a worker may take.
+
+    Raises:
+        RequestError: no samples, or a model that cannot be read.
+        EPError: a worker crashed, hung or failed to run; the reference has no session on the CPU EP.
+    """
+    if not samples:
+        raise RequestError("nothing to verify on: no samples", "give --inputs")
+    available = launcher(target.ep).availability()
+    emulated = available.kind is None
+    model = load(candidate)
+    dtypes = input_dtypes(model)
+    operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
+    notes: list[str] = []
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(as_written(candidate, model))
+        reference_worker = stack.enter_context(Worker(CPU, timeout=timeout))
+        reference_worker.open(reference, {})
+        yardstick: Worker | None = stack.enter_context(Worker(CPU, timeout=timeout))
+        assert yardstick is not None
+        ran_on: str
+        kind: Kind
+        if emulated:
+            opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
+            worker, ran_on, kind = yardstick, CPU, "emulation"
+            yardstick = None
+            placement = Placement(len(operators), None, ())
+            notes.append(f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it")
+        else:
+            worker, ran_on = stack.enter_context(Worker(target.ep, timeout=timeout)), target.ep
+            kind = available.kind or "hardware"
+            try:
+                opened = worker.open(candidate, target.options, log=True)
+            except SessionFailed as error:
+                return _no_session(error, target, kind, worker.runtime, operators, floor_db)
+            placement = placement_of(opened, target.ep, operators)
+            try:
+                yardstick.open(plain, {}, session_config=AS_WRITTEN)
+            except SessionFailed as error:
+                notes.append(f"the causes of a loss can't be told apart: {error}")
+                yardstick = None
+        total, quantizing, own = Comparison(), Comparison(), Comparison()
+        run_seconds, peak = 0.0, opened.peak_rss_mb
+        for index, sample in enumerate(samples):
+            feed = cast_feed(sample, dtypes)
+            expected = reference_worker.run(sample).outputs
+            ran = worker.run(feed)
+            run_seconds += ran.seconds
+            peak = ran.peak_rss_mb or peak
+            total.add(expected, ran.outputs)
+            if yardstick is not None:
+                written = yardstick.run(feed).outputs
+                quantizing.add(expected, written)
+                own.add(written, ran.outputs)
+            if progress is not None:
+                progress(index + 1, len(samples))
+    fidelity = total.results()
+    return Verification(
+        ran_on,
+        kind,
+        dict(opened.runtime),
+        placement,
+        fidelity,
+        _causes(fidelity, quantizing, own, emulated),
+        opened.seconds,
+        run_seconds / len(samples),
+        peak,
+        len(samples),
+        floor_db,
+        tuple(_reasons(placement, fidelity, target, floor_db, emulated)),
+        notes=tuple(notes),
+    )
+
+
+def load(path: Path) -> ir.Model:
+    """Read an ONNX file, weights mapped; RequestError if it is none."""
+    try:
+        return ir.load(path)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{path}: cannot be read as an ONNX model: {first}") from None
+
+
+def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
+    """numpy dtype of each graph input."""
+    return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
+
+
+def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """A sample as the candidate takes it: its inputs, in its types (float32 to float16 where it has float16 inputs)."""
+    missing = sorted(set(dtypes) - set(sample))
+    if missing:
+        raise RequestError(f"no sample for the candidate's input {missing[0]!r}", f"samples have {', '.join(sample)}")
+    return {name: np.asarray(sample[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
+
+
+@contextlib.contextmanager
+def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
+    """The file that the CPU EP computes as the candidate says: itself, or its float16 emulation in a temporary file."""
+    if not uses_float16(model):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        emulated = Path(folder) / "emulated.onnx"
+        save(emulate_float16(model), emulated)
+        yield emulated
+
+
+def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
+    """Reasons by the candidate's own node names."""
+    named = ((own_name(refusal.name, candidate), refusal.reason) for refusal in refusals)
+    return {name: reason for name, reason in named if name is not None}
+
+
+def _no_session(
+    error: SessionFailed,
+    target: Target,
+    kind: Kind,
+    runtime: Mapping[str, str],
+    operators: Mapping[str, str],
+    floor_db: float,
+) -> Verification:
+    placement = unplaced(operators, refusal_reasons(error.refusals, operators))
+    refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
+    return Verification(
+        target.ep,
+        kind,
+        dict(runtime),
+        placement,
+        (),
+        (),
+        None,
+        None,
+        None,
+        0,
+        floor_db,
+        (f"{error}{named}",),
+        session_error=str(error),
+    )
+
+
+def _causes(
+    fidelity: Sequence[Fidelity], quantizing: Comparison, own: Comparison, emulated: bool
+) -> tuple[Causes, ...]:
+    if emulated:
+        return tuple(Causes(entry.output, entry.sqnr_db, None) for entry in fidelity)
+    by_quantizing = {entry.output: entry.sqnr_db for entry in quantizing.results()}
+    by_ep = {entry.output: entry.sqnr_db for entry in own.results()}
+    return tuple(Causes(entry.output, by_quantizing.get(entry.output), by_ep.get(entry.output)) for entry in fidelity)
+
+
+def _reasons(
+    placement: Placement, fidelity: Sequence[Fidelity], target: Target, floor_db: float, emulated: bool
+) -> Iterator[str]:
+    if placement.on_target is None and not emulated:
+        yield f"the installed onnxruntime cannot tell which nodes {target.ep} took"
+    if placement.fallback:
+        first = placement.fallback[0]
+        yield (
+            f"{len(placement.fallback)} of {placement.total} nodes are not on {target.ep}, "
+            f"first {first.op_type} {first.name!r}: {first.reason}"
+        )
+    for entry in fidelity:
+        if not entry.finite:
+            yield f"output {entry.output!r} holds NaN or infinite values"
+        elif entry.sqnr_db < floor_db:
+            yield f"output {entry.output!r} has {entry.sqnr_db:.1f} dB SQNR, below the floor of {floor_db:g} dB"
+
+
+__all__ = ["Causes", "Verification", "verify"]
