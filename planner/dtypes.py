@@ -67,9 +67,7 @@ def parse_dtype(text: str) -> DType:
     try:
         return DType(aliases.get(name, name))
     except ValueError:
-        raise RequestError(
-            f"unknown dtype {text!r}", f"known dtypes: {', '.join(d.value for d in DType)}"
-        ) from None
+        raise RequestError(f"unknown dtype {text!r}", f"known dtypes: {', '.join(d.value for d in DType)}") from None
 
 
 @dataclass(frozen=True)
@@ -132,11 +130,7 @@ def parse_precision(text: str) -> Precision:
 def precision_by_name(weight: DType, activation: DType) -> Precision:
     """The precision with exactly these two types; named by the shorthand that covers it where there is one."""
     name = next(
-        (
-            p.name
-            for p in _SHORTHANDS.values()
-            if weight in p.weights and activation in p.activations
-        ),
+        (p.name for p in _SHORTHANDS.values() if weight in p.weights and activation in p.activations),
         f"{weight}/{activation}",
     )
     return Precision(name, (weight,), (activation,))

@@ -76,7 +76,9 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
         try:
             dtype = value.dtype.numpy()
         except TypeError:
-            raise RequestError(f"{model.path}: input {value.name!r} has type {value.dtype.name}, which cannot be fed") from None
+            raise RequestError(
+                f"{model.path}: input {value.name!r} has type {value.dtype.name}, which cannot be fed"
+            ) from None
         shape = tuple(d if isinstance(d, int) else None for d in value.shape)
         specs.append(InputSpec(value.name or "", np.dtype(dtype), shape))
     return tuple(specs)

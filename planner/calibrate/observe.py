@@ -62,7 +62,12 @@ def extend(model: ir.Model) -> Observed:
     return Observed(copy, pairs)
 
 
-def collect(observed: Observed, run: Run, samples: Sequence[Mapping[str, np.ndarray]], progress: Callable[[], None] | None = None) -> dict[str, Range]:
+def collect(
+    observed: Observed,
+    run: Run,
+    samples: Sequence[Mapping[str, np.ndarray]],
+    progress: Callable[[], None] | None = None,
+) -> dict[str, Range]:
     """Run the extended model on each sample; the range of each tensor that was computed at least once.
 
     Raises:
@@ -78,7 +83,8 @@ def collect(observed: Observed, run: Run, samples: Sequence[Mapping[str, np.ndar
             least, most = float(low.min()), float(high.max())
             if math.isnan(least) or math.isnan(most):
                 raise RequestError(
-                    f"tensor {name!r} holds NaN on calibration sample {i}", "check the inputs, and the model's own float32 result"
+                    f"tensor {name!r} holds NaN on calibration sample {i}",
+                    "check the inputs, and the model's own float32 result",
                 )
             if least > most:
                 continue  # never computed in this run, or masks only
@@ -153,7 +159,12 @@ class _Extension:
         value = ir.Value(name=f"planner_none_{self.count}")
         self.count += 1
         node = ir.Node(
-            "", "Constant", [], [ir.AttrTensor("value", ir.tensor(np.float32(number)))], outputs=[value], name=f"{value.name}_node"
+            "",
+            "Constant",
+            [],
+            [ir.AttrTensor("value", ir.tensor(np.float32(number)))],
+            outputs=[value],
+            name=f"{value.name}_node",
         )
         value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
         graph.append(node)
@@ -165,9 +176,18 @@ class _Extension:
         nodes = []
         results = []
         for op_type, kind in (("ReduceMin", "low"), ("ReduceMax", "high")):
-            out = ir.Value(name=f"planner_{kind}_{self.count}", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))
+            out = ir.Value(
+                name=f"planner_{kind}_{self.count}", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([])
+            )
             nodes.append(
-                ir.Node("", op_type, [value], [ir.AttrInt64("keepdims", 0)], outputs=[out], name=f"planner_{op_type}_{self.count}")
+                ir.Node(
+                    "",
+                    op_type,
+                    [value],
+                    [ir.AttrInt64("keepdims", 0)],
+                    outputs=[out],
+                    name=f"planner_{op_type}_{self.count}",
+                )
             )
             results.append(out)
         self.count += 1

@@ -296,9 +296,7 @@ def _variance_of(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | N
 def _through_shape(value: ir.Value | None, *, or_clamp: bool = False) -> ir.Value | None:
     """The value before nodes that only change its shape (or, asked for, cut negative values off)."""
     for _ in range(4):
-        if (node := _producer(value, "Reshape", "Squeeze", "Unsqueeze")) is not None:
-            value = node.inputs[0]
-        elif or_clamp and (node := _producer(value, "Relu")) is not None:
+        if (node := _producer(value, "Reshape", "Squeeze", "Unsqueeze")) is not None or (or_clamp and (node := _producer(value, "Relu")) is not None):
             value = node.inputs[0]
         elif or_clamp and (node := _producer(value, "Max")) is not None and len(node.inputs) == 2:
             kept = [v for v, c in _operands(node) if _scalar(c) == 0.0]
@@ -370,7 +368,9 @@ def _centred(value: ir.Value | None, axes: tuple[int, ...]) -> ir.Value | None:
 def _keeps_axes(reduced: ir.Value, x: ir.Value, axes: tuple[int, ...]) -> bool:
     """Whether the reduced value has x's shape with one in the place of each axis, so that it broadcasts as it must."""
     assert x.shape is not None
-    return reduced.shape is not None and tuple(reduced.shape) == tuple(1 if i in axes else d for i, d in enumerate(x.shape))
+    return reduced.shape is not None and tuple(reduced.shape) == tuple(
+        1 if i in axes else d for i, d in enumerate(x.shape)
+    )
 
 
 _End = tuple[ir.Node, np.ndarray | None, np.ndarray | None]

@@ -248,7 +248,9 @@ class _Original:
 def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list[Node]:
     nodes: list[Node] = []
     for node in graph:
-        if not (node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")):
+        if not (
+            node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")
+        ):
             nodes.append(_node(node, original, scope))
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
@@ -326,7 +328,7 @@ def is_constant(value: ir.Value) -> bool:
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
-    is_float = value.dtype in _FLOATS or value.dtype is None and constant_array(value) is None
+    is_float = value.dtype in _FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
     return Operand(value.name or "", role, _dtype_name(value.dtype), _shape(value), constant)
@@ -350,7 +352,9 @@ def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pai
             if source is not None and producer is not None and producer.op_type == "DequantizeLinear":
                 scale = constant_array(producer.inputs[1])
                 per_channel = per_channel or (scale is not None and scale.size > 1)
-        elif activation is None or (not activation.is_float and dtype is not None and dtype.is_float and not operand.constant):
+        elif activation is None or (
+            not activation.is_float and dtype is not None and dtype.is_float and not operand.constant
+        ):
             activation = dtype
     if activation is None:
         for out in node.outputs:

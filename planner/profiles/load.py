@@ -79,7 +79,8 @@ def load_profile(path: Path | str) -> Profile:
         sha256=digest.hexdigest(),
         file=file,
         prefer={
-            name: tuple(parse_precision(p) for p in (device.prefer or file.prefer)) for name, device in file.devices.items()
+            name: tuple(parse_precision(p) for p in (device.prefer or file.prefer))
+            for name, device in file.devices.items()
         },
         tables=tables,
         _by_operator=index_rules(file.rules),
@@ -120,7 +121,9 @@ def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RequestError(f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed in a profile")
+                raise RequestError(
+                    f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed in a profile"
+                )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise RequestError(f"{path}: the file is empty", "see docs/writing-a-profile.md")
@@ -170,7 +173,10 @@ def _convert(path: Path, data: Any, lines: _Lines) -> ProfileFile:
         assert match is not None
         what = match["what"].replace("`", "'")
         where: tuple[str | int, ...] = tuple(
-            int(p) if p.isdigit() else p for p in re.findall(r"\[(\d+|\.\.\.)\]|\.([^.\[\]]+)", match["path"] or "") for p in p if p
+            int(p) if p.isdigit() else p
+            for p in re.findall(r"\[(\d+|\.\.\.)\]|\.([^.\[\]]+)", match["path"] or "")
+            for p in p
+            if p
         )
         where = _resolve_wildcards(where, data, what)
         unknown = re.search(r"unknown field '([^']*)'", what)
@@ -249,7 +255,10 @@ def _check(path: Path, file: ProfileFile, lines: _Lines) -> None:
 
     if file.default_device not in file.devices:
         raise fail(("default_device",), f"no device {file.default_device!r}", f"allowed: {', '.join(file.devices)}")
-    for where, names in [(("prefer",), file.prefer), *(((("devices", n, "prefer")), d.prefer) for n, d in file.devices.items())]:
+    for where, names in [
+        (("prefer",), file.prefer),
+        *(((("devices", n, "prefer")), d.prefer) for n, d in file.devices.items()),
+    ]:
         for i, name in enumerate(names):
             try:
                 parse_precision(name)
@@ -264,7 +273,9 @@ def _check(path: Path, file: ProfileFile, lines: _Lines) -> None:
         for key in ("traits", "without"):
             for trait in getattr(rule, key):
                 if trait not in traits:
-                    raise fail(("rules", i, key), f"no device has trait {trait!r}", f"traits: {', '.join(sorted(traits))}")
+                    raise fail(
+                        ("rules", i, key), f"no device has trait {trait!r}", f"traits: {', '.join(sorted(traits))}"
+                    )
 
 
 def read_kernel_table(path: Path, content: str) -> KernelTable:

@@ -124,8 +124,10 @@ class _Walk:
     def _float16_inputs(self, graph: ir.Graph) -> None:
         for value in graph.inputs:
             consumers = [self.planned.get(use.node.name or "") for use in value.uses()]
-            if value.dtype == ir.DataType.FLOAT and consumers and all(
-                c is not None and c.activation is DType.FLOAT16 for c in consumers
+            if (
+                value.dtype == ir.DataType.FLOAT
+                and consumers
+                and all(c is not None and c.activation is DType.FLOAT16 for c in consumers)
             ):
                 value.type = ir.TensorType(ir.DataType.FLOAT16)
 
@@ -180,7 +182,11 @@ class _Walk:
             if role is Role.EXACT:
                 node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
             elif role is Role.ACTIVATION:
-                new = self._constant(value, array, activation) if array is not None else self._as_quantized(value, activation, node)
+                new = (
+                    self._constant(value, array, activation)
+                    if array is not None
+                    else self._as_quantized(value, activation, node)
+                )
                 data = data or self.stored[new].parameters
                 node.replace_input_with(i, new)
             elif role is Role.WEIGHT:
@@ -224,7 +230,9 @@ class _Walk:
             name = value.name if source is not None else have.source if have is not None else None
             parameters = self._parameters(value, dtype, name)
             as_float32 = self._as_float(value, DType.FLOAT32, consumer)
-            self.conversions[key] = self._insert_qdq(as_float32, parameters, after=_place(as_float32, consumer), replace=False)
+            self.conversions[key] = self._insert_qdq(
+                as_float32, parameters, after=_place(as_float32, consumer), replace=False
+            )
         return self.conversions[key]
 
     def _parameters(self, value: ir.Value, dtype: DType, name: str | None = None) -> q.Parameters:
@@ -264,9 +272,7 @@ class _Walk:
             graph.insert_before(first, [quantize, dequantize])
         return out
 
-    def _parameter_values(
-        self, graph: ir.Graph, base: str, parameters: q.Parameters
-    ) -> tuple[ir.Value, ir.Value]:
+    def _parameter_values(self, graph: ir.Graph, base: str, parameters: q.Parameters) -> tuple[ir.Value, ir.Value]:
         scale = _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
         zero = _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[parameters.dtype])
         return scale, zero
@@ -296,7 +302,9 @@ class _Walk:
             if finite.size != array.size:
                 self.notes.append(f"constant {value.name!r} holds infinities: stored as the ends of its finite range")
             parameters = q.asymmetric(float(finite.min(initial=0.0)), float(finite.max(initial=0.0)), dtype)
-            codes = q.quantize(np.nan_to_num(array, posinf=np.finfo(np.float32).max, neginf=-np.finfo(np.float32).max), parameters)
+            codes = q.quantize(
+                np.nan_to_num(array, posinf=np.finfo(np.float32).max, neginf=-np.finfo(np.float32).max), parameters
+            )
             self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], f"_{dtype}")
         return self.conversions[key]
 
@@ -332,7 +340,11 @@ class _Walk:
         node: ir.Node,
     ) -> ir.Value:
         if array is None or data is None or weight is None:
-            return self._as_quantized(value, activation, node) if array is None else self._constant(value, array, activation)
+            return (
+                self._as_quantized(value, activation, node)
+                if array is None
+                else self._constant(value, array, activation)
+            )
         scale, zero = q.bias_parameters(float(data.scale), weight.scale)
         per_channel = scale.ndim > 0
         codes = np.rint(array.astype(np.float64) / scale.astype(np.float64))
@@ -416,14 +428,24 @@ def _initializer(graph: ir.Graph, name: str, array: np.ndarray, dtype: ir.DataTy
         while f"{name}_{number}" in graph.initializers:
             number += 1
         name = f"{name}_{number}"
-    value = ir.Value(name=name, const_value=ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name))
+    value = ir.Value(
+        name=name, const_value=ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
+    )
     value.shape, value.type = ir.Shape(array.shape), ir.TensorType(dtype)
     graph.register_initializer(value)
     return value
 
 
 def _has_int32_bias(node: ir.Node) -> bool:
-    return node.op_type in ("Conv", "ConvTranspose", "Gemm", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization")
+    return node.op_type in (
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "BatchNormalization",
+    )
 
 
 def _keeps_range(node: ir.Node) -> bool:
@@ -465,7 +487,12 @@ def _shares_data_type(node: ir.Node, position: int) -> bool:
     first = schema.inputs[1] if node.op_type in ("Where", "OneHot") else schema.inputs[0]
     if node.op_type == "OneHot":
         return position == 2
-    return bool(formal.type_str == first.type_str) or "float16" in str(formal.types) and formal.type_str not in ("tensor(float)",) and node.op_type in ("BatchNormalization",)
+    return (
+        bool(formal.type_str == first.type_str)
+        or ("float16" in str(formal.types)
+        and formal.type_str not in ("tensor(float)",)
+        and node.op_type in ("BatchNormalization",))
+    )
 
 
 def _remove_cast_pairs(model: ir.Model) -> None:
@@ -486,7 +513,11 @@ def _remove_cast_pairs(model: ir.Model) -> None:
             ):
                 node.outputs[0].replace_all_uses_with(source.inputs[0])
                 graph.remove(node, safe=True)
-                if not source.outputs[0].uses() and not source.outputs[0].is_graph_output() and source.graph is not None:
+                if (
+                    not source.outputs[0].uses()
+                    and not source.outputs[0].is_graph_output()
+                    and source.graph is not None
+                ):
                     source.graph.remove(source, safe=True)
 
 

@@ -84,7 +84,9 @@ def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
     return Resolution("as stored", tuple(verdicts))
 
 
-def resolve(model: Model, profile: Profile, device: str, precision: Precision, otherwise: Sequence[Precision] = ()) -> Resolution:
+def resolve(
+    model: Model, profile: Profile, device: str, precision: Precision, otherwise: Sequence[Precision] = ()
+) -> Resolution:
     """Give every node the first legal pair of the precision.
 
     Args:
@@ -107,7 +109,7 @@ def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolu
     """What `auto` tries, in the profile's order of preference: each precision that is legal for every node; if
     none is, the first one with the nodes that cannot take it at a later one. Ends with the first failure, so that
     there is always something to tell."""
-    preferences = profile.device(device).prefer or profile.prefer
+    preferences = profile.prefer[device]
     failed: Resolution | None = None
     found = False
     for precision in preferences:

@@ -222,7 +222,7 @@ def _allows(allowed: PairRule, pair: Pair, per_channel: bool) -> bool:
         return True
     if allowed.weight is None:
         # A rule without a weight speaks of nodes that have none, and of float nodes, whose weight has their own type.
-        return pair.weight == pair.activation
+        return pair.weight.is_float and pair.weight == pair.activation
     return pair.weight in allowed.weight and (not per_channel or pair.weight in allowed.per_channel)
 
 
@@ -251,7 +251,9 @@ def _by_kernels(rule: Rule, table: KernelTable, node: Node, pair: Pair, opset: i
     return Ruling(False, rule.id, f"{reason} ({table.source})", suggestion or rule.suggestion)
 
 
-def _kernel_problem(table: KernelTable, node: Node, activation: DType | None, opset: int) -> tuple[str, str | None] | None:
+def _kernel_problem(
+    table: KernelTable, node: Node, activation: DType | None, opset: int
+) -> tuple[str, str | None] | None:
     """Why no kernel of the table serves the node, and what to do; None where one does."""
     types = table.types(node.op_type, node.domain, opset)
     if types is None:

@@ -133,7 +133,9 @@ def read_plan(path: Path) -> Plan:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", "write one with `planner plan MODEL --ep EP -o plan.json`") from None
+        raise RequestError(
+            f"{path}: no such file", "write one with `planner plan MODEL --ep EP -o plan.json`"
+        ) from None
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise RequestError(f"{path}: not a plan file: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
@@ -153,7 +155,7 @@ class _Reader:
 
     def get(self, data: Mapping[str, Any], where: str, key: str, kind: type | tuple[type, ...], name: str) -> Any:
         value = data.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.fail(f"{where}{key}", name)
         return value
 

@@ -1,0 +1,304 @@
+"""What the commands share: target and model arguments, tables, progress, JSON. No heavy import at the top."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planner.calibrate.inputs import Inputs
+    from planner.pipeline import Session
+    from planner.resolve.plan import Target
+    from planner.verify.verify import Verification
+
+YES, NO, WRONG_REQUEST, EP_FAILED, UNKNOWN = 0, 1, 2, 3, 4
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """--ep, --device and --profile."""
+    group = parser.add_argument_group("target")
+    group.add_argument(
+        "--ep",
+        required=True,
+        metavar="EP",
+        help="execution provider: an alias (qnn, directml, cpu, ...) or the full name",
+    )
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="device of the profile: npu, gpu, cpu or a chip (see `planner eps`); default: the profile's own",
+    )
+    group.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a profile that adds to or overrides the shipped ones; may be repeated",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, name: str = "model") -> None:
+    """MODEL and --shape."""
+    parser.add_argument(name, metavar=name.upper(), type=Path, help="an ONNX file")
+    parser.add_argument(
+        "--shape",
+        metavar="[NAME=]D,D,...",
+        type=_shape,
+        action="append",
+        default=[],
+        help="fix the shape of a model input, for example x=1,3,48,320; may be repeated",
+    )
+
+
+def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """--precision, or --weight-type with --activation-type."""
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision",
+        metavar="P",
+        help=f"auto, fp32, fp16, w8a8 (int8), w8a16, w16a16 (int16), w4a16, w4a8, or a mix such as w8a16+fp16; default: {default}",
+    )
+    group.add_argument(
+        "--weight-type", metavar="DTYPE", help="type of the weights, for example uint8; goes with --activation-type"
+    )
+    group.add_argument("--activation-type", metavar="DTYPE", help="type of the activations, for example uint16")
+
+
+def add_inputs_arguments(parser: argparse.ArgumentParser) -> None:
+    """--inputs and --seed."""
+    parser.add_argument(
+        "--inputs",
+        metavar="SOURCE",
+        help="calibration and evaluation data: an .npz file (one array per model input, leading axis = samples), a folder of "
+        "such files, or package.module:function yielding dicts; without it, synthetic data, and the result says so",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document on stdout; everything else goes to stderr"
+    )
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, separator, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(d) for d in dims.replace("x", ",").split(",") if d != "")
+    except ValueError:
+        shape = ()
+    if not shape or any(d <= 0 for d in shape) or (separator and not name):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write NAME=1,3,224,224 with positive numbers")
+    return name, shape
+
+
+def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """The --shape arguments by input name ("" for the only input)."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, dims in args.shape:
+        if name in found:
+            raise RequestError(f"--shape is given twice for {name or 'the input'!r}")
+        found[name] = dims
+    return found
+
+
+def session(args: argparse.Namespace) -> Session:
+    """The profile and device that the target arguments name."""
+    from planner.pipeline import Session
+
+    return Session.open(args.ep, args.device, args.profile)
+
+
+def console() -> Console:
+    """The console for people, on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=False)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, limit: int | None = None
+) -> None:
+    """A table on stdout; cells are plain text (names of nodes are never read as markup)."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=False, ratio=None if i < len(columns) - 1 else 1)
+    rows = list(rows)
+    for row in rows[:limit]:
+        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "160")))
+    print(printable(title))
+    out.print(table)
+    if limit is not None and len(rows) > limit:
+        out.print(f"... and {len(rows) - limit} more (all of them with --json)")
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a name in a hostile model could hold terminal commands."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def print_json(schema: str, document: Mapping[str, Any]) -> None:
+    """Print one JSON document, its schema first."""
+    print(json.dumps({"schema": schema, **document}, indent=2, allow_nan=False, ensure_ascii=True))
+
+
+def say(message: str) -> None:
+    """Plain lines on stderr."""
+    for line in message.splitlines():
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(enabled: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress line on stderr while something long runs: ``update(what, done, total)``. Plain lines where stderr is no
+    terminal, one for each new step."""
+    if not enabled:
+        yield lambda what, done, total: None
+        return
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def plain(what: str, done: int, total: int) -> None:
+            if what not in seen:
+                seen.add(what)
+                say(f"planner: {what} ...")
+
+        yield plain
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """--output, --overwrite, --float16-io."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="where to write the model; default: beside it, named after precision and EP",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--float16-io",
+        action="store_true",
+        help="let the graph's inputs and outputs be float16 where the plan is (default: they stay float32)",
+    )
+
+
+def add_floor_argument(parser: argparse.ArgumentParser) -> None:
+    """--floor."""
+    parser.add_argument(
+        "--floor",
+        metavar="DB",
+        type=_decibels,
+        default=20.0,
+        help="least SQNR that every output must reach, in dB (default: 20)",
+    )
+
+
+def _decibels(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -200 <= value <= 200:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of dB between -200 and 200")
+    return value
+
+
+def default_output(model: Path, precision: str, target: Target) -> Path:
+    """`model.onnx` becomes `model.w8a16.qnn.onnx` beside it."""
+    ep = target.ep.removesuffix("ExecutionProvider").lower()
+    return model.with_name(f"{model.stem}.{precision.replace('/', '-')}.{ep}.onnx")
+
+
+def warn_of_inputs(inputs: Inputs) -> None:
+    """Say loudly where the data proves little."""
+    if inputs.synthetic:
+        say(
+            "planner: WARNING: calibrated and judged on synthetic data: the result says nothing about real inputs\n"
+            "  give real ones with --inputs"
+        )
+    elif not inputs.held_apart:
+        say("planner: WARNING: a single sample: the result is judged on what calibrated it; give more with --inputs")
+
+
+def show_verification(verification: Verification) -> None:
+    """What ran where, the placement, and a line for each output."""
+    kind = {
+        "hardware": "on the hardware",
+        "simulator": "on the EP's own simulator",
+        "emulation": "EMULATED by the CPU EP",
+    }[verification.kind]
+    packages = ", ".join(f"{k} {v}" for k, v in verification.runtime.items())
+    place = verification.placement
+    placed = (
+        "placement unknown (emulation)"
+        if place.on_target is None
+        else f"{place.on_target} of {place.total} nodes on the EP"
+    )
+    causes = {c.output: c for c in verification.causes}
+
+    def db(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f} dB"
+
+    print_table(
+        f"{'verified' if verification.passed else 'NOT VERIFIED'}: ran {kind} ({packages}); {placed}; {verification.samples} samples",
+        ("output", "SQNR", "by quantizing", "by the EP", "cosine", "largest error", "top-1"),
+        [
+            (
+                f.output,
+                db(f.sqnr_db),
+                db(causes[f.output].quantizing if f.output in causes else None),
+                db(causes[f.output].ep if f.output in causes else None),
+                "-" if f.cosine is None else f"{f.cosine:.6f}",
+                "-" if f.max_abs_error is None else f"{f.max_abs_error:.3g}",
+                "-" if f.top1_agreement is None else f"{100 * f.top1_agreement:.1f} %",
+            )
+            for f in verification.fidelity
+        ],
+    )
+    if place.fallback:
+        print()
+        print_table(
+            f"not on the EP: {len(place.fallback)}",
+            ("node", "operator", "the EP's reason"),
+            [(f.name, f.op_type, f.reason) for f in place.fallback],
+            limit=20,
+        )
+
+
+def conclude_verification(verification: Verification) -> None:
+    """The reasons on stderr, where it did not pass."""
+    for note in verification.notes:
+        say(f"planner: note: {note}")
+    for reason in verification.reasons[:5]:
+        say(f"planner: not verified: {reason}")

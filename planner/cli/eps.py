@@ -1,0 +1,77 @@
+"""`planner eps`: the profiles, and what of each can be run on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from planner.cli import common
+
+HELP = "list the profiles, and what of each is real, simulated or emulated on this machine"
+EPILOG = """\
+examples:
+  planner eps
+  planner eps --profile my-ep.yaml --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a profile that adds to or overrides the shipped ones",
+    )
+    common.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from planner.profiles.load import load_profiles
+    from planner.runtime.providers import conflicts, launcher
+
+    eps: list[dict[str, Any]] = []
+    for profile in load_profiles(args.profile).by_ep.values():
+        available = launcher(profile.ep).availability()
+        eps.append(
+            {
+                "ep": profile.ep,
+                "title": profile.file.title,
+                "aliases": list(profile.file.aliases),
+                "default_device": profile.file.default_device,
+                "devices": [
+                    {"name": name, "title": d.title, "class": d.kind, "prefer": [str(p) for p in profile.prefer[name]]}
+                    for name, d in profile.devices.items()
+                ],
+                "here": available.kind or "emulation",
+                "reason": available.reason,
+                "packages": dict(available.packages),
+                "profile": {"name": Path(profile.path).name, "sha256": profile.sha256},
+            }
+        )
+    found = conflicts()
+    if args.json:
+        common.print_json("planner/eps/1", {"eps": eps, "conflicts": list(found)})
+    else:
+        common.print_table(
+            "execution providers",
+            ("EP", "alias", "devices", "here", "why"),
+            [
+                (
+                    e["ep"],
+                    ", ".join(e["aliases"]),
+                    ", ".join(d["name"] for d in e["devices"]),
+                    {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[e["here"]],
+                    e["reason"] or ", ".join(f"{k} {v}" for k, v in e["packages"].items()),
+                )
+                for e in eps
+            ],
+        )
+    if found:
+        common.say(
+            f"planner: WARNING: {', '.join(found)} are installed together; each carries the module `onnxruntime` and overwrites the other\n"
+            "  uninstall all of them, then install one; use an environment for each EP that needs another"
+        )
+    return common.YES

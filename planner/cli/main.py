@@ -1,0 +1,88 @@
+"""The `planner` command: parsing, and turning errors into plain lines and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import planner
+from planner.errors import PlannerError
+
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "eps")
+
+_EPILOG = """\
+examples:
+  planner target model.onnx --ep qnn --device snapdragon-x-elite --inputs calibration.npz --output model.qnn.onnx
+  planner check model.onnx --ep directml --precision fp16
+  planner eps
+
+exit status: 0 yes, 1 no, 2 wrong request, 3 the execution provider failed, 4 cannot tell
+`planner COMMAND --help` explains each command with examples.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="planner",
+        description="Which numeric precision is legal for a model on an execution provider, which is best, and is it proven?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"planner {planner.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"planner.cli.{name}")
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            epilog=module.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status of contract.md."""
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        return int(args.run(args))
+    except PlannerError as error:
+        _complain(str(error), error.hint)
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader of our output is gone; nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        _complain("interrupted", "")
+        return 130
+    except MemoryError:
+        _complain("out of memory", "use fewer or smaller samples, or a machine with more memory")
+        return 3
+    except Exception as error:
+        if os.environ.get("PLANNER_DEBUG"):
+            raise
+        _complain(
+            f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "this is a defect of planner; PLANNER_DEBUG=1 shows where",
+        )
+        return 3
+
+
+def _complain(message: str, hint: str) -> None:
+    from planner.cli.common import say
+
+    lines = [line.strip() for line in message.splitlines() if line.strip()][:4]
+    say(f"planner: {' / '.join(lines)}")
+    if hint:
+        say(f"  {hint}")

@@ -1,0 +1,85 @@
+"""`planner quantize`: apply a plan."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from planner.cli import check, common
+
+HELP = "apply a plan to its model"
+EPILOG = """\
+examples:
+  planner quantize model.onnx --plan plan.json --output model.quantized.onnx
+  planner quantize model.onnx --plan plan.json --inputs calibration.npz --output model.quantized.onnx
+
+Without --inputs the plan's own are used. The model and the inputs must be those that the plan was made for: the same plan,
+model and inputs give the same bytes.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file that the plan was made for")
+    parser.add_argument("--plan", metavar="FILE", type=Path, required=True, help="a plan written by `planner plan`")
+    common.add_inputs_arguments(parser)
+    common.add_output_arguments(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a profile that adds to or overrides the shipped ones",
+    )
+    common.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from planner.calibrate.inputs import load_inputs
+    from planner.errors import RequestError
+    from planner.files import check_output
+    from planner.pipeline import Session, calibrate, quantize
+    from planner.resolve.plan import read_plan
+
+    plan = read_plan(args.plan)
+    session = Session.open(plan.target.ep, plan.target.device, args.profile)
+    output = args.output or common.default_output(args.model, plan.precision, session.target)
+    check_output(output, (args.model, args.plan), overwrite=args.overwrite)
+    model = session.read(args.model, plan.shapes)
+    if model.sha256 != plan.model.sha256:
+        raise RequestError(
+            f"{args.model} is not the model that {args.plan} was made for (its hash differs)",
+            "make the plan anew with `planner plan`",
+        )
+    if session.profile.sha256 != plan.profile_sha256:
+        common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
+    ranges = {}
+    if plan.is_quantized:
+        planned = plan.inputs or {}
+        source = args.inputs or (None if planned.get("synthetic", True) else str(planned.get("source")))
+        seed = args.seed if args.inputs or not planned else int(planned.get("seed") or 0)
+        inputs = load_inputs(source, model, seed=seed)
+        if planned and inputs.sha256 != planned.get("sha256"):
+            raise RequestError(
+                f"the inputs are not those that {args.plan} was made with (their hash differs)",
+                "make the plan anew with `planner plan --inputs`",
+            )
+        common.warn_of_inputs(inputs)
+        with common.progress() as progress:
+            ranges = calibrate(model, inputs.calibration, progress)
+    artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
+    if args.json:
+        common.print_json(
+            "planner/quantize/1",
+            {
+                "model": check.model_json(model),
+                "target": plan.target.to_json(),
+                "plan": plan.to_json(),
+                "artifact": artifact.to_json(),
+            },
+        )
+    else:
+        common.say(f"planner: wrote {artifact.path} ({artifact.bytes:,} bytes)")
+        for note in artifact.notes:
+            common.say(f"planner: note: {note}")
+    return common.YES

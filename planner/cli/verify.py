@@ -1,0 +1,77 @@
+"""`planner verify`: run a candidate and its reference, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from planner.cli import check, common
+
+HELP = "run a candidate and its float32 reference on the target, and compare placement and outputs"
+EPILOG = """\
+examples:
+  planner verify model.qnn.onnx --reference model.onnx --ep qnn --device snapdragon-x-elite --inputs data.npz
+  planner verify model.fp16.onnx --reference model.onnx --ep directml --json
+
+Every sample is used to judge. Where the EP cannot run on this machine the CPU EP emulates it, and the result says so.
+exit status: 0 verified, 1 not, 2 wrong request, 3 the EP failed
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_model_arguments(parser, "candidate")
+    parser.add_argument(
+        "--reference",
+        metavar="MODEL",
+        type=Path,
+        required=True,
+        help="the float32 model that the candidate was made from",
+    )
+    common.add_target_arguments(parser)
+    common.add_inputs_arguments(parser)
+    common.add_floor_argument(parser)
+    common.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from planner.calibrate.inputs import load_inputs
+    from planner.model.read import load
+    from planner.model.write import save
+    from planner.verify.verify import verify
+
+    session = common.session(args)
+    load(args.candidate)
+    model = session.read(args.reference, common.shapes(args))
+    assert model.ir is not None
+    inputs = load_inputs(args.inputs, model, seed=args.seed)
+    common.warn_of_inputs(inputs)
+    samples = (
+        inputs.evaluation if inputs.synthetic or not inputs.held_apart else (*inputs.calibration, *inputs.evaluation)
+    )
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder, common.progress() as progress:
+        reference = Path(folder) / "reference.onnx"
+        save(model.ir, reference)
+        verification = verify(
+            args.candidate,
+            reference,
+            session.target,
+            samples,
+            floor_db=args.floor,
+            progress=lambda done, total: progress(f"running on {session.target.ep}", done, total),
+        )
+    if args.json:
+        common.print_json(
+            "planner/verify/1",
+            {
+                "model": check.model_json(model),
+                "target": session.target.to_json(),
+                "verification": verification.to_json(),
+                "passed": verification.passed,
+                "inputs": inputs.to_json(),
+            },
+        )
+    else:
+        common.show_verification(verification)
+    common.conclude_verification(verification)
+    return common.YES if verification.passed else common.NO
