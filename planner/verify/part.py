@@ -1,8 +1,8 @@
 """Where two runs part: the inner tensors of reference and candidate side by side, in the order of the graph.
 
-Every float tensor that both models have under one name becomes an output of both. What a quantized tensor is, is what its
-consumers read: the value behind its Q/DQ (`<name>_dequantized`). An exposed tensor must exist, so that the EP can't
-fuse across it: the numbers may differ a little from the run that is being explained, and a placement may too.
+Every float tensor that both models have under one name becomes an output of both. What a quantized tensor is, is what
+its consumers read: the value behind its Q/DQ (`<name>_dequantized`). An exposed tensor must exist, so that the EP
+can't fuse across it: the numbers may differ a little from the run that is being explained, and a placement may too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from planner.resolve.plan import Target
 from planner.runtime.client import Worker
 from planner.runtime.emulation import emulate_float16
 from planner.runtime.providers import CPU, launcher
+from planner.verify.feed import AS_WRITTEN, cast_feed, input_dtypes, load
 from planner.verify.fidelity import sqnr
-from planner.verify.verify import AS_WRITTEN, cast_feed, input_dtypes, load
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
 _BATCH_BYTES = 256 << 20
-# A tensor this faithful is no suspect, whatever its inputs were: float16 itself gives about 70 dB.
-_CLEAN_DB = 40.0
+FLOAT16_LARGEST = 65504
+# A tensor this faithful is no suspect, nor one better by a steep fall than the worst output: what follows mends it.
+_CLEAN_DB = 20.0
 # A fall from the least faithful input by this much is steep: ten times the error energy.
 _STEEP_DB = 10.0
 
@@ -46,6 +47,7 @@ class Parted:
         drop_db: how much less than its least faithful measured input (all inputs above 80 dB count as 80).
         low, high: range of the reference; None where it has no finite value.
         finite: whether the candidate is finite wherever the reference is.
+        precision: how the candidate stores it: "float16", "float32", or the integer type of its Q/DQ.
     """
 
     tensor: str
@@ -57,6 +59,7 @@ class Parted:
     low: float | None
     high: float | None
     finite: bool
+    precision: str = "float32"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +71,7 @@ class Parted:
             "drop_db": self.drop_db,
             "reference_range": None if self.low is None else [self.low, self.high],
             "finite": self.finite,
+            "precision": self.precision,
         }
 
 
@@ -84,12 +88,21 @@ class Parting:
     first: Parted | None
     ran_on: str
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ran_on": self.ran_on,
+            "first": None if self.first is None else self.first.to_json(),
+            "tensors": [entry.to_json() for entry in self.tensors],
+        }
+
     def sentence(self) -> str:
         """The finding in one line, for a person."""
         if self.first is None:
             return "no single node is to blame: the error grows step by step"
         part = self.first
         span = "" if part.low is None else f"; float32 has {part.low:.4g} to {part.high:.4g} there"
+        if part.low is not None and part.high is not None and max(-part.low, part.high) > FLOAT16_LARGEST:
+            span += f", beyond float16's {FLOAT16_LARGEST}" if part.precision.startswith("float") else ""
         how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
         return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
 
@@ -111,6 +124,7 @@ def find_parting(
     ran_on = target.ep if real else CPU
     pairs = shared_tensors(reference_model, candidate_model)
     dtypes = input_dtypes(candidate_model)
+    candidate_values = {out.name or "": out for node in candidate_model.graph for out in node.outputs}
     sums = {name: _Sums() for name in pairs}
     for batch in _batches(reference_model, pairs):
         with (
@@ -127,7 +141,8 @@ def find_parting(
                 got = worker.run(cast_feed(sample, dtypes)).outputs
                 for name, value in batch:
                     sums[name].add(expected[name], got[value])
-    return rank(reference_model, sums_to_rows(sums), ran_on)
+    precisions = {name: _precision(candidate_values[value]) for name, value in pairs.items()}
+    return rank(reference_model, _rows(sums, precisions), ran_on)
 
 
 def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
@@ -182,15 +197,24 @@ class Row:
     low: float | None
     high: float | None
     finite: bool
+    precision: str = "float32"
 
 
-def sums_to_rows(sums: Mapping[str, _Sums]) -> dict[str, Row]:
+def _precision(value: ir.Value) -> str:
+    producer = value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+    return "unknown" if value.dtype is None else value.dtype.numpy().name
+
+
+def _rows(sums: Mapping[str, _Sums], precisions: Mapping[str, str]) -> dict[str, Row]:
     return {
         name: Row(
             sqnr(s.signal, s.noise),
             s.low if math.isfinite(s.low) else None,
             s.high if math.isfinite(s.high) else None,
             s.finite,
+            precisions[name],
         )
         for name, s in sums.items()
     }
@@ -216,11 +240,25 @@ def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
             carried[name] = min(80.0, row.sqnr_db)
             drop = best - carried[name]
             tensors.append(
-                Parted(name, node.name or "", node.op_type, depth, row.sqnr_db, drop, row.low, row.high, row.finite)
+                Parted(
+                    name,
+                    node.name or "",
+                    node.op_type,
+                    depth,
+                    row.sqnr_db,
+                    drop,
+                    row.low,
+                    row.high,
+                    row.finite,
+                    row.precision,
+                )
             )
     first = next((t for t in tensors if not t.finite), None)
     if first is None:
-        suspects = (t for t in tensors if t.sqnr_db < _CLEAN_DB and t.drop_db >= _STEEP_DB)
+        outputs = {value.name for value in reference.graph.outputs}
+        worst = min((t.sqnr_db for t in tensors if t.tensor in outputs), default=0.0)
+        limit = max(_CLEAN_DB, worst + _STEEP_DB)
+        suspects = (t for t in tensors if t.sqnr_db < limit and t.drop_db >= _STEEP_DB)
         first = next(suspects, None)
     return Parting(tuple(tensors), first, ran_on)
 

@@ -1,9 +1,9 @@
 """Where the EP's own runtime put each node, in the user's names, with the EP's own reason for each it left.
 
 The names that come back are those after onnxruntime's graph optimizations. Sessions are built with the optimizations
-on, as users build them, since switching them off changes what is placed (on PP-OCRv6 rec 9 MatMul + Add pairs become Gemm
-and 18 Reshape are added only with them on). Measured on magika, PP-OCRv6 det and rec and PP-OCR cls, every name is the
-candidate's own, the candidate's own with a known suffix, or that of a node that onnxruntime added.
+on, as users build them, since switching them off changes what is placed (on PP-OCRv6 rec 9 MatMul + Add pairs become
+Gemm and 18 Reshape are added only with them on). Measured on magika, PP-OCRv6 det and rec and PP-OCR cls, every name
+is the candidate's own, the candidate's own with a known suffix, or that of a node that onnxruntime added.
 """
 
 from __future__ import annotations

@@ -1,38 +1,32 @@
 """Verifying a candidate: placed by the real EP, and faithful on samples held apart, told apart three ways.
 
-Three runs separate the causes of a loss: the float32 reference on the CPU EP, the candidate on the CPU EP (computed as the
-file says, Q/DQ by Q/DQ, float16 rounded after every node), and the candidate on the target. The first two differ by
-what quantizing lost, the last two by what the EP itself adds.
+Three runs separate the causes of a loss: the float32 reference on the CPU EP, the candidate on the CPU EP (computed
+as the file says, Q/DQ by Q/DQ, float16 rounded after every node), and the candidate on the target. The first two
+differ by what quantizing lost, the last two by what the EP itself adds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import onnx_ir as ir
-
 from planner.calibrate.inputs import Sample
-from planner.errors import RequestError
-from planner.model.write import save
+from planner.errors import EPError, RequestError
 from planner.resolve.plan import Target
 from planner.runtime.client import SessionFailed, Worker
-from planner.runtime.emulation import emulate_float16, uses_float16
 from planner.runtime.providers import CPU, launcher
 from planner.runtime.refusals import Refusal
+from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verify.fidelity import Comparison, Fidelity
+from planner.verify.part import Parting, find_parting
 from planner.verify.placement import Placement, own_name, placement_of, unplaced
 
 Kind = Literal["hardware", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
-# Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
-# far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
-AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+Outputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,7 @@ class Verification:
         peak_rss_mb: peak resident memory of the worker that ran the candidate, MiB; None where the platform is silent.
         samples: how many samples were compared. reasons: why it did not pass; empty if it passed.
         session_error: the EP's message where it built no session.
+        parting: where the run leaves the reference, looked for where the fidelity did not pass.
     """
 
     ran_on: str
@@ -77,6 +72,7 @@ class Verification:
     floor_db: float
     reasons: tuple[str, ...]
     session_error: str | None = None
+    parting: Parting | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -98,6 +94,7 @@ class Verification:
             "passed": self.passed,
             "reasons": list(self.reasons),
             "session_error": self.session_error,
+            "parting": None if self.parting is None else self.parting.to_json(),
             "notes": list(self.notes),
         }
 
@@ -111,6 +108,7 @@ def verify(
     floor_db: float,
     progress: Progress | None = None,
     timeout: float = 300,
+    explain: bool = True,
 ) -> Verification:
     """Run both models and compare.
 
@@ -121,6 +119,7 @@ def verify(
         samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
         floor_db: least SQNR of every output. progress: called with (samples done, of how many).
         timeout: seconds that one request to a worker may take.
+        explain: look for the node where the runs part (one more run) if the fidelity is below the floor.
 
     Raises:
         RequestError: no samples, or a model that cannot be read.
@@ -163,6 +162,7 @@ def verify(
                 yardstick = None
         total, quantizing, own = Comparison(), Comparison(), Comparison()
         run_seconds, peak = 0.0, opened.peak_rss_mb
+        worst, worst_db = samples[0], float("inf")
         for index, sample in enumerate(samples):
             feed = cast_feed(sample, dtypes)
             expected = reference_worker.run(sample).outputs
@@ -170,6 +170,8 @@ def verify(
             run_seconds += ran.seconds
             peak = ran.peak_rss_mb or peak
             total.add(expected, ran.outputs)
+            if (db := _least(expected, ran.outputs)) < worst_db:
+                worst, worst_db = sample, db
             if yardstick is not None:
                 written = yardstick.run(feed).outputs
                 quantizing.add(expected, written)
@@ -177,6 +179,14 @@ def verify(
             if progress is not None:
                 progress(index + 1, len(samples))
     fidelity = total.results()
+    reasons = list(_reasons(placement, fidelity, target, floor_db, emulated))
+    parting = None
+    if explain and any(not entry.finite or entry.sqnr_db < floor_db for entry in fidelity):
+        try:
+            parting = find_parting(candidate, reference, target, [worst], timeout=timeout)
+            reasons.append(f"where the two part: {parting.sentence()}")
+        except EPError as error:
+            notes.append(f"where the two part could not be found: {error}")
     return Verification(
         ran_on,
         kind,
@@ -189,43 +199,16 @@ def verify(
         peak,
         len(samples),
         floor_db,
-        tuple(_reasons(placement, fidelity, target, floor_db, emulated)),
+        tuple(reasons),
+        parting=parting,
         notes=tuple(notes),
     )
 
 
-def load(path: Path) -> ir.Model:
-    """Read an ONNX file, weights mapped; RequestError if it is none."""
-    try:
-        return ir.load(path)
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path}: cannot be read as an ONNX model: {first}") from None
-
-
-def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
-    """numpy dtype of each graph input."""
-    return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
-
-
-def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    """A sample as the candidate takes it: its inputs, in its types (float32 to float16 where it has float16 inputs)."""
-    missing = sorted(set(dtypes) - set(sample))
-    if missing:
-        raise RequestError(f"no sample for the candidate's input {missing[0]!r}", f"samples have {', '.join(sample)}")
-    return {name: np.asarray(sample[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
-
-
-@contextlib.contextmanager
-def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
-    """The file that the CPU EP computes as the candidate says: itself, or its float16 emulation in a temporary file."""
-    if not uses_float16(model):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-        emulated = Path(folder) / "emulated.onnx"
-        save(emulate_float16(model), emulated)
-        yield emulated
+def _least(expected: Outputs, got: Outputs) -> float:
+    one = Comparison()
+    one.add(expected, got)
+    return min((entry.sqnr_db for entry in one.results()), default=0.0)
 
 
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
