@@ -191,6 +191,15 @@ class Worker:
             raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
         return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
 
+    def hold(self) -> None:
+        """Put the open session aside for as long as the process lives.
+
+        An EP may unload its backend with its last session and load it again for the next, which takes several times
+        as long as building a tiny session: whoever builds thousands of them holds one.
+        """
+        if self._process is not None:
+            self._ask({"do": "hold"}, {}, "putting a session aside")
+
     def close_session(self) -> None:
         """Release the open session, and keep the process."""
         if self._process is not None:

@@ -70,6 +70,7 @@ class Server:
         self.launcher = launcher
         self.ort = ort
         self.session: Any = None
+        self.held: Any = None
         self.output_names: list[str] = []
 
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +121,9 @@ class Server:
                 }, {}
             outputs[name] = value
         return {"status": "ok", "seconds": seconds, "peak_rss_mb": peak()}, outputs
+
+    def hold(self) -> None:
+        self.held, self.session = self.session, None
 
     def close(self) -> None:
         self.session = None
@@ -251,6 +255,9 @@ def main(ep: str, handle: int) -> None:
             reply, outputs = server.open(request), {}
         elif request["do"] == "run":
             reply, outputs = server.run(arrays)
+        elif request["do"] == "hold":
+            server.hold()
+            reply, outputs = {"status": "ok"}, {}
         else:
             server.close()
             reply, outputs = {"status": "ok"}, {}
