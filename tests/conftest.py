@@ -1,0 +1,108 @@
+"""Fixtures that real models come from, and skips that cannot be overlooked.
+
+A test may need the QNN package (marker ``qnn``) or example models (marker ``models``, or the fixture ``example``).
+Where that is missing the test is skipped and the end of the run says what was not tested and why.
+``PLANNER_REQUIRE=qnn,models`` makes the lack a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
+
+_REQUIRED = frozenset(filter(None, os.environ.get("PLANNER_REQUIRE", "").split(",")))
+# Enough to tell whether models can be had at all.
+_SMALLEST = "cls"
+
+_missing: Counter[str] = Counter()
+
+
+def lacking(capability: str, reason: str) -> None:
+    """Skip the running test for want of a capability ("qnn", "models"), or fail it where PLANNER_REQUIRE names that."""
+    if capability in _REQUIRED:
+        pytest.fail(f"{capability} is required here: {reason}", pytrace=False)
+    _missing[f"{capability}: {reason}"] += 1
+    pytest.skip(f"{capability}: {reason}")
+
+
+@functools.cache
+def _lack_of_qnn() -> str:
+    absent = [name for name in ("onnxruntime", "onnxruntime_qnn") if importlib.util.find_spec(name) is None]
+    return f"package {absent[0].replace('_', '-')} is not installed (pip install planner[qnn])" if absent else ""
+
+
+@functools.cache
+def _lack_of_model(name: str) -> str:
+    try:
+        fetch_file(EXAMPLES[name].file)
+    except FetchError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def _capabilities(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("qnn") and (reason := _lack_of_qnn()):
+        lacking("qnn", reason)
+    if request.node.get_closest_marker("models") and (reason := _lack_of_model(_SMALLEST)):
+        lacking("models", reason)
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[[str], Path]:
+    """Path of an example model by its name in EXAMPLES; skips the test, by that name, where it cannot be had."""
+
+    def path(name: str) -> Path:
+        if reason := _lack_of_model(name):
+            lacking("models", f"{name}: {reason}")
+        return fetch(name)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def rec(example: Callable[[str], Path]) -> Path:
+    """PP-OCRv6 text recognition; bind x to 1,3,48,320."""
+    return example("rec")
+
+
+@pytest.fixture(scope="session")
+def det(example: Callable[[str], Path]) -> Path:
+    """PP-OCRv6 text detection; bind x to 1,3,480,480."""
+    return example("det")
+
+
+@pytest.fixture(scope="session")
+def cls(example: Callable[[str], Path]) -> Path:
+    """PP-OCR text-line direction; bind x to 1,3,48,192."""
+    return example("cls")
+
+
+@pytest.fixture(scope="session")
+def magika(example: Callable[[str], Path]) -> Path:
+    """magika's file-type classifier; bind bytes to 1,2048."""
+    return example("magika")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Path:
+    """The digit classifier that examples/digits.py trains; its shapes are fixed."""
+    from examples.digits import model
+
+    return model()[0]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what this machine could not test."""
+    if _missing:
+        terminalreporter.section("NOT TESTED HERE", sep="!", yellow=True, bold=True)
+        for reason, count in sorted(_missing.items()):
+            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped for want of {reason}")
