@@ -1,0 +1,59 @@
+"""Reports: what planner found out, as a value, and as HTML, Markdown, JSON, SARIF, JUnit XML and SVG.
+
+Formats are one module each with ``FILE_NAME`` and ``render(report) -> str``; ``gate`` and ``baseline`` judge a report.
+"""
+
+from __future__ import annotations
+
+from planner.report.baseline import Change, Difference, compare
+from planner.report.data import (
+    Cell,
+    Fallback,
+    Fidelity,
+    Inputs,
+    Model,
+    Node,
+    Placement,
+    Range,
+    Report,
+    Row,
+    Runtime,
+    Seconds,
+    TensorError,
+    Verification,
+    Violation,
+    unique_names,
+)
+from planner.report.gate import Failure, Gate, check_gate, exit_status, parse_gate
+from planner.report.write import FIGURES, FORMATS, read_report, write_report
+
+__all__ = [
+    "FIGURES",
+    "FORMATS",
+    "Cell",
+    "Change",
+    "Difference",
+    "Failure",
+    "Fallback",
+    "Fidelity",
+    "Gate",
+    "Inputs",
+    "Model",
+    "Node",
+    "Placement",
+    "Range",
+    "Report",
+    "Row",
+    "Runtime",
+    "Seconds",
+    "TensorError",
+    "Verification",
+    "Violation",
+    "check_gate",
+    "compare",
+    "exit_status",
+    "parse_gate",
+    "read_report",
+    "unique_names",
+    "write_report",
+]
