@@ -100,6 +100,11 @@ def read_model(
     )
 
 
+def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
+    """The nodes of a graph as it stands, without normalizing it: what probes judge, whose models are the question itself."""
+    return tuple(_nodes(model.graph, _Original(model), ()))
+
+
 def load(path: Path) -> ir.Model:
     """The file as an onnx-ir model, checked for what every later step relies on."""
     if not path.exists():
