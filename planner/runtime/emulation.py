@@ -2,8 +2,8 @@
 
 Running a float16 file on the CPU EP is no emulation: it computes in float32 and drops the casts between neighbours,
 even with all optimisations off, so that a value above 65504 passes where a float16 EP gives inf. Here each float16
-result is cast to float16 and back explicitly, which onnxruntime keeps. A partial sum that overflows inside one kernel cannot
-be seen this way.
+result is cast to float16 and back explicitly, which onnxruntime keeps. A partial sum that overflows inside one kernel
+cannot be seen this way.
 """
 
 from __future__ import annotations

@@ -118,13 +118,14 @@ def find_parting(
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
     """
     reference_model, candidate_model = load(reference), load(candidate)
+    # Looked up before the emulation rewrites it: the precision is what the candidate stores.
+    stored = _values(candidate_model)
     real = launcher(target.ep).availability().kind is not None
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU
     pairs = shared_tensors(reference_model, candidate_model)
     dtypes = input_dtypes(candidate_model)
-    candidate_values = {out.name or "": out for node in candidate_model.graph for out in node.outputs}
     sums = {name: _Sums() for name in pairs}
     for batch in _batches(reference_model, pairs):
         with (
@@ -141,7 +142,7 @@ def find_parting(
                 got = worker.run(cast_feed(sample, dtypes)).outputs
                 for name, value in batch:
                     sums[name].add(expected[name], got[value])
-    precisions = {name: _precision(candidate_values[value]) for name, value in pairs.items()}
+    precisions = {name: _precision(stored[value]) for name, value in pairs.items()}
     return rank(reference_model, _rows(sums, precisions), ran_on)
 
 
@@ -198,6 +199,10 @@ class Row:
     high: float | None
     finite: bool
     precision: str = "float32"
+
+
+def _values(model: ir.Model) -> dict[str, ir.Value]:
+    return {out.name or "": out for node in model.graph for out in node.outputs}
 
 
 def _precision(value: ir.Value) -> str:
@@ -288,7 +293,7 @@ def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
     """A temporary file of the model with those inner values as further outputs."""
     copy = model.clone()
     existing = {v.name for v in copy.graph.outputs}
-    values = {out.name: out for node in copy.graph for out in node.outputs}
+    values = _values(copy)
     for name in names:
         if name not in existing:
             value = values[name]
