@@ -49,8 +49,7 @@ def decode(cls: type[T], value: object, path: str) -> T:
 def _shape(cls: type) -> tuple[tuple[str, Any, bool], ...]:
     hints = get_type_hints(cls)
     return tuple(
-        (f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING)
-        for f in fields(cast(Any, cls))
+        (f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(cast(Any, cls))
     )
 
 

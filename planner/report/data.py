@@ -75,14 +75,6 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """The package, with its version, that ran the model."""
-
-    package: str
-    version: str
-
-
-@dataclass(frozen=True)
 class Fallback:
     """A node that the target EP left to another one."""
 
@@ -93,10 +85,14 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Placement:
-    """Who runs what: node counts after the EP's own partitioning, and the nodes it did not take."""
+    """Who runs what: node counts after the EP's own partitioning, and the nodes it did not take.
+
+    Attributes:
+        on_target: None where it cannot be told (emulation places nothing); ``fallback`` says nothing then.
+    """
 
     total: int
-    on_target: int
+    on_target: int | None
     fallback: tuple[Fallback, ...] = ()
 
 
@@ -121,15 +117,28 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Verification:
-    """What running the model showed. ``placement`` is None where the EP was emulated and placed nothing."""
+    """What running the model showed.
+
+    Attributes:
+        ran_on: the EP that really ran. kind: what that was. runtime: versions of its packages, by package.
+    """
 
     ran_on: str
     kind: Kind
-    runtime: Runtime | None = None
+    runtime: Mapping[str, str] = field(default_factory=dict)
     placement: Placement | None = None
     fidelity: tuple[Fidelity, ...] = ()
     seconds: Seconds | None = None
     peak_rss_mb: float | None = None
+
+    @classmethod
+    def from_json(cls, value: object) -> Verification:
+        """From the contract's JSON, that is from what planner.verify writes; more keys are passed over.
+
+        Raises:
+            RequestError: naming the place of what is missing or malformed.
+        """
+        return codec.decode(cls, value, "verification")
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,15 @@ class TensorError:
     node: str
     op_type: str
     sqnr_db: float | None
+
+    @classmethod
+    def from_json(cls, value: object) -> TensorError:
+        """From the contract's JSON; more keys are passed over.
+
+        Raises:
+            RequestError: naming the place of what is missing or malformed.
+        """
+        return codec.decode(cls, value, "tensor")
 
 
 @dataclass(frozen=True)
@@ -199,8 +217,9 @@ class Row:
     @property
     def fallback(self) -> tuple[Fallback, ...] | None:
         """Nodes that do not run on the target: as placed by the EP, else as planned; None where neither is known."""
-        if self.verification is not None and self.verification.placement is not None:
-            return self.verification.placement.fallback
+        placement = self.verification.placement if self.verification is not None else None
+        if placement is not None and placement.on_target is not None:
+            return placement.fallback
         if not self.nodes or any(node.on_target is None for node in self.nodes):
             return None
         return tuple(Fallback(n.name, n.op_type, n.reason) for n in self.nodes if n.on_target is False)

@@ -116,9 +116,7 @@ def _check(cell: Cell, gate: Gate) -> Iterator[Failure]:
     row = cell.best
 
     def failure(rule: str, message: str, status: int) -> Failure:
-        return Failure(
-            cell.model.name, text.target_name(cell.target), text.precision_name(row), rule, message, status
-        )
+        return Failure(cell.model.name, text.target_name(cell.target), text.precision_name(row), rule, message, status)
 
     if row.status != "passed":
         status = {"error": 3, "unknown": 4, "skipped": 4}.get(row.status, 1)

@@ -4,7 +4,6 @@
   const text = (i) => (i < 0 ? "" : data.strings[i]);
   const tip = document.getElementById("tip");
   const ROW = 31; // px: height of a table row with its border
-  const PRINTED = 500; // rows: more would fill a book
   const COLUMNS = [
     ["#", "number", "4.5rem"], ["Node", "name", "auto"], ["Operator", "op", "9.5rem"], ["Weight", "weight", "6.5rem"],
     ["Activation", "activation", "7rem"], ["Placement", "target", "7rem"], ["SQNR", "sqnr", "5.5rem"],
@@ -69,7 +68,7 @@
 
     build() {
       const label = this.place.dataset.label;
-      this.search = element("input", { type: "search", placeholder: "name, operator, rule, reason", autocomplete: "off" });
+      this.search = element("input", { type: "search", placeholder: "name, operator, rule, reason", spellcheck: "false" });
       this.search.addEventListener("input", () => this.refresh());
       const grow = element("label", { class: "grow" }, "Search", this.search);
       this.counter = element("output", { "aria-live": "polite" });
@@ -104,7 +103,6 @@
       });
       this.picked = element("p", { class: "picked", "aria-live": "polite" }, "Choose a row to read it in full.");
       this.place.replaceChildren(tools, this.view, this.picked);
-      this.place.classList.toggle("many", this.count > PRINTED);
     }
 
     refresh() {
@@ -144,10 +142,10 @@
     }
 
     // Only the rows in view exist; two padding rows keep the scroll bar true.
-    draw(all = false) {
+    draw() {
       const height = this.view.clientHeight || 416;
-      const first = all ? 0 : Math.max(0, Math.floor(this.view.scrollTop / ROW) - 8);
-      const last = all ? this.rows.length : Math.min(this.rows.length, first + Math.ceil(height / ROW) + 16);
+      const first = Math.max(0, Math.floor(this.view.scrollTop / ROW) - 8);
+      const last = Math.min(this.rows.length, first + Math.ceil(height / ROW) + 16);
       const pad = (rows) => {
         const cell = element("td", { colspan: this.shown.length });
         cell.style.height = rows * ROW + "px";
@@ -259,12 +257,12 @@
     });
   }
 
+  // On paper nothing can be opened, so everything is; node tables stay out, they would fill a book.
+  let closed = [];
   addEventListener("beforeprint", () => {
-    for (const place of document.querySelectorAll("[data-nodes]")) if (place.offsetParent) {
-      const table = tableOf(place);
-      if (table.count <= PRINTED) table.draw(true);
-    }
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const one of closed) one.open = true;
   });
-  addEventListener("afterprint", () => { for (const table of tables.values()) table.draw(); });
+  addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
   document.documentElement.dataset.ready = "yes";
 })();

@@ -60,10 +60,12 @@ _SHAPES = (
     ".off-line{stroke-width:1.5;stroke-dasharray:5 4}.area{opacity:.12}.hatch-line{stroke-width:2.4}"
 )
 
-# The hatch of what does not run on the target. Once per document.
+# Hatches: what does not run on the target, the same over a dtype, and what nobody knows. Once per document.
 DEFS = (
     '<defs><pattern id="hatch" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     '<rect class="hatch-ground" width="7" height="7"/><line class="hatch-line" x1="0" y1="0" x2="0" y2="7"/></pattern>'
+    '<pattern id="stripes" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<line class="hatch-line" x1="0" y1="0" x2="0" y2="6"/></pattern>'
     '<pattern id="unknown" width="6" height="6" patternUnits="userSpaceOnUse">'
     '<circle class="ink" cx="3" cy="3" r="1"/></pattern></defs>'
 )
@@ -144,9 +146,9 @@ def plan_strip(nodes: Sequence[Node]) -> str:
                 paint = 'class="on" opacity=".28"'
             parts.append(f'<rect {paint} x="{x:.2f}" y="{top}" width="{w:.2f}" height="{height}"/>')
     for start, stop, on_target in _runs([c.on_target for c in columns], merge=True):
-        if on_target is False:  # hatched through all lanes, with a tick that stays visible when the hatch is one pixel
+        if on_target is False:  # striped through both dtypes, with a tick that stays visible when this is one pixel
             x, w = LEFT + start * width, (stop - start) * width - gap
-            parts.append(f'<rect fill="url(#hatch)" x="{x:.2f}" y="6" width="{w:.2f}" height="68"/>')
+            parts.append(f'<rect fill="url(#stripes)" x="{x:.2f}" y="6" width="{w:.2f}" height="52"/>')
             parts.append(f'<path class="off" d="M{x + w / 2 - 4:.2f} 84h8l-4 -7z"/>')
     parts += [
         f'<text class="ink" x="{LEFT}" y="98">node 1</text>',
@@ -196,9 +198,7 @@ def depth_chart(nodes: Sequence[Node], depth: Sequence[TensorError], floor_db: f
     if floor_db is not None and low <= floor_db <= high:
         level = y(floor_db)
         parts.append(f'<line class="off-line" x1="{LEFT}" x2="{LEFT + PLOT}" y1="{level:.1f}" y2="{level:.1f}"/>')
-        parts.append(
-            f'<text class="off strong" x="{LEFT + 6}" y="{level - 5:.1f}">floor {floor_db:g} dB</text>'
-        )
+        parts.append(f'<text class="off strong" x="{LEFT + 6}" y="{level - 5:.1f}">floor {floor_db:g} dB</text>')
     label = f"Error along the network, {len(depth)} tensors"
     worst = min(((e.sqnr_db, i, e) for i, e in ordered if e.sqnr_db is not None), key=lambda t: t[0], default=None)
     if worst is not None:
@@ -217,7 +217,7 @@ def depth_chart(nodes: Sequence[Node], depth: Sequence[TensorError], floor_db: f
 def histogram(values: Range) -> str:
     """Counts between lowest and highest value; bar height is the square root of the count, so that tails show."""
     width, height, base = 200, 62, 44
-    parts = [f'<line class="grid" x1="0" x2="{width}" y1="{base + .5}" y2="{base + .5}"/>']
+    parts = [f'<line class="grid" x1="0" x2="{width}" y1="{base + 0.5}" y2="{base + 0.5}"/>']
     counts = values.histogram or ()
     most = max(counts, default=0)
     if most:
@@ -227,7 +227,7 @@ def histogram(values: Range) -> str:
             steps.append(f"V{base - (base - 4) * (max(count, 0) / most) ** 0.5:.1f}H{(i + 1) * bar:.1f}")
         parts.append(f'<path class="dot" opacity=".8" d="{"".join(steps)}V{base}z"/>')
     else:
-        parts.append(f'<path class="ink-line" d="M.5 {base - 6}v6H{width - .5}v-6"/>')
+        parts.append(f'<path class="ink-line" d="M.5 {base - 6}v6H{width - 0.5}v-6"/>')
     low, high = (f"{v:.4g}" if v is not None else "?" for v in (values.low, values.high))
     if values.low is not None and values.high is not None and values.low < 0 < values.high:
         zero = width * -values.low / (values.high - values.low)

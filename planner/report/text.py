@@ -56,8 +56,8 @@ def evidence(row: Row) -> str:
     if row.kind is None or row.verification is None:
         return TIERS[row.tier]
     ran_on = short_ep(row.verification.ran_on)
-    runtime = row.verification.runtime
-    return f"{KINDS[row.kind].lower()}: ran on {ran_on}" + (f", {runtime.package} {runtime.version}" if runtime else "")
+    packages = (f"{package} {version}" for package, version in row.verification.runtime.items())
+    return ", ".join([f"{KINDS[row.kind].lower()}: ran on {ran_on}", *packages])
 
 
 def precision_name(row: Row) -> str:
@@ -96,9 +96,9 @@ def milliseconds(value: float | None) -> str:
 
 def placement(row: Row) -> str:
     """How many nodes run on the target, in words."""
-    if row.verification is not None and row.verification.placement is not None:
-        p = row.verification.placement
-        return f"{p.on_target} of {p.total} on target"
+    placed = row.verification.placement if row.verification is not None else None
+    if placed is not None and placed.on_target is not None:
+        return f"{placed.on_target} of {placed.total} on target"
     fallback = row.fallback
     if fallback is None:
         return "not known"

@@ -15,7 +15,6 @@ from planner.report import (
     Range,
     Report,
     Row,
-    Runtime,
     Seconds,
     TensorError,
     Verification,
@@ -65,7 +64,9 @@ def nodes(count: int, weight: str = "uint8", activation: str = "uint16", off: tu
 
 def depth(planned: tuple[Node, ...], start: float = 62.0) -> tuple[TensorError, ...]:
     return tuple(
-        TensorError(f"{n.name}_out", n.name, n.op_type, start - 30 * i / len(planned) + 5 * math.sin(i) - (12 if i == 70 else 0))
+        TensorError(
+            f"{n.name}_out", n.name, n.op_type, start - 30 * i / len(planned) + 5 * math.sin(i) - (12 if i == 70 else 0)
+        )
         for i, n in enumerate(planned)
     )
 
@@ -83,8 +84,8 @@ def run(ran_on: str, kind: str, sqnr: float, total: int, fallback: tuple[Fallbac
     return Verification(
         ran_on,
         kind,  # type: ignore[arg-type]
-        Runtime("onnxruntime-qnn" if "QNN" in ran_on else "onnxruntime", "2.7.0" if "QNN" in ran_on else "1.32.0"),
-        Placement(total, total - len(fallback), fallback) if kind != "emulation" else None,
+        {"onnxruntime": "1.32.0"} | ({"onnxruntime-qnn": "2.7.0"} if "QNN" in ran_on else {}),
+        Placement(total, total - len(fallback) if kind != "emulation" else None, fallback),
         (Fidelity("boxes", sqnr, 0.9991, 0.031, None), Fidelity("scores", sqnr + 6.2, 0.9998, 0.004, 0.984)),
         Seconds(0.42, 1.31),
         512.0,
@@ -137,7 +138,7 @@ def illegal(name: str = "text-detector", target: Target = QNN, precision: str = 
         precision,
         "illegal",
         precision,
-        "37 of 120 nodes ask for a pair that the device does not have",
+        "36 of 120 nodes ask for a pair that the device does not have",
         legal=False,
         nodes=planned,
         violations=violations,
@@ -154,7 +155,10 @@ def failed(name: str = "text-detector", target: Target = QNN, precision: str = "
         "failed",
         precision,
         "4 nodes fall back to the CPU, and boxes has 11.2 dB where 20 dB are asked for",
-        ("keep /backbone/block7 at 16 bits: --precision auto does so", "give static shapes: --shape images=1x3x640x640"),
+        (
+            "keep /backbone/block7 at 16 bits: --precision auto does so",
+            "give static shapes: --shape images=1x3x640x640",
+        ),
         legal=True,
         placed=False,
         faithful=False,
@@ -208,10 +212,24 @@ def full() -> Report:
             emulated(),
             measured(),
             failed("text-recognizer"),
-            bare("unknown", "no evidence for Einsum on this device", "text-recognizer", DML, "add a rule, or --allow-unknown"),
+            bare(
+                "unknown",
+                "no evidence for Einsum on this device",
+                "text-recognizer",
+                DML,
+                "add a rule, or --allow-unknown",
+            ),
             measured("text-recognizer"),
-            bare("error", "the worker died: signal 11 while the session was made", "file-type", QNN, "planner verify --verbose"),
-            bare("skipped", "onnxruntime-directml is not installed", "file-type", DML, "pip install 'planner[directml]'"),
+            bare(
+                "error",
+                "the worker died: signal 11 while the session was made",
+                "file-type",
+                QNN,
+                "planner verify --verbose",
+            ),
+            bare(
+                "skipped", "onnxruntime-directml is not installed", "file-type", DML, "pip install 'planner[directml]'"
+            ),
             illegal("file-type", CPU),
         ),
     )
@@ -231,14 +249,29 @@ def hostile() -> Report:
         planned = (Node(bad, bad, bad, bad, False, bad, bad), Node(f"{bad}'", "Add", None, None, None, None, None))
         violation = Violation(bad, bad, bad, bad, bad, bad, bad)
         verification = Verification(
-            bad, "emulation", Runtime(bad, bad), Placement(2, 1, (Fallback(bad, bad, bad),)),
+            bad, "emulation", {bad: bad}, Placement(2, 1, (Fallback(bad, bad, bad),)),
             (Fidelity(bad, 3.0), Fidelity(f"{bad}2", None)),
         )  # fmt: skip
         made.append(
             Row(
-                Model(name, f"/{bad}/{i}.onnx", bad, 17, 2), Target(f"{bad}EP", bad, {bad: bad}), bad, "failed", f"{bad}!", bad,
-                (bad,), False, False, False, "emulated", "emulation", False, 20.0, 5, 1.0, Inputs(bad, 1, True),
-                verification, planned, (violation,), (TensorError(bad, bad, bad, 4.0),), (Range(bad, -1.0, 1.0, (1, 2)),),
+                model=Model(name, f"/{bad}/{i}.onnx", bad, 17, 2),
+                target=Target(f"{bad}EP", bad, {bad: bad}),
+                precision=bad,
+                status="failed",
+                chosen=f"{bad}!",
+                reason=bad,
+                suggestions=(bad,),
+                faithful=False,
+                tier="emulated",
+                kind="emulation",
+                floor_db=20.0,
+                size_bytes=5,
+                inputs=Inputs(bad, 1, True),
+                verification=verification,
+                nodes=planned,
+                violations=(violation,),
+                depth=(TensorError(bad, bad, bad, 4.0),),
+                ranges=(Range(bad, -1.0, 1.0, (1, 2)),),
             )
-        )  # fmt: skip
+        )
     return Report(HOSTILE[0], HOSTILE[1], tuple(made))

@@ -13,7 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.errors import RequestError
-from planner.report import Model, Range, Report, Row, TensorError, read_report, unique_names, write_report
+from planner.report import (
+    Fidelity,
+    Model,
+    Range,
+    Report,
+    Row,
+    TensorError,
+    Verification,
+    read_report,
+    unique_names,
+    write_report,
+)
 from planner.report.json import render
 from planner.resolve.plan import Target
 
@@ -69,7 +80,9 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
         (("target", "options"), {"a": 1}, r"rows\[0\]\.target\.options\.a must be a string"),
     ],
 )
-def test_a_malformed_report_is_refused_by_the_place_of_its_fault(path: tuple[str, ...], bad: object, message: str) -> None:
+def test_a_malformed_report_is_refused_by_the_place_of_its_fault(
+    path: tuple[str, ...], bad: object, message: str
+) -> None:
     value = copy.deepcopy(Report("0", "d", (Row(MODEL, TARGET, "auto", "passed"),)).to_json())
     place = value["rows"][0]
     for key in path[:-1]:
@@ -77,6 +90,23 @@ def test_a_malformed_report_is_refused_by_the_place_of_its_fault(path: tuple[str
     place[path[-1]] = bad
     with pytest.raises(RequestError, match=message):
         Report.from_json(value)
+
+
+def test_a_verification_is_read_from_the_contract_whatever_else_it_says() -> None:
+    value = {
+        "ran_on": "CPUExecutionProvider",
+        "kind": "emulation",
+        "runtime": {"onnxruntime": "1.32.0"},
+        "placement": {"total": 3, "on_target": None, "fallback": []},
+        "fidelity": [{"output": "y", "sqnr_db": 31, "cosine": 1, "max_abs_error": 0.5, "top1_agreement": None}],
+        "seconds": {"load": 0.1, "run": None},
+        "peak_rss_mb": None,
+        "passed": True,
+    }
+    verification = Verification.from_json(value)
+    assert verification.fidelity == (Fidelity("y", 31.0, 1.0, 0.5, None),)
+    row = Row(MODEL, TARGET, "auto", "passed", verification=verification)
+    assert row.fallback is None  # emulation places nothing
 
 
 def test_a_missing_field_is_named() -> None:

@@ -32,8 +32,21 @@ def test_rules_are_read_one_by_one_or_joined() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["", "nofallback", "no-fallback=1", "floor", "floor=", "floor=nan", "floor=inf", "max-size=-1", "max-size=1XB", "max-size=2.3.4MB", "real-run=yes"]
-)  # fmt: skip
+    "rule",
+    [
+        "",
+        "nofallback",
+        "no-fallback=1",
+        "floor",
+        "floor=",
+        "floor=nan",
+        "floor=inf",
+        "max-size=-1",
+        "max-size=1XB",
+        "max-size=2.3.4MB",
+        "real-run=yes",
+    ],
+)
 def test_a_malformed_rule_is_a_wrong_request(rule: str) -> None:
     with pytest.raises(RequestError) as error:
         parse_gate([rule])
@@ -42,8 +55,18 @@ def test_a_malformed_rule_is_a_wrong_request(rule: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("0", 0), ("123", 123), ("20MB", 20_000_000), ("20 mb", 20_000_000), ("1.5kB", 1500), ("1MiB", 1 << 20), ("2GiB", 2 << 30), ("3M", 3_000_000), ("7B", 7)],
-)  # fmt: skip
+    [
+        ("0", 0),
+        ("123", 123),
+        ("20MB", 20_000_000),
+        ("20 mb", 20_000_000),
+        ("1.5kB", 1500),
+        ("1MiB", 1 << 20),
+        ("2GiB", 2 << 30),
+        ("3M", 3_000_000),
+        ("7B", 7),
+    ],
+)
 def test_sizes(text: str, count: int) -> None:
     assert parse_size(text) == count
 
@@ -52,7 +75,9 @@ def test_a_model_that_passes_passes_an_empty_gate() -> None:
     assert judged(Gate(), samples.passed()) == ([], 0)
 
 
-@pytest.mark.parametrize(("status", "code"), [("failed", 1), ("illegal", 1), ("error", 3), ("unknown", 4), ("skipped", 4)])
+@pytest.mark.parametrize(
+    ("status", "code"), [("failed", 1), ("illegal", 1), ("error", 3), ("unknown", 4), ("skipped", 4)]
+)
 def test_a_model_that_did_not_pass_fails_every_gate_with_its_own_exit_status(status: str, code: int) -> None:
     row = samples.bare(status, "because", "m", samples.QNN)
     assert judged(Gate(no_fallback=True), row) == (["verdict"], code)
@@ -116,9 +141,16 @@ def test_a_report_does_not_differ_from_itself() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "direction"),
-    [("passed", "unknown", "worse"), ("passed", "skipped", "worse"), ("unknown", "failed", "worse"), ("failed", "illegal", "worse"),
-     ("illegal", "error", "worse"), ("error", "passed", "better"), ("failed", "unknown", "better")],
-)  # fmt: skip
+    [
+        ("passed", "unknown", "worse"),
+        ("passed", "skipped", "worse"),
+        ("unknown", "failed", "worse"),
+        ("failed", "illegal", "worse"),
+        ("illegal", "error", "worse"),
+        ("error", "passed", "better"),
+        ("failed", "unknown", "better"),
+    ],
+)
 def test_status_has_an_order(before: str, after: str, direction: str) -> None:
     old, new = (samples.bare(s, "", "m", samples.QNN) for s in (before, after))
     assert changes(old, new) == [(direction, "status")]
