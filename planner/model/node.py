@@ -38,6 +38,7 @@ class Node:
         scope: names of the enclosing If/Loop/Scan nodes, outermost first.
         stored: the pair the model already stores: its float type, or what its Q/DQ neighbours say.
         stored_per_channel: whether a stored quantized weight has one scale per channel.
+        stored_blocked: whether it has one scale per block of numbers.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
     """
@@ -53,6 +54,7 @@ class Node:
     origins: tuple[str, ...]
     stored: Pair
     stored_per_channel: bool = False
+    stored_blocked: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True
 

@@ -288,6 +288,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.between(names, outputs),
         stored=stored,
         stored_per_channel=per_channel,
+        stored_blocked=_is_blocked(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
     )
@@ -369,6 +370,17 @@ def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pai
     if activation is None:
         return Pair(None, None), False
     return Pair(weight, activation), per_channel
+
+
+def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a stored weight has one scale per block (DequantizeLinear's block_size, opset 21)."""
+    for value, operand in zip(node.inputs, operands, strict=True):
+        producer = value.producer() if value is not None else None
+        if operand is not None and operand.role is Role.WEIGHT and producer is not None:
+            size = producer.attributes.get("block_size")
+            if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
+                return True
+    return False
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

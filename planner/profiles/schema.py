@@ -63,7 +63,10 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         per_channel: whether that weight is quantized with one scale per channel.
         min_opset, max_opset: bounds of the model's ai.onnx opset.
         min_rank, max_rank: bounds of the node's rank.
+        blocked: whether the file stores that weight with one scale per block.
+        min_outputs: the node has at least so many outputs that are used.
         attributes: attribute name to the values it may have; an absent attribute counts as its ONNX default.
+        attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
         inputs: input position (as text) to what must hold of that operand.
     """
 
@@ -73,7 +76,10 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     max_opset: int | None = None
     min_rank: int | None = None
     max_rank: int | None = None
+    blocked: bool | None = None
+    min_outputs: int | None = None
     attributes: dict[str, list[AttributeValue]] = {}
+    attributes_not: dict[str, list[AttributeValue]] = {}
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
 
 

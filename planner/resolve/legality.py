@@ -139,6 +139,11 @@ def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> st
         return "its weight is not constant" if when.weight else "it has a constant weight"
     if when.per_channel is not None and when.per_channel != (per_channel and weight is not None):
         return "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
+    if when.blocked is not None and when.blocked != node.stored_blocked:
+        return "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    outputs = sum(1 for name in node.outputs if name)
+    if when.min_outputs is not None and outputs < when.min_outputs:
+        return f"it has fewer than {when.min_outputs} outputs"
     for bound, value, least, most in (
         ("opset", opset, when.min_opset, when.max_opset),
         ("rank", node.rank, when.min_rank, when.max_rank),
@@ -151,6 +156,10 @@ def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> st
         value_ = attribute(node, name, opset)
         if value_ not in allowed:
             return f"attribute {name}={value_} is not among {', '.join(map(str, allowed))}"
+    for name, excluded in when.attributes_not.items():
+        value_ = attribute(node, name, opset)
+        if value_ is None or value_ in excluded:
+            return f"attribute {name}={value_} is among {', '.join(map(str, excluded))}"
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None
@@ -269,7 +278,7 @@ def _kernel_problem(
         flows = operand.role is not Role.EXACT and activation is not None
         dtype = activation.value if flows and activation is not None else operand.dtype
         constraint = _constraint(node.op_type, node.domain, opset, position)
-        if dtype is not None and constraint in types and dtype not in types[constraint]:
+        if dtype is not None and constraint is not None and dtype not in types.get(constraint, {dtype}):
             floats = [t for t in ("float16", "float32", "float64") if t in types[constraint]]
             hint = f"choose {' or '.join(floats)}" if flows and floats else None
             return f"{_qualified(node)} has no {dtype} kernel", hint
