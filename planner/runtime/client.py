@@ -27,6 +27,8 @@ from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single
 
 _START_TIMEOUT = 120.0
 _STDERR_LINES = 40
+# What Qualcomm's library prints at every start; of no use in a message about a crash.
+_CHATTER = "# LIBNATIVE"
 
 
 class EPMissing(EPError):
@@ -237,7 +239,7 @@ class Worker:
         assert self._process is not None
         process, self._process = self._process, None
         how, last = process.died()
-        said = f"; it last said: {' / '.join(clean(line) for line in last[-3:])}" if last else ""
+        said = f"; it last said: {' / '.join(last[-3:])}" if last else ""
         return WorkerCrashed(
             f"{self.ep} crashed ({how}) while {doing}{said}",
             "the EP itself fails on this model: reduce the model to find the node, and report it to the EP's makers",
@@ -313,7 +315,8 @@ class _Process:
         assert self._popen.stderr is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._popen.stderr:
-                if text := line[:2000].decode(errors="replace").strip():
+                text = clean(line[:2000].decode(errors="replace"))
+                if text and not text.startswith(_CHATTER):
                     self._said.append(text)
 
     def died(self) -> tuple[str, list[str]]:

@@ -61,7 +61,8 @@ def single_node_partition(lines: Iterable[Line]) -> str | None:
 
 def clean(message: str, *, lines: int = 3) -> str:
     """An EP's message fit for one line: no status prefix, no folder of this machine, the first lines only."""
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", message.strip())
+    text = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text.strip())
     # Only the folders of packages: a node's own name may look like a path too.
     text = re.sub(r"[^\s'\"`]*site-packages[\\/]", "", text)
     kept = [line.strip() for line in text.splitlines() if line.strip()][:lines]

@@ -147,6 +147,7 @@ def verify(
             yardstick = None
             placement = Placement(len(operators), None, ())
             notes.append(f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it")
+            notes.append("float32 nodes were computed in float32: a target that computes them in float16 may differ")
         else:
             worker, ran_on = stack.enter_context(Worker(target.ep, timeout=timeout)), target.ep
             kind = available.kind or "hardware"

@@ -77,8 +77,8 @@ class Quantized:
         return paths[0], paths[1]
 
 
-def matmul(folder: Path, weight: type = np.int8) -> tuple[Path, Path]:
-    build = Quantized()
+def matmul(folder: Path, weight: type = np.int8, scale: float = 0.05) -> tuple[Path, Path]:
+    build = Quantized(scale)
     x = build.quantized("x")
     build.weight((8, 4), weight)
     build.add("MatMul", [x, "w_dequantized"], "m", ["x", "w"])
@@ -156,6 +156,18 @@ def test_an_operator_the_ep_does_not_know_takes_its_neighbours_along(tmp_path: P
     # the DQ before it belongs to the same unit
     assert reasons["x_DequantizeLinear"] == reasons["e"]
     assert found.fidelity[0].sqnr_db > 30  # the CPU EP ran them: right numbers, wrong place
+
+
+def test_a_range_too_small_is_found_at_the_tensor_that_it_clips(tmp_path: Path) -> None:
+    # Codes reach 0.64: enough for x within a half, too little for its product.
+    candidate, reference = matmul(tmp_path, scale=0.005)
+    halves = [{"x": 0.5 * sample["x"]} for sample in samples(2, 8)]
+    found = verify(candidate, reference, target(), halves, floor_db=30)
+    assert not found.passed
+    assert found.parting is not None and found.parting.first is not None
+    first = found.parting.first
+    assert (first.tensor, first.op_type, first.precision) == ("m", "MatMul", "uint16")
+    assert found.reasons[-1].startswith("where the two part: MatMul 'm'")
 
 
 def test_one_worker_serves_many_models_and_outlives_failed_sessions(tmp_path: Path) -> None:
