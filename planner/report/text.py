@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -142,16 +143,17 @@ def tail(name: str, length: int = 22) -> str:
     return shown if len(shown) <= length else "…" + shown[1 - length :]
 
 
+# Control characters (tab and line ends are none), surrogates, bidirectional overrides, noncharacters.
+_INVISIBLE = re.compile(
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a-\\u202e\\u2066-\\u2069"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
+
 def visible(text: str) -> str:
     """Control characters, lone surrogates and bidirectional overrides as visible escapes.
 
     Some of them no format may carry (XML 1.0 section 2.2), others move or hide text that people judge by.
     """
-    return "".join(c if _printable(ord(c)) else f"\\u{{{ord(c):x}}}" for c in text)
-
-
-def _printable(code: int) -> bool:
-    if code in (0x09, 0x0A, 0x0D):
-        return True
-    forbidden = code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE
-    return not (forbidden or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069)
+    return _INVISIBLE.sub(lambda match: f"\\u{{{ord(match[0]):x}}}", text)

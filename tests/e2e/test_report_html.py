@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-if not (CHROMIUM.exists() and DRIVER.exists()):
-    pytest.skip(f"needs {CHROMIUM} and {DRIVER} (Debian: chromium chromium-driver)", allow_module_level=True)
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (extra: test)")
 
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -22,6 +20,7 @@ from selenium.webdriver.support.select import Select  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 import report_samples as samples  # noqa: E402
+from conftest import lacking  # noqa: E402
 
 from planner.report import Report, write_report  # noqa: E402
 
@@ -31,6 +30,8 @@ Open = Callable[[Report], Browser]
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if absent := [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]:
+        lacking("browser", f"{', '.join(absent)} missing (Debian: chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (
