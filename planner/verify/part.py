@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
 from planner.model.write import save
@@ -117,7 +118,7 @@ def find_parting(
     Raises:
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
     """
-    reference_model, candidate_model = load(reference), load(candidate)
+    reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
     real = launcher(target.ep).availability().kind is not None
@@ -199,6 +200,15 @@ class Row:
     high: float | None
     finite: bool
     precision: str = "float32"
+
+
+def _typed(model: ir.Model) -> ir.Model:
+    """The model with the types of its inner values inferred where the file does not give them."""
+    if any(out.dtype is None for node in model.graph for out in node.outputs):
+        # What cannot be inferred stays unknown, and is not compared.
+        with contextlib.suppress(Exception):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    return model
 
 
 def _values(model: ir.Model) -> dict[str, ir.Value]:
