@@ -38,6 +38,16 @@ PALETTE: dict[str, tuple[str, str]] = {
     "figure-back": ("#ffffff", "#181c22"),
 }
 
+# What the colours of the strip mean, in words.
+LABELS = {
+    "float32": "float32",
+    "float16": "float16",
+    "int16": "16-bit integer",
+    "int8": "8-bit integer",
+    "int4": "4-bit integer",
+    "none": "none, or left as it is",
+}
+
 # Which palette colour each class of a figure takes, and as what.
 _RULES = [
     *((f".dt-{name}", "fill", name) for name in ("float32", "float16", "int16", "int8", "int4", "none")),
@@ -154,6 +164,16 @@ def plan_strip(nodes: Sequence[Node]) -> str:
         f'<text class="ink" x="{LEFT}" y="98">node 1</text>',
         f'<text class="ink" x="{LEFT + PLOT}" y="98" text-anchor="end">node {len(nodes)}</text>',
     ]
+    present = {c.activation for c in columns} | {c.weight for c in columns}
+    keys = [(f'class="dt-{name}"', label) for name, label in LABELS.items() if name in present]
+    placed = {c.on_target for c in columns}
+    keys += [('fill="url(#hatch)"', "off target")] if False in placed else []
+    keys += [('fill="url(#unknown)"', "placement unknown")] if None in placed else []
+    at = LEFT + 70.0
+    for paint, label in keys:
+        parts.append(f'<rect {paint} x="{at:g}" y="88" width="11" height="11" rx="2"/>')
+        parts.append(f'<text class="ink" x="{at + 16:g}" y="98">{label}</text>')
+        at += 32 + 6.6 * len(label)
     off = sum(n.on_target is False for n in nodes)
     label = f"Plan of {len(nodes)} nodes: {_dtype_summary(nodes)}; {off} off target"
     attributes = f'data-left="{LEFT}" data-plot="{PLOT}" data-width="{WIDTH}" data-count="{len(nodes)}"'

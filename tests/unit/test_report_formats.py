@@ -284,7 +284,7 @@ def test_one_node_off_target_shows_among_ten_thousand() -> None:
         return re.findall(r"url\(#(\w+)\)", svg.plan_strip(samples.nodes(10_000, off=off)))
 
     assert hatched(()) == []
-    assert hatched((4321,)) == ["hatch", "stripes"]  # the placement lane, and through the dtypes
+    assert hatched((4321,)) == ["hatch", "stripes", "hatch"]  # the placement lane, through the dtypes, the legend
     assert len(svg.plan_strip(samples.nodes(10_000))) < 150_000
 
 
