@@ -74,7 +74,8 @@ def _is(value: ir.Value | None, number: float, tolerance: float = 1e-3) -> bool:
 def _only_user(value: ir.Value | None) -> ir.Node | None:
     if value is None or value.is_graph_output() or len(value.uses()) != 1:
         return None
-    return value.uses()[0].node
+    usage = next(iter(value.uses()))
+    return usage.node
 
 
 def _producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -420,7 +421,7 @@ def _along(value: ir.Value | None, x: ir.Value, axes: tuple[int, ...]) -> np.nda
     if array is None or array.dtype != np.float32 or array.ndim > len(x.shape):
         return None
     padded = array.reshape((1,) * (len(x.shape) - array.ndim) + array.shape)
-    dims = [int(d) for d in x.shape]
+    dims = list(x.shape.numpy())
     if any(size != 1 and (i not in axes or size != dims[i]) for i, size in enumerate(padded.shape)):
         return None
     kept = padded.reshape([padded.shape[i] for i in axes])
@@ -431,7 +432,7 @@ def _replace_layer_norm(
     last: ir.Node, scale: np.ndarray | None, bias: np.ndarray | None, x: ir.Value, axes: tuple[int, ...], epsilon: float
 ) -> None:
     assert x.shape is not None and last.graph is not None
-    base, dims = last.outputs[0].name, [int(d) for d in x.shape]
+    base, dims = last.outputs[0].name, list(x.shape.numpy())
     if scale is None:
         scale = np.ones([dims[i] for i in axes], np.float32)
     operands = [_new_constant(last.graph, f"{base}_scale", scale)]

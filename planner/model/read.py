@@ -125,7 +125,7 @@ def load(path: Path) -> ir.Model:
             "the file may be truncated, or of another format",
         )
     try:
-        model = ir.from_proto(proto)
+        model: ir.Model = ir.from_proto(proto)
         _locate_external_data(model, path.parent.resolve())
     except RequestError:
         raise

@@ -122,7 +122,7 @@ def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise RequestError(
-                    f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed in a profile"
+                    f"{path}:{_event_line(event)}: anchors and aliases are not allowed in a profile"
                 )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
@@ -137,6 +137,10 @@ def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
         raise RequestError(f"{where}: not valid YAML: {problem}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise RequestError(f"{path}: not valid YAML: {type(error).__name__}") from None
+
+
+def _event_line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark is not None else 1
 
 
 def _walk(path: Path, node: yaml.Node, where: tuple[str | int, ...], lines: _Lines) -> None:
@@ -210,7 +214,7 @@ def _prune(data: Any, where: Sequence[str | int], key: str) -> Any:
     """The data with only one entry left in the mapping at ``where``."""
     if not where:
         return {key: data[key]}
-    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy: Any = dict(data) if isinstance(data, dict) else list(data)
     copy[where[0]] = _prune(data[where[0]], where[1:], key)
     return copy
 
@@ -279,7 +283,7 @@ def _check(path: Path, file: ProfileFile, lines: _Lines) -> None:
 
 
 def read_kernel_table(path: Path, content: str) -> KernelTable:
-    """A kernel table file: {"source": text, "kernels": {domain: {operator: [{"opset": "13+", "types": {"T": [...]}}]}}}.
+    """A kernel table file: {"source": text, "kernels": {domain: {operator: [{"opset": "13+", "types": {"T": [..]}}]}}}.
 
     Opsets are written "13" (that one alone), "11-12" or "13+" (from 13 on), element types as in ONNX Runtime's kernel
     documentation ("float", "float16", "int8").

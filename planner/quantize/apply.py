@@ -212,7 +212,7 @@ class _Walk:
         """Put Q and DQ behind a node's output; every later use reads the DQ."""
         if line.fixed is not None:
             zero = q.numpy_codes(np.array(line.fixed[1]), dtype)
-            parameters = q.Parameters(dtype, np.float32(line.fixed[0]).reshape(()), zero)
+            parameters = q.Parameters(dtype, np.array(line.fixed[0], np.float32), zero)
         elif share is not None and share.dtype is dtype and share.axis is None:
             parameters = share
         else:
@@ -302,9 +302,8 @@ class _Walk:
             if finite.size != array.size:
                 self.notes.append(f"constant {value.name!r} holds infinities: stored as the ends of its finite range")
             parameters = q.asymmetric(float(finite.min(initial=0.0)), float(finite.max(initial=0.0)), dtype)
-            codes = q.quantize(
-                np.nan_to_num(array, posinf=np.finfo(np.float32).max, neginf=-np.finfo(np.float32).max), parameters
-            )
+            largest = float(np.finfo(np.float32).max)
+            codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
             self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], f"_{dtype}")
         return self.conversions[key]
 
@@ -466,7 +465,7 @@ def _range_name(value: ir.Value, ranges: Mapping[str, Range]) -> str:
     """The tensor whose range a value is stored over: that of a Relu or Clip that is its only user, since what these
     cut off needs no codes."""
     name = value.name or ""
-    uses = value.uses()
+    uses = list(value.uses())
     if len(uses) == 1 and not value.is_graph_output():
         user = uses[0].node
         if user.op_type in ("Relu", "Clip") and user.domain in ("", "ai.onnx") and uses[0].idx == 0:

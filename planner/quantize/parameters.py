@@ -47,7 +47,7 @@ def asymmetric(low: float, high: float, dtype: DType) -> Parameters:
     scale = max((high - low) / (largest - smallest), _SMALLEST_SCALE)
     scale = float(np.float32(scale))
     zero_point = int(np.clip(np.rint(smallest - low / scale), smallest, largest))
-    return Parameters(dtype, np.float32(scale).reshape(()), numpy_codes(np.array(zero_point), dtype))
+    return Parameters(dtype, np.array(scale, np.float32), numpy_codes(np.array(zero_point), dtype))
 
 
 def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Parameters:
@@ -56,7 +56,7 @@ def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Paramete
     Args:
         magnitude: largest absolute value; scalar, or one per channel.
     """
-    smallest, largest = dtype.integer_range
+    largest = dtype.integer_range[1]
     middle = 0 if dtype.is_signed else (largest + 1) // 2
     scale = np.maximum(np.asarray(magnitude, np.float64) / (largest - middle), _SMALLEST_SCALE).astype(np.float32)
     return Parameters(dtype, scale, numpy_codes(np.full(scale.shape, middle), dtype), axis)
@@ -78,7 +78,8 @@ def quantize(array: np.ndarray, parameters: Parameters) -> np.ndarray:
 def dequantize(codes: np.ndarray, parameters: Parameters) -> np.ndarray:
     """The float32 values that codes stand for."""
     scale, zero = _broadcast(parameters, codes.ndim)
-    return ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
+    values: np.ndarray = (codes.astype(np.float64) - zero) * scale
+    return values.astype(np.float32)
 
 
 def _broadcast(parameters: Parameters, rank: int) -> tuple[np.ndarray, np.ndarray]:

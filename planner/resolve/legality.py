@@ -227,11 +227,9 @@ def _allowed(rule: Rule, pair: Pair, per_channel: bool) -> Ruling | None:
 def _allows(allowed: PairRule, pair: Pair, per_channel: bool) -> bool:
     if pair.activation not in allowed.activation:
         return False
-    if pair.weight is None:
-        return True
     if allowed.weight is None:
         # A rule without a weight speaks of nodes that have none, and of float nodes, whose weight has their own type.
-        return pair.weight.is_float and pair.weight == pair.activation
+        return pair.weight is None or (pair.weight.is_float and pair.weight == pair.activation)
     return pair.weight in allowed.weight and (not per_channel or pair.weight in allowed.per_channel)
 
 
