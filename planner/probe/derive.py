@@ -1,0 +1,484 @@
+"""Deriving a profile's rules from evidence: `python -m planner.probe.derive PROFILE` rewrites the rules of a profile.
+
+For every operator the base form says which pairs are taken on which devices: operators that agree share a rule. Every
+condition whose outcome differs from the base form becomes a refusal (or a further allowance), with the difference
+between the two forms as its condition. What no condition can express is left to the list of explained exceptions.
+The rules that come out are then checked case by case against the same evidence by a test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from planner.dtypes import DType
+from planner.probe.cases import all_cases
+from planner.probe.evidence import Evidence, directory, load, parse_id
+from planner.probe.forms import Form, Kind
+from planner.probe.predict import node_of
+from planner.probe.run import Result
+from planner.profiles.load import load_profile
+from planner.profiles.schema import Profile
+
+_MARK = "rules:\n"
+_ORDER = [
+    str(d)
+    for d in (DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16, DType.INT16, DType.UINT4, DType.INT4)
+]
+# Attributes that follow from the shapes of a form, not conditions of their own.
+_SHAPED = {"kernel_shape", "pads", "strides", "output_shape", "hidden_size", "perm"}
+# Conditions whose difference from the base form says too little or too much; {} where none can say it.
+_WHEN: dict[tuple[str, str], dict[str, Any]] = {
+    ("MaxPool", "dilations=2x2"): {"attributes_not": {"dilations": [[1], [1, 1], [1, 1, 1]]}},
+    ("AveragePool", "dilations=2x2"): {"attributes_not": {"dilations": [[1], [1, 1], [1, 1, 1]]}},
+    ("LpPool", "dilations=2x2"): {"attributes_not": {"dilations": [[1], [1, 1], [1, 1, 1]]}},
+    ("ConvTranspose", "dilations=2x2"): {"attributes_not": {"dilations": [[1], [1, 1], [1, 1, 1]]}},
+    ("Gemm", "alpha=0.5"): {"attributes_not": {"alpha": [1.0]}},
+    ("Gemm", "beta=0.5"): {"attributes_not": {"beta": [1.0]}, "inputs": {"2": {"present": True}}},
+    ("Resize", "linear,antialias=1"): {"attributes": {"antialias": [1]}},
+    ("GatherND", "batch_dims=1"): {"attributes_not": {"batch_dims": [0]}},
+    ("LpNormalization", "p=1"): {"attributes_not": {"p": [2]}},
+    ("LpPool", "ceil_mode=1"): {"attributes": {"ceil_mode": [1]}},
+    ("LayerNormalization", "axis=1"): {"inputs": {"1": {"min_rank": 2}}},
+    ("LayerNormalization", "rank=4,axis=1"): {"inputs": {"1": {"min_rank": 2}}},
+    ("Gemm", "bias=scalar"): {"inputs": {"2": {"present": True, "max_rank": 0}}},
+    ("Cast", "activation-to-int32"): {},
+    ("Cast", "activation-to-float32"): {},
+    ("Cast", "int64-to-int32,opset=11"): {},
+    ("MatMul", "dynamic,rank=5"): {"weight": False, "min_rank": 5},
+    ("MatMul", "rank=5"): {"weight": True, "min_rank": 5},
+    **{(op, "axes=empty,noop"): {"attributes": {"noop_with_empty_axes": [1]}, "inputs": {"1": {"present": False}}} for op in
+       ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")},
+}  # fmt: skip
+
+_NEVER = "the EP has no such operator"
+_NOWHERE = "the EP has no such operator on this device"
+Key = tuple[str, str]  # pair, granularity
+Devices = frozenset[str]
+
+
+@dataclass
+class _Rules:
+    """Statements so far: what is said -> the operators and devices it is said of, and a case that shows it."""
+
+    said: dict[str, tuple[dict[str, Any], dict[str, set[str]], list[str]]] = field(default_factory=dict)
+
+    def add(self, body: dict[str, Any], op: str, devices: Iterable[str], case: str) -> None:
+        key = repr(sorted(body.items()))
+        _, where, cases = self.said.setdefault(key, (body, defaultdict(set), []))
+        where[op] |= set(devices)
+        if case not in cases:
+            cases.append(case)
+
+
+class Deriver:
+    """Turns the evidence on the devices of a profile into rules."""
+
+    def __init__(self, profile: Profile, evidence: Mapping[str, Evidence], float16: Devices) -> None:
+        """
+        Args:
+            float16: devices on which float is legal; on others float pairs are refused whatever the simulator takes.
+        """
+        self.profile = profile
+        self.devices = tuple(evidence)
+        self.float16 = float16
+        self.taken: dict[str, dict[str, dict[str, dict[Key, bool]]]] = {}
+        for device, found in evidence.items():
+            for case, outcome in found.outcomes.items():
+                if outcome.result in (Result.FOLDED, Result.INVALID):
+                    continue
+                op, pair, granularity, condition = parse_id(case)
+                if pair == "exact":
+                    stored = node_of(case)[0].stored  # a QLinearConv has float scales: to the planner a float pair
+                    pair = str(stored.activation or "exact")
+                here = self.taken.setdefault(op, {}).setdefault(condition, {}).setdefault(device, {})
+                here[pair, granularity] = outcome.result is Result.TAKEN
+        self.forms: dict[tuple[str, str], Form] = {
+            (c.form.name, c.form.condition): c.form for c in all_cases().values()
+        }
+        self.allowed, self.refused, self.further = _Rules(), _Rules(), _Rules()
+        self.unexplained: list[str] = []
+
+    def derive(self) -> list[dict[str, Any]]:
+        """All rules, in the order in which a profile must have them."""
+        for op, conditions in self.taken.items():
+            if any(t for devices in conditions.values() for keys in devices.values() for t in keys.values()):
+                self._operator(op, conditions)
+            else:
+                self.refused.add({"refuse": _NEVER}, op, self.devices, f"{op}/*")
+        return [*self._written(self.further), *self._written(self.refused), *self._written(self.allowed)]
+
+    # -- one operator -----------------------------------------------------------------------------------------------
+
+    def _operator(self, op: str, conditions: Mapping[str, Mapping[str, Mapping[Key, bool]]]) -> None:
+        base = conditions.get("", {})
+        by_pairs: dict[str, tuple[list[dict[str, Any]], set[str]]] = {}
+        for device in self.devices:
+            keys = self._base(op, device)
+            pairs = _pair_rules(keys)
+            if pairs or any(p == "exact" and t for (p, _), t in base.get(device, {}).items()):
+                by_pairs.setdefault(repr(pairs), (pairs, set()))[1].add(device)
+            gaps = {k for k in keys if not keys[k] and k[1] == "" and keys.get((k[0], "per-channel"))}
+            if gaps:
+                bias = len(self.forms[op, ""].slots) > 2 and "no-bias" in conditions
+                when: dict[str, Any] = {"per_channel": False}
+                if bias:
+                    when["inputs"] = {"2": {"present": True, "constant": True}}
+                self._refuse(op, {device: gaps}, when, "", "a weight quantized per tensor")
+        somewhere = {
+            d
+            for c in conditions.values()
+            for d, keys in c.items()
+            if any(t for k, t in keys.items() if d in self.float16 or not self._is_float(k))
+        }
+        if nowhere := set(self.devices) - somewhere:
+            self.refused.add({"refuse": _NOWHERE}, op, nowhere, f"{op}/*")
+        for pairs, devices in by_pairs.values():
+            self.allowed.add({"pairs": pairs} if pairs else {}, op, devices, f"{op}/*")
+        for condition in conditions:
+            if condition:
+                self._condition(op, condition, conditions[condition], bool(by_pairs))
+
+    def _base(self, op: str, device: str) -> dict[Key, bool]:
+        """Outcomes of the base form on a device, the weight's type left out where a dynamic weight was probed."""
+        keys = dict(self.taken[op].get("", {}).get(device, {}))
+        for condition in ("weight=dynamic", "dynamic", "scale=dynamic", "slope=dynamic"):
+            for key, t in self.taken[op].get(condition, {}).get(device, {}).items():
+                keys.setdefault(key, t)
+        return keys
+
+    def _condition(self, op: str, condition: str, outcomes: Mapping[str, Mapping[Key, bool]], has_base: bool) -> None:
+        form = self.forms.get((op, condition))
+        if form is None or "dynamic-" in condition or condition in ("symmetric", "free-output-range"):
+            return
+        if self._rank(form) > 5:
+            return  # the limit of the whole profile
+        refused: dict[str, set[Key]] = {}
+        further: dict[str, set[Key]] = {}
+        for device, keys in outcomes.items():
+            base = self._base(op, device)
+            allows_exact = any(base.values())
+            for key, t in keys.items():
+                expected = base.get(key, allows_exact if key[0] == "exact" else False)
+                if self._is_float(key) and device not in self.float16:
+                    continue
+                if t and not expected:
+                    further.setdefault(device, set()).add(key)
+                elif not t and (expected or key[1] == "blocked"):
+                    refused.setdefault(device, set()).add(key)
+        if not refused and not further:
+            return
+        when = self._when(op, form)
+        if when is None:
+            self.unexplained.append(f"{op}/{condition}: refused {_show(refused)} further {_show(further)}")
+            return
+        if refused:
+            self._refuse(op, refused, when, condition, None)
+        for device, taken in further.items():
+            exact = any(p == "exact" for p, _ in taken)
+            pairs = _pair_rules({k: True for k in taken if k[0] != "exact"})
+            if exact or pairs:
+                self.further.add(
+                    {"when": when, **({"pairs": pairs} if pairs else {})}, op, [device], f"{op}/*/{condition}"
+                )
+
+    def _refuse(
+        self, op: str, refused: Mapping[str, set[Key]], when: dict[str, Any], condition: str, words: str | None
+    ) -> None:
+        for device, keys in refused.items():
+            probed = {
+                k for k in self.taken[op][condition][device] if not (self._is_float(k) and device not in self.float16)
+            }
+            everything = keys == probed and condition != ""
+            case = f"{op}/*/{condition}" if condition else f"{op}/*"
+            reason = words or _words(condition)
+            if everything:
+                self.refused.add({"when": when, "refuse": f"not taken with {reason}"}, op, [device], case)
+                continue
+            for granularity in ("", "per-channel", "blocked"):
+                here = {k for k in keys if k[1] == granularity}
+                if not here:
+                    continue
+                other = "per-channel" if granularity == "" else ""
+                both = {(p, other) for p, _ in here}
+                special: dict[str, Any] = {}
+                if granularity == "blocked":
+                    special = {"blocked": True}
+                elif any((p, other) in probed for p, _ in here) and not both & keys:
+                    special = {"per_channel": granularity == "per-channel"}
+                body = {
+                    "when": {**when, **special},
+                    "refuse": f"not taken with {reason}",
+                    "pairs": _refused_pairs(here),
+                }
+                self.refused.add(body, op, [device], case)
+
+    def _rank(self, form: Form) -> int:
+        """The rank of the form's node as rules count it."""
+        case = next(c for c in all_cases().values() if c.form is form)
+        return node_of(case.id)[0].rank
+
+    def _is_float(self, key: Key) -> bool:
+        return key[0].rpartition("-")[2] in ("float32", "float16")
+
+    def _when(self, op: str, form: Form) -> dict[str, Any] | None:
+        """What sets a form apart from its operator's base form, as the conditions of a rule; None if nothing can."""
+        own = _WHEN.get((op, form.condition))
+        if own is not None:
+            return own or None
+        base = self.forms.get((op, ""))
+        if base is None:
+            base = Form(form.op, ())
+        when: dict[str, Any] = {}
+        if op == "Resize" and form.condition.startswith(("mode=", "coordinate")):
+            return {
+                "attributes": {
+                    k: [v]
+                    for k, v in form.attributes.items()
+                    if k != "nearest_mode" or form.attributes["mode"] == "nearest"
+                }
+            }
+        changed = {
+            k: [list(v) if isinstance(v, tuple) else v]
+            for k, v in form.attributes.items()
+            if base.attributes.get(k) != v and k not in _SHAPED
+        }
+        if changed:
+            when["attributes"] = changed
+        rank = self._rank(form)
+        if base.slots and rank != self._rank(base):
+            when.update({"min_rank": rank} if rank >= 5 else {"min_rank": rank, "max_rank": rank})
+        inputs: dict[str, Any] = {}
+        for i, (one, two) in enumerate(itertools.zip_longest(form.slots, base.slots)):
+            if one is None and two is not None:
+                inputs[str(i)] = {"present": False}
+            elif one is not None and two is None and base.slots:
+                inputs[str(i)] = {"present": True}
+            if one is None or (two is not None and one == two):
+                continue
+            constant = one.kind is not Kind.ACTIVATION and (one.kind is not Kind.EXACT or one.constant)
+            if two is not None:
+                was = two.kind is not Kind.ACTIVATION and (two.kind is not Kind.EXACT or two.constant)
+                if constant != was:
+                    inputs.setdefault(str(i), {}).update(present=True, constant=constant)
+            if one.kind is Kind.EXACT and (two is None or two.kind is not Kind.EXACT or two.dtype != one.dtype):
+                inputs.setdefault(str(i), {}).update(present=True, dtype=[one.dtype])
+        if inputs:
+            when["inputs"] = inputs
+        if form.opset != base.opset and base.slots:
+            when.update(_opsets(form))
+        if form.outputs > base.outputs and base.slots:
+            when["min_outputs"] = form.outputs
+        return when or None
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def _written(self, rules: _Rules) -> list[dict[str, Any]]:
+        written = []
+        for body, where, cases in rules.said.values():
+            by_devices: dict[Devices, list[str]] = defaultdict(list)
+            for op, devices in where.items():
+                by_devices[frozenset(devices)].append(op)
+            for devices, ops in by_devices.items():
+                for traits in self._traits(devices):
+                    by_domain: dict[str, list[str]] = defaultdict(list)
+                    for op in ops:
+                        domain, _, name = op.rpartition(".")
+                        by_domain[domain].append(name)
+                    for domain, names in by_domain.items():
+                        rule: dict[str, Any] = {"id": self._id(body, names, domain), "ops": names}
+                        if domain:
+                            rule["domain"] = domain
+                        written.append(
+                            {
+                                **rule,
+                                **traits,
+                                **body,
+                                "cases": [c for c in cases if c.split("/")[0].rpartition(".")[2] in names],
+                            }
+                        )
+        return written
+
+    def _traits(self, devices: Devices) -> list[dict[str, Any]]:
+        """Traits that pick exactly these devices: none, one or two; else one device trait at a time."""
+        if devices == frozenset(self.devices):
+            return [{}]
+        every = {d: frozenset(self.profile.device(d).traits) for d in self.devices}
+        universe = sorted(frozenset().union(*every.values()))
+        choices = [
+            (a, b)
+            for n in (1, 2, 3)
+            for picked in itertools.combinations(universe, n)
+            for k in range(n + 1)
+            for a, b in [(picked[:k], picked[k:])]
+        ]
+        choices += [(b, a) for a, b in choices]
+        for wanted, unwanted in choices:
+            if frozenset(d for d, t in every.items() if t.issuperset(wanted) and t.isdisjoint(unwanted)) == devices:
+                return [{k: list(v) for k, v in (("traits", wanted), ("without", unwanted)) if v}]
+        raise SystemExit(f"no traits tell {sorted(devices)} from the others")
+
+    _ids: dict[str, int]
+
+    def _id(self, body: Mapping[str, Any], names: Sequence[str], domain: str) -> str:
+        kind = "no" if "refuse" in body else "takes"
+        when = body.get("when", {})
+        parts = [kind, names[0].lower() if len(names) == 1 else f"{names[0].lower()}-and-{len(names) - 1}-more"]
+        if domain:
+            parts.insert(1, domain.rpartition(".")[2])
+        for name, value in when.items():
+            parts.append(re.sub(r"[^a-z0-9]+", "-", f"{name} {value}".lower()).strip("-"))
+        base = re.sub(r"-+", "-", "-".join(parts))[:64].strip("-")
+        ids = self.__dict__.setdefault("_ids", {})
+        ids[base] = ids.get(base, 0) + 1
+        return base if ids[base] == 1 else f"{base}-{ids[base]}"
+
+
+def _opsets(form: Form) -> dict[str, int]:
+    """The opsets at which the operator is the version that the form uses."""
+    versions = sorted(
+        {
+            s.since_version
+            for s in onnx.defs.get_all_schemas_with_history()
+            if s.name == form.op and s.domain == form.domain
+        }
+    )
+    own = max(v for v in versions if v <= form.opset)
+    later = [v for v in versions if v > own]
+    return (
+        {"max_opset": later[0] - 1}
+        if later and own <= 13
+        else {"min_opset": own, **({"max_opset": later[0] - 1} if later else {})}
+    )
+
+
+def _split(pair: str) -> tuple[str | None, str]:
+    weight, _, activation = pair.rpartition("-")
+    return weight or None, activation
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=_ORDER.index)
+
+
+def _pair_rules(keys: Mapping[Key, bool]) -> list[dict[str, Any]]:
+    """The taken pairs as the fewest statements: activations that take the same weights stand together."""
+    plain = {p for (p, g), t in keys.items() if t and "-" not in p and p != "exact"}
+    rules: list[dict[str, Any]] = [{"activation": _sorted(plain)}] if plain else []
+    by_activation: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for (pair, granularity), t in keys.items():
+        weight, activation = _split(pair) if pair != "exact" else (None, "")
+        if t and weight is not None and granularity != "blocked":
+            by_activation[activation][granularity == "per-channel"].add(weight)
+    together: dict[tuple[frozenset[str], frozenset[str]], list[str]] = defaultdict(list)
+    for activation, (tensor, channel) in by_activation.items():
+        together[frozenset(tensor | channel), frozenset(channel)].append(activation)
+    for (weights, channel_), activations in together.items():
+        rule = {"weight": _sorted(weights), "activation": _sorted(activations)}
+        if channel_:
+            rule["per_channel"] = _sorted(channel_)
+        rules.append(rule)
+    return rules
+
+
+_ALIKE = {
+    "uint8": ["uint8", "int8"],
+    "uint16": ["uint16", "int16"],
+    "int4": ["int4", "uint4"],
+    "uint4": ["int4", "uint4"],
+    "int8": ["uint8", "int8"],
+    "int16": ["uint16", "int16"],
+}
+
+
+def _refused_pairs(keys: Iterable[Key]) -> list[dict[str, Any]]:
+    by_weight: dict[str | None, set[str]] = defaultdict(set)
+    for pair, _ in keys:
+        weight, activation = _split(pair)
+        by_weight[weight].add(activation)
+    together: dict[frozenset[str], list[str | None]] = defaultdict(list)
+    for weight, activations in by_weight.items():
+        together[frozenset(activations)].append(weight)
+    rules: list[dict[str, Any]] = []
+    for activations_, weights in together.items():
+        if None in weights:
+            rules.append({"activation": _sorted(activations_)})
+        if named := [w for w in weights if w is not None]:
+            rules.append({"weight": _sorted(named), "activation": _sorted(activations_)})
+    return rules
+
+
+def _show(found: Mapping[str, set[Key]]) -> str:
+    return "; ".join(f"{d}: {' '.join('/'.join(filter(None, k)) for k in sorted(keys))}" for d, keys in found.items())
+
+
+def _words(condition: str) -> str:
+    return condition.replace("=", " ").replace(",", ", ")
+
+
+def to_yaml(rules: Sequence[Mapping[str, Any]], source: str) -> str:
+    """The rules section of a profile."""
+    lines = []
+    for rule in rules:
+        lines.append(f"  - id: {rule['id']}")
+        for key in ("ops", "domain", "traits", "without", "when", "pairs", "refuse", "suggestion", "fixed"):
+            if key in rule:
+                lines.append(f"    {key}: {_flow(rule[key])}")
+        cases = ", ".join(rule["cases"][:3]) + (", ..." if len(rule["cases"]) > 3 else "")
+        lines.append(f"    source: {{observed: {_flow(f'{source}: {cases}')}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(k) if str(k).isdigit() else k}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return (
+            value
+            if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", value)
+            and value not in ("true", "false", "null", "no", "yes", "on", "off")
+            else '"' + value.replace('"', "'") + '"'
+        )
+    return str(value)
+
+
+def main(path: Path) -> None:
+    """Rewrite the rules of a profile from the evidence on its devices."""
+    text = path.read_text(encoding="utf-8")
+    head, mark, _ = text.partition(_MARK)
+    bare = Path(str(path) + ".head")
+    bare.write_text(head + mark + '  - {id: none, ops: [Relu], source: {observed: "-"}}\n', encoding="utf-8")
+    try:
+        profile = load_profile(bare)
+    finally:
+        bare.unlink()
+    folder = directory(profile.ep)
+    evidence = {d: load(folder / f"{d}.json") for d in profile.devices if (folder / f"{d}.json").is_file()}
+    deriver = Deriver(profile, evidence, frozenset(d for d in evidence if "float16" in profile.device(d).traits))
+    rules = deriver.derive()
+    versions = {
+        f"{name} {version}"
+        for e in evidence.values()
+        for name, version in e.runtime.items()
+        if name.startswith("onnxruntime-")
+    }
+    path.write_text(head + mark + to_yaml(rules, ", ".join(sorted(versions))), encoding="utf-8")
+    for line in deriver.unexplained:
+        print(line, file=sys.stderr)
+    print(f"{len(rules)} rules from {len(evidence)} devices", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,176 @@
+"""Evidence files: what an EP answered, compact enough to ship, one line a condition so that two can be compared by eye.
+
+A file is JSON:
+
+    {"schema": "planner/evidence/1", "ep": ..., "device": ..., "options": {...}, "runtime": {"onnxruntime-qnn": "2.7.0"},
+     "date": "2026-11-24", "probe": 1, "reasons": ["...", ...],
+     "cases": {"Conv": {"": {"taken": "float32:66 uint8-uint8:48", "fails 3": "int16-uint8"}, "group=2": {...}}}}
+
+Under an operator stand its conditions ("" is the base form); under a condition the results, each with the number of its
+reason; behind a result the pairs, each with its granularity where it is not per tensor and, behind a colon, the SQNR to
+the CPU EP in dB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from planner.errors import RequestError
+from planner.probe.run import Outcome, Result
+
+SCHEMA = "planner/evidence/1"
+_LARGEST_FILE = 16 << 20
+_GRANULARITIES = ("per-channel", "blocked")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an EP answered on a device.
+
+    Attributes:
+        device: the profile's name of it. options: provider options it was started with.
+        runtime: package versions, and that of the vendor's SDK where the package tells it.
+        date: ISO day. probe: version of the probe's case table. outcomes: by case id.
+    """
+
+    ep: str
+    device: str
+    options: Mapping[str, str]
+    runtime: Mapping[str, str]
+    date: str
+    probe: int
+    outcomes: Mapping[str, Outcome] = field(repr=False)
+
+    def of_operator(self, name: str) -> dict[str, Outcome]:
+        """The outcomes of one operator by case id (case of letters does not matter)."""
+        wanted = name.lower()
+        return {i: o for i, o in self.outcomes.items() if i.partition("/")[0].lower() == wanted}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A case that two runs answer differently; None where one of them does not have it."""
+
+    case: str
+    before: Outcome | None
+    after: Outcome | None
+
+
+def parse_id(case: str) -> tuple[str, str, str, str]:
+    """(operator, pair, granularity, condition) of a case id; granularity and condition may be empty."""
+    op, pair, *rest = case.split("/")
+    granularity = rest.pop(0) if rest and rest[0] in _GRANULARITIES else ""
+    return op, pair, granularity, "/".join(rest)
+
+
+def make_id(op: str, pair: str, granularity: str, condition: str) -> str:
+    return "/".join(part for part in (op, pair, granularity, condition) if part)
+
+
+def dump(evidence: Evidence) -> str:
+    """The file's text. Sorted: the same outcomes give the same bytes."""
+    reasons = sorted({o.reason for o in evidence.outcomes.values() if o.reason})
+    number = {reason: i for i, reason in enumerate(reasons)}
+    cases: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for case, outcome in sorted(evidence.outcomes.items()):
+        op, pair, granularity, condition = parse_id(case)
+        result = str(outcome.result) if outcome.reason is None else f"{outcome.result} {number[outcome.reason]}"
+        entry = f"{pair}/{granularity}" if granularity else pair
+        if outcome.sqnr_db is not None:
+            entry += f":{round(outcome.sqnr_db)}"
+        cases.setdefault(op, {}).setdefault(condition, {}).setdefault(result, []).append(entry)
+    head = {
+        "schema": SCHEMA,
+        "ep": evidence.ep,
+        "device": evidence.device,
+        "options": dict(sorted(evidence.options.items())),
+        "runtime": dict(sorted(evidence.runtime.items())),
+        "date": evidence.date,
+        "probe": evidence.probe,
+    }
+    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
+    lines.append('"reasons": [\n' + ",\n".join(json.dumps(r, ensure_ascii=False) for r in reasons) + "\n]")
+    operators = []
+    for op, conditions in cases.items():
+        rows = [
+            f" {json.dumps(condition)}: {json.dumps({r: ' '.join(entries) for r, entries in sorted(results.items())})}"
+            for condition, results in conditions.items()
+        ]
+        operators.append(f"{json.dumps(op)}: {{\n" + ",\n".join(rows) + "\n}")
+    lines.append('"cases": {\n' + ",\n".join(operators) + "\n}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load(path: Path) -> Evidence:
+    """Read an evidence file.
+
+    Raises:
+        RequestError: it is missing or no evidence file.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not an evidence file")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}")
+        return Evidence(
+            ep=str(data["ep"]),
+            device=str(data["device"]),
+            options={str(k): str(v) for k, v in data["options"].items()},
+            runtime={str(k): str(v) for k, v in data["runtime"].items()},
+            date=str(data["date"]),
+            probe=int(data["probe"]),
+            outcomes=_outcomes(data["cases"], data["reasons"]),
+        )
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file", "make one with `planner probe -o FILE`") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise RequestError(f"{path}: not an evidence file ({type(error).__name__}: {error})") from None
+
+
+def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for op, conditions in cases.items():
+        for condition, results in conditions.items():
+            for key, entries in results.items():
+                result, _, index = key.partition(" ")
+                reason = reasons[int(index)] if index else None
+                for entry in entries.split():
+                    name, _, db = entry.partition(":")
+                    pair, _, granularity = name.partition("/")
+                    case = make_id(op, pair, granularity, condition)
+                    found[case] = Outcome(Result(result), reason, float(db) if db else None)
+    return found
+
+
+def directory(ep: str) -> Path:
+    """Where the shipped evidence on an EP lies."""
+    from planner.profiles.load import shipped_directory
+
+    return shipped_directory() / "evidence" / ep
+
+
+def stored(ep: str, device: str) -> Evidence | None:
+    """The shipped evidence on a device of an EP; None if there is none."""
+    path = directory(ep) / f"{device}.json"
+    return load(path) if path.is_file() else None
+
+
+def differences(before: Evidence, after: Evidence) -> list[Difference]:
+    """Cases whose result differs; reasons and decibels that differ alone do not count.
+
+    A case that only one of them knows counts where both were asked the same table.
+    """
+    found = []
+    for case in sorted(before.outcomes.keys() | after.outcomes.keys()):
+        old, new = before.outcomes.get(case), after.outcomes.get(case)
+        if old is None or new is None:
+            if before.probe == after.probe:
+                found.append(Difference(case, old, new))
+        elif old.result is not new.result:
+            found.append(Difference(case, old, new))
+    return found
