@@ -26,13 +26,13 @@ from planner.runtime.client import Worker
 from planner.runtime.emulation import emulate_float16
 from planner.runtime.providers import CPU, launcher
 from planner.verify.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verify.fidelity import sqnr
+from planner.verify.fidelity import WORST, sqnr
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
 _BATCH_BYTES = 256 << 20
 FLOAT16_LARGEST = 65504
-# A tensor this faithful is no suspect, nor one better by a steep fall than the worst output: what follows mends it.
+# A tensor this faithful is no suspect, nor one better by a steep fall than the worst output.
 _CLEAN_DB = 20.0
 # A fall from the least faithful input by this much is steep: ten times the error energy.
 _STEEP_DB = 10.0
@@ -273,9 +273,29 @@ def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
         outputs = {value.name for value in reference.graph.outputs}
         worst = min((t.sqnr_db for t in tensors if t.tensor in outputs), default=0.0)
         limit = max(_CLEAN_DB, worst + _STEEP_DB)
-        suspects = (t for t in tensors if t.sqnr_db < limit and t.drop_db >= _STEEP_DB)
+        lasting = _lasting(reference, {t.tensor: t.sqnr_db for t in tensors})
+        suspects = (
+            t
+            for t in tensors
+            if t.sqnr_db < limit and t.drop_db >= _STEEP_DB and lasting[t.tensor] < t.sqnr_db + _STEEP_DB
+        )
         first = next(suspects, None)
     return Parting(tuple(tensors), first, ran_on)
+
+
+def _lasting(reference: ir.Model, measured: Mapping[str, float]) -> dict[str, float]:
+    """SQNR that is left of each tensor's error where it does the most harm further down, its own at least.
+
+    A Clip behind an Add mends what was clipped in the Add anyway: such an error does not last.
+    """
+    lasting: dict[str, float] = {}
+    for node in reversed(reference.graph):
+        for out in node.outputs:
+            name = out.name or ""
+            own = measured.get(name, WORST)
+            after = [lasting[v.name] for use in out.uses() for v in use.node.outputs if v.name and v.name in lasting]
+            lasting[name] = own if out.is_graph_output() or not after else max(own, min(after))
+    return lasting
 
 
 def _batches(reference: ir.Model, pairs: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]:

@@ -59,6 +59,15 @@ def test_a_fall_that_later_nodes_mend_is_not_to_blame() -> None:
     assert first.node == "n3"
 
 
+def test_an_error_that_the_next_node_mends_wholly_is_not_to_blame() -> None:
+    rows = {"v0": row(72), "v1": row(16), "v2": row(66), "v3": row(60)}
+    assert rank(chain("Relu", "Add1", "Clip", "Abs"), rows, "EP").first is None
+    lasting = {**rows, "v2": row(15), "v3": row(12)}
+    first = rank(chain("Relu", "Add1", "Clip", "Abs"), lasting, "EP").first
+    assert first is not None
+    assert first.node == "n1"
+
+
 def test_an_error_that_grows_step_by_step_has_no_single_culprit() -> None:
     rows = {f"v{i}": row(80 - 8 * i) for i in range(8)}
     parting = rank(chain(*["Relu"] * 8), rows, "EP")
