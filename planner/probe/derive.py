@@ -28,7 +28,7 @@ from planner.probe.run import Result
 from planner.profiles.load import load_profile
 from planner.profiles.schema import Profile
 
-_MARK = "rules:\n"
+_MARK = "  # Derived from the evidence by `python -m planner.probe.derive`; a test holds these rules to it, case by case.\n"
 _ORDER = [
     str(d)
     for d in (DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16, DType.INT16, DType.UINT4, DType.INT4)
@@ -53,6 +53,7 @@ _WHEN: dict[tuple[str, str], dict[str, Any]] = {
     ("Cast", "activation-to-int32"): {},
     ("Cast", "activation-to-float32"): {},
     ("Cast", "int64-to-int32,opset=11"): {},
+    ("Gemm", "weight=dynamic,bias"): {"weight": False, "inputs": {"2": {"present": True, "constant": True}}},
     ("MatMul", "dynamic,rank=5"): {"weight": False, "min_rank": 5},
     ("MatMul", "rank=5"): {"weight": True, "min_rank": 5},
     **{(op, "axes=empty,noop"): {"attributes": {"noop_with_empty_axes": [1]}, "inputs": {"1": {"present": False}}} for op in
@@ -82,23 +83,16 @@ class _Rules:
 class Deriver:
     """Turns the evidence on the devices of a profile into rules."""
 
-    def __init__(self, profile: Profile, evidence: Mapping[str, Evidence], float16: Devices) -> None:
-        """
-        Args:
-            float16: devices on which float is legal; on others float pairs are refused whatever the simulator takes.
-        """
+    def __init__(self, profile: Profile, evidence: Mapping[str, Evidence]) -> None:
         self.profile = profile
         self.devices = tuple(evidence)
-        self.float16 = float16
         self.taken: dict[str, dict[str, dict[str, dict[Key, bool]]]] = {}
         for device, found in evidence.items():
             for case, outcome in found.outcomes.items():
                 if outcome.result in (Result.FOLDED, Result.INVALID):
                     continue
                 op, pair, granularity, condition = parse_id(case)
-                if pair == "exact":
-                    stored = node_of(case)[0].stored  # a QLinearConv has float scales: to the planner a float pair
-                    pair = str(stored.activation or "exact")
+                pair = _as_read(case, pair)
                 here = self.taken.setdefault(op, {}).setdefault(condition, {}).setdefault(device, {})
                 here[pair, granularity] = outcome.result is Result.TAKEN
         self.forms: dict[tuple[str, str], Form] = {
@@ -106,6 +100,7 @@ class Deriver:
         }
         self.allowed, self.refused, self.further = _Rules(), _Rules(), _Rules()
         self.unexplained: list[str] = []
+        self._ids: dict[str, int] = defaultdict(int)
 
     def derive(self) -> list[dict[str, Any]]:
         """All rules, in the order in which a profile must have them."""
@@ -127,17 +122,20 @@ class Deriver:
             if pairs or any(p == "exact" and t for (p, _), t in base.get(device, {}).items()):
                 by_pairs.setdefault(repr(pairs), (pairs, set()))[1].add(device)
             gaps = {k for k in keys if not keys[k] and k[1] == "" and keys.get((k[0], "per-channel"))}
-            if gaps:
-                bias = len(self.forms[op, ""].slots) > 2 and "no-bias" in conditions
+            without_bias = conditions.get("no-bias", {}).get(device, {})
+            for with_bias in (True, False):
+                here = {k for k in gaps if bool(without_bias.get(k)) is with_bias}
                 when: dict[str, Any] = {"per_channel": False}
-                if bias:
+                if with_bias:
                     when["inputs"] = {"2": {"present": True, "constant": True}}
-                self._refuse(op, {device: gaps}, when, "", "a weight quantized per tensor")
+                if here:
+                    words = f"a weight quantized per tensor{' and a constant bias' if with_bias else ''}"
+                    self._refuse(op, {device: here}, when, "", words)
         somewhere = {
             d
             for c in conditions.values()
             for d, keys in c.items()
-            if any(t for k, t in keys.items() if d in self.float16 or not self._is_float(k))
+            if any(keys.values())
         }
         if nowhere := set(self.devices) - somewhere:
             self.refused.add({"refuse": _NOWHERE}, op, nowhere, f"{op}/*")
@@ -168,8 +166,6 @@ class Deriver:
             allows_exact = any(base.values())
             for key, t in keys.items():
                 expected = base.get(key, allows_exact if key[0] == "exact" else False)
-                if self._is_float(key) and device not in self.float16:
-                    continue
                 if t and not expected:
                     further.setdefault(device, set()).add(key)
                 elif not t and (expected or key[1] == "blocked"):
@@ -194,9 +190,7 @@ class Deriver:
         self, op: str, refused: Mapping[str, set[Key]], when: dict[str, Any], condition: str, words: str | None
     ) -> None:
         for device, keys in refused.items():
-            probed = {
-                k for k in self.taken[op][condition][device] if not (self._is_float(k) and device not in self.float16)
-            }
+            probed = set(self.taken[op][condition][device])
             everything = keys == probed and condition != ""
             case = f"{op}/*/{condition}" if condition else f"{op}/*"
             reason = words or _words(condition)
@@ -225,9 +219,6 @@ class Deriver:
         """The rank of the form's node as rules count it."""
         case = next(c for c in all_cases().values() if c.form is form)
         return node_of(case.id)[0].rank
-
-    def _is_float(self, key: Key) -> bool:
-        return key[0].rpartition("-")[2] in ("float32", "float16")
 
     def _when(self, op: str, form: Form) -> dict[str, Any] | None:
         """What sets a form apart from its operator's base form, as the conditions of a rule; None if nothing can."""
@@ -265,6 +256,8 @@ class Deriver:
             if one is None or (two is not None and one == two):
                 continue
             constant = one.kind is not Kind.ACTIVATION and (one.kind is not Kind.EXACT or one.constant)
+            if two is None and base.slots:
+                inputs[str(i)]["constant"] = constant
             if two is not None:
                 was = two.kind is not Kind.ACTIVATION and (two.kind is not Kind.EXACT or two.constant)
                 if constant != was:
@@ -283,7 +276,7 @@ class Deriver:
 
     def _written(self, rules: _Rules) -> list[dict[str, Any]]:
         written = []
-        for body, where, cases in rules.said.values():
+        for body, where, cases in _merged(rules):
             by_devices: dict[Devices, list[str]] = defaultdict(list)
             for op, devices in where.items():
                 by_devices[frozenset(devices)].append(op)
@@ -294,17 +287,11 @@ class Deriver:
                         domain, _, name = op.rpartition(".")
                         by_domain[domain].append(name)
                     for domain, names in by_domain.items():
-                        rule: dict[str, Any] = {"id": self._id(body, names, domain), "ops": names}
+                        shown = [c for c in cases if c.split("/")[0].rpartition(".")[2] in names]
+                        rule: dict[str, Any] = {"id": self._id(body, names, domain, shown), "ops": names}
                         if domain:
                             rule["domain"] = domain
-                        written.append(
-                            {
-                                **rule,
-                                **traits,
-                                **body,
-                                "cases": [c for c in cases if c.split("/")[0].rpartition(".")[2] in names],
-                            }
-                        )
+                        written.append({**rule, **traits, **body, "cases": shown})
         return written
 
     def _traits(self, devices: Devices) -> list[dict[str, Any]]:
@@ -326,20 +313,48 @@ class Deriver:
                 return [{k: list(v) for k, v in (("traits", wanted), ("without", unwanted)) if v}]
         raise SystemExit(f"no traits tell {sorted(devices)} from the others")
 
-    _ids: dict[str, int]
-
-    def _id(self, body: Mapping[str, Any], names: Sequence[str], domain: str) -> str:
-        kind = "no" if "refuse" in body else "takes"
-        when = body.get("when", {})
-        parts = [kind, names[0].lower() if len(names) == 1 else f"{names[0].lower()}-and-{len(names) - 1}-more"]
+    def _id(self, body: Mapping[str, Any], names: Sequence[str], domain: str, cases: Sequence[str]) -> str:
+        parts = ["no" if "refuse" in body else "takes"]
         if domain:
-            parts.insert(1, domain.rpartition(".")[2])
-        for name, value in when.items():
-            parts.append(re.sub(r"[^a-z0-9]+", "-", f"{name} {value}".lower()).strip("-"))
-        base = re.sub(r"-+", "-", "-".join(parts))[:64].strip("-")
-        ids = self.__dict__.setdefault("_ids", {})
-        ids[base] = ids.get(base, 0) + 1
-        return base if ids[base] == 1 else f"{base}-{ids[base]}"
+            parts.append(domain.rpartition(".")[2])
+        parts.append(names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more")
+        if condition := cases[0].partition("/*/")[2]:
+            parts.append(condition)
+        for key in ("per_channel", "blocked"):
+            if key in body.get("when", {}):
+                parts.append(key if body["when"][key] else "per-tensor")
+        base = re.sub(r"[^a-z0-9.]+", "-", "-".join(parts).lower())[:72].strip("-")
+        self._ids[base] += 1
+        return base if self._ids[base] == 1 else f"{base}-{self._ids[base]}"
+
+
+def _merged(rules: _Rules) -> list[tuple[dict[str, Any], dict[str, set[str]], list[str]]]:
+    """Statements that differ only in the values of one attribute become one that lists them all."""
+    found: dict[str, tuple[dict[str, Any], dict[str, set[str]], list[str]]] = {}
+    for body, where, cases in rules.said.values():
+        attributes = body.get("when", {}).get("attributes", {})
+        key = repr((sorted(body.items()), len(found)))
+        if len(attributes) == 1:
+            name = next(iter(attributes))
+            bare = {**body, "when": {**body["when"], "attributes": name}}
+            key = repr((sorted(bare.items()), sorted((op, sorted(devices)) for op, devices in where.items())))
+            if key in found:
+                found[key][0]["when"]["attributes"][name].extend(attributes[name])
+                found[key][2].extend(cases)
+                continue
+            body = {**body, "when": {**body["when"], "attributes": {name: list(attributes[name])}}}
+        found[key] = (body, where, list(cases))
+    return list(found.values())
+
+
+def _as_read(case: str, pair: str) -> str:
+    """The pair as planner reads it off the file: a second operand of an Einsum is no weight to it, whatever its type."""
+    stored = node_of(case)[0].stored
+    if stored.activation is None:
+        return pair
+    if stored.weight is None or (stored.weight.is_float and stored.weight == stored.activation):
+        return str(stored.activation)
+    return f"{stored.weight}-{stored.activation}"
 
 
 def _opsets(form: Form) -> dict[str, int]:
@@ -455,25 +470,23 @@ def _flow(value: Any) -> str:
 
 
 def main(path: Path) -> None:
-    """Rewrite the rules of a profile from the evidence on its devices."""
+    """Rewrite the derived rules of a profile, those behind the mark, from the evidence on its devices."""
     text = path.read_text(encoding="utf-8")
     head, mark, _ = text.partition(_MARK)
-    bare = Path(str(path) + ".head")
-    bare.write_text(head + mark + '  - {id: none, ops: [Relu], source: {observed: "-"}}\n', encoding="utf-8")
+    if not mark:
+        raise SystemExit(f"{path}: no line {_MARK.strip()!r} that the derived rules could follow")
+    bare = path.with_suffix(".head")
+    bare.write_text(head, encoding="utf-8")
     try:
         profile = load_profile(bare)
     finally:
         bare.unlink()
     folder = directory(profile.ep)
     evidence = {d: load(folder / f"{d}.json") for d in profile.devices if (folder / f"{d}.json").is_file()}
-    deriver = Deriver(profile, evidence, frozenset(d for d in evidence if "float16" in profile.device(d).traits))
+    deriver = Deriver(profile, evidence)
     rules = deriver.derive()
-    versions = {
-        f"{name} {version}"
-        for e in evidence.values()
-        for name, version in e.runtime.items()
-        if name.startswith("onnxruntime-")
-    }
+    packages = ("onnxruntime-qnn", "onnxruntime-openvino")
+    versions = {f"{p} {e.runtime[p]}" for e in evidence.values() for p in packages if p in e.runtime}
     path.write_text(head + mark + to_yaml(rules, ", ".join(sorted(versions))), encoding="utf-8")
     for line in deriver.unexplained:
         print(line, file=sys.stderr)
