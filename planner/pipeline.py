@@ -23,10 +23,8 @@ from planner.resolve.plan import Plan, Target
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.calibrate.observe import Range
+    from planner.verify.floor import Floor
     from planner.verify.verify import Verification
-
-# Least SQNR of every output, in dB, where no floor is asked for: at 20 dB the error has a hundredth of the signal's energy.
-DEFAULT_FLOOR_DB = 20.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -102,27 +100,52 @@ def requested_precision(
     return precision_by_name(parse_dtype(weight_type), parse_dtype(activation_type))
 
 
-def calibrate(model: Model, samples: Sequence[Mapping[str, Any]], progress: Progress = _silent) -> dict[str, Range]:
-    """The range of each float tensor of the float32 model over the samples, observed on the CPU EP in a worker."""
-    from planner.calibrate.observe import collect, extend
+def calibrate(
+    model: Model, samples: Sequence[Mapping[str, Any]], progress: Progress = _silent, method: str = "minmax"
+) -> dict[str, Range]:
+    """The range of each float tensor of the float32 model over the samples, observed on the CPU EP in a worker.
+
+    Memory does not grow with the number of samples. A model that masks by huge values takes a second pass.
+
+    Args:
+        method: minmax, average, percentile, entropy or mse: how ranges for 8-bit codes are cut.
+
+    Raises:
+        RequestError: an unknown method, or NaN somewhere in the model, with the name of the node.
+    """
+    from planner.calibrate.observe import Method, Observed, collect, extend, masked_tensors, merge_unmasked
     from planner.runtime.client import Worker
     from planner.runtime.providers import CPU
 
+    if method not in list(Method):
+        raise RequestError(f"unknown calibration method {method!r}", f"known: {', '.join(Method)}")
     assert model.ir is not None
-    done = 0
 
-    def step() -> None:
-        nonlocal done
-        done += 1
-        progress("calibrating", done, len(samples))
+    def over(observed: Observed, what: str, worker: Worker, folder: Path) -> dict[str, Range]:
+        done = 0
 
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Worker(CPU) as worker:
-        observed = extend(model.ir)
-        path = Path(folder) / "observed.onnx"
+        def step() -> None:
+            nonlocal done
+            done += 1
+            progress(what, done, len(samples))
+
+        path = folder / "observed.onnx"
         save(observed.model, path)
         worker.open(path, {})
-        progress("calibrating", 0, len(samples))
-        return collect(observed, lambda sample: worker.run(sample).outputs, samples, step)
+        progress(what, 0, len(samples))
+        return collect(observed, lambda sample: worker.run(sample).outputs, samples, Method(method), step)
+
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Worker(CPU) as worker:
+        observed = extend(model.ir, sample=Method(method).needs_histogram)
+        ranges = over(observed, "calibrating", worker, Path(folder))
+        masked = {observed.same.get(name, name) for name in masked_tensors(ranges)}
+        if not masked:
+            return ranges
+        unmasked = over(extend(model.ir, unmasked=masked), "calibrating beside masks", worker, Path(folder))
+        for name, source in observed.same.items():
+            if source in unmasked:
+                unmasked[name] = unmasked[source]
+        return merge_unmasked(ranges, unmasked)
 
 
 @dataclass(frozen=True)
@@ -215,13 +238,15 @@ def run_target(
     inputs: Inputs,
     output: Path,
     *,
-    floor_db: float = DEFAULT_FLOOR_DB,
+    floor: Floor | None = None,
+    allow_fallback: bool = False,
     float16_io: bool = False,
     progress: Progress = _silent,
 ) -> Outcome:
     """Plan, quantize and verify; with auto, down the profile's order of preference until a plan is verified."""
     from planner.files import atomic
     from planner.runtime.providers import launcher
+    from planner.verify.floor import DEFAULT_FLOOR
     from planner.verify.verify import verify
 
     launcher(session.target.ep)
@@ -250,7 +275,8 @@ def run_target(
                 reference,
                 session.target,
                 inputs.evaluation,
-                floor_db=floor_db,
+                floor=floor or DEFAULT_FLOOR,
+                allow_fallback=allow_fallback,
                 progress=lambda done, total, what=what: progress(what, done, total),  # type: ignore[misc]
             )
             attempts.append((Attempt(plan, made, verification), resolution))

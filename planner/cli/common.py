@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.pipeline import Session
     from planner.resolve.plan import Target
+    from planner.verify.floor import Floor
     from planner.verify.verify import Verification
 
 YES, NO, WRONG_REQUEST, EP_FAILED, UNKNOWN = 0, 1, 2, 3, 4
@@ -214,24 +215,36 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_floor_argument(parser: argparse.ArgumentParser) -> None:
-    """--floor."""
-    parser.add_argument(
+    """--floor, --metric and --allow-fallback."""
+    group = parser.add_argument_group("what counts as faithful")
+    group.add_argument(
         "--floor",
-        metavar="DB",
-        type=_decibels,
-        default=20.0,
-        help="least SQNR that every output must reach, in dB (default: 20)",
+        metavar="F",
+        help="least SQNR that every output must reach, in dB (default: 20); or top1=0.99: the least share of top-1 answers "
+        "equal to float32's; with --metric, the least value of the metric",
+    )
+    group.add_argument(
+        "--metric",
+        metavar="MODULE:FUNCTION",
+        help="judge by a function of your own: function(run) returns a number, larger is better; run(sample) runs the model "
+        "on a dict of inputs and returns the dict of its outputs",
+    )
+    group.add_argument(
+        "--allow-fallback",
+        action="store_true",
+        help="let nodes run on the CPU EP where the target does not take them",
     )
 
 
-def _decibels(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not -200 <= value <= 200:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of dB between -200 and 200")
-    return value
+def floor(args: argparse.Namespace) -> Floor | None:
+    """The floor that the options ask for; None where they say nothing."""
+    from planner.verify.floor import parse_floor
+
+    if args.floor is None:
+        if args.metric is not None:
+            raise RequestError("--metric needs --floor", "give the least value that counts, for example --floor 0.95")
+        return None
+    return parse_floor(args.floor, args.metric)
 
 
 def default_output(model: Path, precision: str, target: Target) -> Path:
@@ -286,6 +299,9 @@ def show_verification(verification: Verification) -> None:
             for f in verification.fidelity
         ],
     )
+    if verification.metric is not None:
+        metric = verification.metric
+        print(printable(f"{metric.name}: {metric.value:g} (float32: {metric.reference:g})"))
     if place.fallback:
         print()
         print_table(

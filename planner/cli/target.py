@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.pipeline import requested_precision, run_target
 
     session = common.session(args)
+    floor = common.floor(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     output = args.output or common.default_output(
         args.model, "auto" if precision is None else precision.name, session.target
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
                 precision,
                 inputs,
                 output,
-                floor_db=args.floor,
+                floor=floor,
+                allow_fallback=args.allow_fallback,
                 float16_io=args.float16_io,
                 progress=progress,
             )

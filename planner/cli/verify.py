@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.model.read import load
     from planner.model.write import save
+    from planner.verify.floor import DEFAULT_FLOOR
     from planner.verify.verify import verify
 
     session = common.session(args)
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
             reference,
             session.target,
             samples,
-            floor_db=args.floor,
+            floor=common.floor(args) or DEFAULT_FLOOR,
+            allow_fallback=args.allow_fallback,
             progress=lambda done, total: progress(f"running on {session.target.ep}", done, total),
         )
     if args.json:

@@ -21,6 +21,7 @@ from planner.runtime.providers import CPU, launcher
 from planner.runtime.refusals import Refusal
 from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verify.fidelity import Comparison, Fidelity
+from planner.verify.floor import Floor, load_metric
 from planner.verify.part import Parting, find_parting
 from planner.verify.placement import Placement, own_name, placement_of, unplaced
 
@@ -46,6 +47,18 @@ class Causes:
 
 
 @dataclass(frozen=True)
+class MetricValue:
+    """The user's metric of the candidate on ran_on, and of the float32 reference on the CPU EP."""
+
+    name: str
+    value: float
+    reference: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "value": self.value, "reference": self.reference}
+
+
+@dataclass(frozen=True)
 class Verification:
     """What a verification found.
 
@@ -54,7 +67,8 @@ class Verification:
         runtime: versions of its packages.
         causes: the three-way comparison. load_seconds: building the session on ran_on. run_seconds: mean of one sample.
         peak_rss_mb: peak resident memory of the worker that ran the candidate, MiB; None where the platform is silent.
-        samples: how many samples were compared. reasons: why it did not pass; empty if it passed.
+        samples: how many samples were compared. floor: what it had to reach. metric: where the floor is one.
+        reasons: why it did not pass; empty if it passed.
         session_error: the EP's message where it built no session.
         parting: where the run leaves the reference, looked for where the fidelity did not pass.
     """
@@ -69,10 +83,11 @@ class Verification:
     run_seconds: float | None
     peak_rss_mb: float | None
     samples: int
-    floor_db: float
+    floor: Floor
     reasons: tuple[str, ...]
     session_error: str | None = None
     parting: Parting | None = None
+    metric: MetricValue | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -90,7 +105,8 @@ class Verification:
             "seconds": {"load": self.load_seconds, "run": self.run_seconds},
             "peak_rss_mb": self.peak_rss_mb,
             "samples": self.samples,
-            "floor_db": self.floor_db,
+            "floor": self.floor.to_json(),
+            "metric": None if self.metric is None else self.metric.to_json(),
             "passed": self.passed,
             "reasons": list(self.reasons),
             "session_error": self.session_error,
@@ -105,7 +121,8 @@ def verify(
     target: Target,
     samples: Sequence[Sample],
     *,
-    floor_db: float,
+    floor: Floor,
+    allow_fallback: bool = False,
     progress: Progress | None = None,
     timeout: float = 300,
     explain: bool = True,
@@ -117,7 +134,8 @@ def verify(
     Args:
         candidate: the model to judge. reference: the float32 model it was made from, of the same inputs and outputs.
         samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
-        floor_db: least SQNR of every output. progress: called with (samples done, of how many).
+        floor: what the candidate must reach. progress: called with (samples done, of how many).
+        allow_fallback: nodes that are not on the EP are noted, and do not fail it.
         timeout: seconds that one request to a worker may take.
         explain: look for the node where the runs part (one more run) if the fidelity is below the floor.
 
@@ -129,6 +147,7 @@ def verify(
         raise RequestError("nothing to verify on: no samples", "give --inputs")
     available = launcher(target.ep).availability()
     emulated = available.kind is None
+    metric = None if floor.metric is None else load_metric(floor.metric)
     model = load(candidate)
     dtypes = input_dtypes(model)
     operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
@@ -154,7 +173,7 @@ def verify(
             try:
                 opened = worker.open(candidate, target.options, log=True)
             except SessionFailed as error:
-                return _no_session(error, target, kind, worker.runtime, operators, floor_db)
+                return _no_session(error, target, kind, worker.runtime, operators, floor)
             placement = placement_of(opened, target.ep, operators)
             try:
                 yardstick.open(plain, {}, session_config=AS_WRITTEN)
@@ -179,10 +198,24 @@ def verify(
                 own.add(written, ran.outputs)
             if progress is not None:
                 progress(index + 1, len(samples))
+        measured = None
+        if metric is not None and floor.metric is not None:
+            measured = MetricValue(
+                floor.metric,
+                metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs),
+                metric(lambda sample: reference_worker.run(sample).outputs),
+            )
     fidelity = total.results()
-    reasons = list(_reasons(placement, fidelity, target, floor_db, emulated))
+    misplaced = list(_misplaced(placement, target, emulated))
+    if allow_fallback:
+        notes.extend(misplaced)
+        misplaced = []
+    shortfalls = list(floor.shortfalls(fidelity, None if measured is None else measured.value))
+    if not shortfalls:
+        floor.score(fidelity, None if measured is None else measured.value)  # refuses a floor that measures nothing
+    reasons = [*misplaced, *shortfalls]
     parting = None
-    if explain and any(not entry.finite or entry.sqnr_db < floor_db for entry in fidelity):
+    if explain and shortfalls:
         try:
             parting = find_parting(candidate, reference, target, [worst], timeout=timeout)
             reasons.append(f"where the two part: {parting.sentence()}")
@@ -199,9 +232,10 @@ def verify(
         run_seconds / len(samples),
         peak,
         len(samples),
-        floor_db,
+        floor,
         tuple(reasons),
         parting=parting,
+        metric=measured,
         notes=tuple(notes),
     )
 
@@ -224,7 +258,7 @@ def _no_session(
     kind: Kind,
     runtime: Mapping[str, str],
     operators: Mapping[str, str],
-    floor_db: float,
+    floor: Floor,
 ) -> Verification:
     placement = unplaced(operators, refusal_reasons(error.refusals, operators))
     refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
@@ -240,7 +274,7 @@ def _no_session(
         None,
         None,
         0,
-        floor_db,
+        floor,
         (f"{error}{named}",),
         session_error=str(error),
     )
@@ -256,9 +290,7 @@ def _causes(
     return tuple(Causes(entry.output, by_quantizing.get(entry.output), by_ep.get(entry.output)) for entry in fidelity)
 
 
-def _reasons(
-    placement: Placement, fidelity: Sequence[Fidelity], target: Target, floor_db: float, emulated: bool
-) -> Iterator[str]:
+def _misplaced(placement: Placement, target: Target, emulated: bool) -> Iterator[str]:
     if placement.on_target is None and not emulated:
         yield f"the installed onnxruntime cannot tell which nodes {target.ep} took"
     if placement.fallback:
@@ -267,11 +299,6 @@ def _reasons(
             f"{len(placement.fallback)} of {placement.total} nodes are not on {target.ep}, "
             f"first {first.op_type} {first.name!r}: {first.reason}"
         )
-    for entry in fidelity:
-        if not entry.finite:
-            yield f"output {entry.output!r} holds NaN or infinite values"
-        elif entry.sqnr_db < floor_db:
-            yield f"output {entry.output!r} has {entry.sqnr_db:.1f} dB SQNR, below the floor of {floor_db:g} dB"
 
 
-__all__ = ["Causes", "Verification", "verify"]
+__all__ = ["Causes", "MetricValue", "Verification", "verify"]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.resolve.plan import Target
+from planner.verify.floor import Floor
 from planner.verify.part import Row, find_parting, rank, shared_tensors
 from planner.verify.verify import verify
 
@@ -131,7 +132,7 @@ def test_a_float16_overflow_is_named_by_the_emulation(tmp_path: Path) -> None:
 
 def test_verifying_fails_and_says_which_node(tmp_path: Path) -> None:
     candidate, reference = overflow_pair(tmp_path)
-    found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], floor_db=20)
+    found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], floor=Floor("sqnr", 20))
     assert not found.passed
     assert any("'too_large'" in reason for reason in found.reasons)
     data = found.to_json()
@@ -143,6 +144,6 @@ def test_verifying_fails_and_says_which_node(tmp_path: Path) -> None:
 
 def test_the_same_model_within_range_passes(tmp_path: Path) -> None:
     candidate, reference = overflow_pair(tmp_path)
-    found = verify(candidate, reference, ELSEWHERE, [{"x": np.full((1, 4), 0.1, np.float32)}], floor_db=40)
+    found = verify(candidate, reference, ELSEWHERE, [{"x": np.full((1, 4), 0.1, np.float32)}], floor=Floor("sqnr", 40))
     assert found.passed, found.reasons
     assert found.parting is None
