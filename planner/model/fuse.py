@@ -9,7 +9,8 @@ Each fused node keeps the name of the output value, by which it is traced to the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +19,7 @@ _GELU_MIN_OPSET = 20
 _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
+_GELU_CUBIC = 0.044715
 
 
 FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
@@ -66,9 +68,15 @@ def _scalar(value: ir.Value | None) -> float | None:
     return None if array is None else float(array.reshape(-1)[0])
 
 
-def _is(value: ir.Value | None, number: float, tolerance: float = 1e-3) -> bool:
+def _is(value: ir.Value | None, number: float) -> bool:
     scalar = _scalar(value)
-    return scalar is not None and math.isclose(scalar, number, rel_tol=tolerance)
+    return scalar is not None and _close(scalar, number, value)
+
+
+def _close(number: float, wanted: float, value: ir.Value | None) -> bool:
+    """Equal but for rounding: exporters write sqrt(2) with five digits, a float16 file holds three of them."""
+    is_half = value is not None and value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return math.isclose(number, wanted, rel_tol=2e-3 if is_half else 1e-4)
 
 
 def _only_user(value: ir.Value | None) -> ir.Node | None:
@@ -110,6 +118,18 @@ def _replace(last: ir.Node, new: ir.Node) -> None:
     graph.remove(last, safe=True)
 
 
+def _int_attribute(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def _same_shape(a: ir.Shape | None, b: ir.Shape | None) -> bool:
+    """Whether two values of equally many elements surely have one shape: a single unknown dimension follows from the
+    others, two could be swapped."""
+    if a is None or b is None or tuple(a) != tuple(b):
+        return False
+    return sum(1 for d in a if not isinstance(d, int) and d.value is None) <= 1
+
+
 def _remove_no_op(node: ir.Node) -> None:
     """Remove a Reshape or Flatten whose output has the shape of its input."""
     x, out = node.inputs[0], node.outputs[0]
@@ -129,8 +149,10 @@ def _unflatten_softmax(softmax: ir.Node) -> None:
     if flatten is None or x is None or x.shape is None or reshape is None or reshape.op_type != "Reshape":
         return
     rank = len(x.shape)
-    axis = flatten.attributes["axis"].as_int() if "axis" in flatten.attributes else 1
-    if axis % rank != rank - 1 or reshape.outputs[0].shape != x.shape:
+    axis = _int_attribute(flatten, "axis", 1)
+    if rank == 0 or axis % rank != rank - 1 or _int_attribute(softmax, "axis", -1) not in (-1, 1):
+        return
+    if not _same_shape(reshape.outputs[0].shape, x.shape):
         return
     _replace(reshape, ir.Node("", "Softmax", [x], [ir.AttrInt64("axis", -1)]))
     _remove_if_dead(softmax)
@@ -148,16 +170,16 @@ def _fuse_bias(add: ir.Node) -> None:
             continue
         shape = conv_out.shape
         weight = conv.inputs[1]
-        if shape is None or weight is None or weight.shape is None or add.outputs[0].shape != shape:
+        if shape is None or len(shape) < 2 or weight is None or weight.dtype is None or add.outputs[0].shape != shape:
             continue
         channels = shape[1]
         # The constant must hold one number a channel (or one for all): shape (1, C, 1, ...) or (C, 1, ...).
-        if not isinstance(channels, int) or bias.dtype != np.float32:
+        if not isinstance(channels, int) or bias.dtype != weight.dtype.numpy():
             continue
         padded = (1,) * (len(shape) - bias.ndim) + bias.shape
         if len(padded) != len(shape) or padded[1] not in (1, channels) or bias.size != padded[1]:
             continue
-        vector = np.broadcast_to(bias.reshape(-1), (channels,)).astype(np.float32)
+        vector = np.broadcast_to(bias.reshape(-1), (channels,))
         if len(conv.inputs) > 2 and (old := constant_array(conv.inputs[2])) is not None:
             vector = vector + old
         graph = add.graph
@@ -180,79 +202,106 @@ def _remove_if_dead(node: ir.Node) -> None:
         node.graph.remove(node, safe=True)
 
 
-def _times(value: ir.Value | None, factor: float) -> ir.Value | None:
-    """x where ``value`` is x * factor or x / (1 / factor); None otherwise."""
-    if (mul := _producer(value, "Mul")) is not None:
-        for x, c in _operands(mul):
-            if _is(c, factor):
-                return x
-    if (div := _producer(value, "Div")) is not None and _is(div.inputs[1], 1 / factor):
-        return div.inputs[0]
-    return None
-
-
 def _fuse_gelu(core: ir.Node) -> None:
-    """0.5 x (1 + erf(x / sqrt 2)) and 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in any operand order
-    (Hendrycks and Gimpel, Gaussian Error Linear Units)."""
-    if core.op_type == "Erf":
-        x = _times(core.inputs[0], 1 / math.sqrt(2))
-        approximate = "none"
-    else:
-        x = _tanh_argument(core.inputs[0])
-        approximate = "tanh"
-    if x is None:
-        return
+    """0.5 x (1 + erf(x / sqrt 2)) and 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in any order and grouping of the
+    factors (Hendrycks and Gimpel, Gaussian Error Linear Units)."""
     plus_one = _only_user(core.outputs[0])
     if plus_one is None or plus_one.op_type != "Add" or not _is(_other(plus_one, core.outputs[0]), 1.0):
         return
-    last = _half_times(plus_one.outputs[0], x)
-    if last is not None:
-        new = ir.Node("", "Gelu", [x], [ir.AttrString("approximate", approximate)])
-        _replace(last, new)
+    is_argument = _is_erf_argument if core.op_type == "Erf" else _is_tanh_argument
+    for x in _sources(core.inputs[0]):
+        if not is_argument(core.inputs[0], x):
+            continue
+        last = _half_times(plus_one.outputs[0], x)
+        # A constant of more dimensions than x would give the result more than Gelu has.
+        if last is not None and _same_shape(last.outputs[0].shape, x.shape):
+            approximate = "none" if core.op_type == "Erf" else "tanh"
+            _replace(last, ir.Node("", "Gelu", [x], [ir.AttrString("approximate", approximate)]))
+            return
+
+
+def _sources(value: ir.Value | None) -> list[ir.Value]:
+    """The values that arithmetic of a few steps makes this one from, the nearest first."""
+    found: list[ir.Value] = []
+    level = [value]
+    for _ in range(6):
+        below = [v for up in level if (node := _producer(up, "Mul", "Div", "Pow", "Add")) for v in node.inputs]
+        level = list(dict.fromkeys(v for v in below if v is not None and v.const_value is None and v not in found))
+        found += [v for v in level if v is not None]
+    return found
+
+
+def _product(value: ir.Value | None, *symbols: ir.Value, depth: int = 5) -> tuple[float, Counter[ir.Value]] | None:
+    """(coefficient, powers of the symbols) where ``value`` is a product of constants and symbols; else None."""
+    if value is None:
+        return None
+    if any(value is s for s in symbols):
+        return 1.0, Counter([value])
+    if (scalar := _scalar(value)) is not None:
+        return scalar, Counter()
+    node = _producer(value, "Mul", "Div", "Pow")
+    first = _product(node.inputs[0], *symbols, depth=depth - 1) if node is not None and depth else None
+    if node is None or first is None:
+        return None
+    coefficient, powers = first
+    if node.op_type == "Mul":
+        second = _product(node.inputs[1], *symbols, depth=depth - 1)
+        return None if second is None else (coefficient * second[0], powers + second[1])
+    number = _scalar(node.inputs[1])
+    if number is None or number == 0:
+        return None
+    if node.op_type == "Div":
+        return coefficient / number, powers
+    if number not in (2.0, 3.0):
+        return None
+    return coefficient**number, Counter({symbol: int(number) * power for symbol, power in powers.items()})
+
+
+def _is_product(value: ir.Value | None, coefficient: float, powers: Mapping[ir.Value, int], *symbols: ir.Value) -> bool:
+    found = _product(value, *symbols)
+    return found is not None and found[1] == powers and _close(found[0], coefficient, symbols[0])
+
+
+def _is_erf_argument(value: ir.Value | None, x: ir.Value) -> bool:
+    return _is_product(value, 1 / math.sqrt(2), {x: 1}, x)
+
+
+def _is_tanh_argument(value: ir.Value | None, x: ir.Value) -> bool:
+    """Whether ``value`` is sqrt(2/pi) (x + 0.044715 x^3), or sqrt(2/pi) x (1 + 0.044715 x^2) as JAX and FastGELU have it."""
+    for sum_ in (value, *_sources(value)):
+        add = _producer(sum_, "Add")
+        if add is None or sum_ is None:
+            continue
+        for first, second in _operands(add):
+            if first is x:
+                fits, powers = _is_product(second, _GELU_CUBIC, {x: 3}, x), {sum_: 1}
+            elif _is(first, 1.0):
+                fits, powers = _is_product(second, _GELU_CUBIC, {x: 2}, x), {sum_: 1, x: 1}
+            else:
+                continue
+            if fits and _is_product(value, math.sqrt(2 / math.pi), powers, x, sum_):
+                return True
+    return False
 
 
 def _half_times(value: ir.Value, x: ir.Value) -> ir.Node | None:
-    """The last node of the two multiplications that bring ``value`` to 0.5 * x * value, in any order."""
-    half, with_x = False, False
+    """The last node of the one or two that bring ``value`` to 0.5 * x * value, in any order and grouping."""
+    coefficient, powers = 1.0, Counter[ir.Value]()
     for _ in range(2):
-        mul = _only_user(value)
-        if mul is None or mul.op_type != "Mul":
+        node = _only_user(value)
+        if node is None or not _own(node) or node.op_type not in ("Mul", "Div"):
             return None
-        other = _other(mul, value)
-        if not half and _is(other, 0.5):
-            half = True
-        elif not with_x and other is x:
-            with_x = True
-        elif not half and not with_x and _times(other, 0.5) is x:
-            return mul
-        else:
+        if node.op_type == "Div" and node.inputs[0] is not value:
             return None
-        value = mul.outputs[0]
-    return value.producer()
-
-
-def _tanh_argument(value: ir.Value | None) -> ir.Value | None:
-    """x where ``value`` is sqrt(2/pi) * (x + 0.044715 * x^3)."""
-    inner = _times(value, math.sqrt(2 / math.pi))
-    add = _producer(inner, "Add")
-    if add is None:
-        return None
-    for x, cubic in _operands(add):
-        if x is not None and sorted(_factors(cubic), key=str) == sorted(["0.044715", x, x, x], key=str):
-            return x
+        other = _product(_other(node, value), x)
+        if other is None or (node.op_type == "Div" and (other[1] or other[0] == 0)):
+            return None
+        coefficient *= 1 / other[0] if node.op_type == "Div" else other[0]
+        powers += other[1]
+        if powers == {x: 1} and _close(coefficient, 0.5, x):
+            return node
+        value = node.outputs[0]
     return None
-
-
-def _factors(value: ir.Value | None, depth: int = 4) -> list[object]:
-    """The factors of a product of nested Mul and Pow(x, 3): values, and "0.044715" for that constant."""
-    if _is(value, 0.044715):
-        return ["0.044715"]
-    if depth:
-        if (mul := _producer(value, "Mul")) is not None:
-            return _factors(mul.inputs[0], depth - 1) + _factors(mul.inputs[1], depth - 1)
-        if (power := _producer(value, "Pow")) is not None and _is(power.inputs[1], 3.0):
-            return [power.inputs[0]] * 3
-    return [value]
 
 
 def _fuse_layer_norm(root: ir.Node) -> None:
@@ -325,15 +374,17 @@ def _mean_of(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | None:
                 continue
             x, axes = found
             count = math.prod(d for i, d in enumerate(x.shape or ()) if i in axes and isinstance(d, int))
-            if math.isclose(number, 1 / count if op_type == "Mul" else count, rel_tol=1e-5):
+            # Nearer than other constants: a division by n - 1 is no mean.
+            tolerance = 1e-3 if x.dtype == ir.DataType.FLOAT16 else 1e-6
+            if math.isclose(number, 1 / count if op_type == "Mul" else count, rel_tol=tolerance):
                 return found
     return None
 
 
 def _reduced(reduce: ir.Node) -> tuple[ir.Value, tuple[int, ...]] | None:
-    """(x, axes) of a reduction over constant axes of a tensor whose shape is known."""
+    """(x, axes) of a reduction over constant axes whose lengths are known."""
     x = reduce.inputs[0]
-    if x is None or x.shape is None or not x.shape.is_static():
+    if x is None or x.shape is None:
         return None
     rank = len(x.shape)
     if "axes" in reduce.attributes:
@@ -343,7 +394,9 @@ def _reduced(reduce: ir.Node) -> tuple[ir.Value, tuple[int, ...]] | None:
         if array is None:
             return None
         raw = [int(a) for a in array.reshape(-1)]
-    return (x, tuple(sorted(a % rank for a in raw))) if raw else None
+    if not raw or any(not -rank <= a < rank or not isinstance(x.shape[a], int) for a in raw):
+        return None
+    return x, tuple(sorted(a % rank for a in raw))
 
 
 def _square_of(value: ir.Value | None) -> ir.Value | None:
@@ -369,9 +422,7 @@ def _centred(value: ir.Value | None, axes: tuple[int, ...]) -> ir.Value | None:
 def _keeps_axes(reduced: ir.Value, x: ir.Value, axes: tuple[int, ...]) -> bool:
     """Whether the reduced value has x's shape with one in the place of each axis, so that it broadcasts as it must."""
     assert x.shape is not None
-    return reduced.shape is not None and tuple(reduced.shape) == tuple(
-        1 if i in axes else d for i, d in enumerate(x.shape)
-    )
+    return _same_shape(reduced.shape, ir.Shape([1 if i in axes else d for i, d in enumerate(x.shape)]))
 
 
 _End = tuple[ir.Node, np.ndarray | None, np.ndarray | None]
@@ -380,7 +431,7 @@ _End = tuple[ir.Node, np.ndarray | None, np.ndarray | None]
 def _normalized_end(root: ir.Node, x: ir.Value, axes: tuple[int, ...]) -> _End | None:
     """(last node, scale, bias) of the normalization that uses this square root."""
     user = _only_user(root.outputs[0])
-    if user is None:
+    if user is None or not _keeps_axes(root.outputs[0], x, axes):
         return None
     scale: np.ndarray | None = None
     if user.op_type == "Div" and user.inputs[1] is root.outputs[0] and _centred(user.inputs[0], axes) is x:
@@ -418,23 +469,29 @@ def _along(value: ir.Value | None, x: ir.Value, axes: tuple[int, ...]) -> np.nda
     """The constant broadcast along the normalized axes, in their order; None if it is none or varies along others."""
     array = constant_array(value)
     assert x.shape is not None
-    if array is None or array.dtype != np.float32 or array.ndim > len(x.shape):
+    if array is None or x.dtype is None or array.dtype != x.dtype.numpy() or array.ndim > len(x.shape):
         return None
     padded = array.reshape((1,) * (len(x.shape) - array.ndim) + array.shape)
-    dims = list(x.shape.numpy())
+    dims = list(x.shape)
     if any(size != 1 and (i not in axes or size != dims[i]) for i, size in enumerate(padded.shape)):
         return None
     kept = padded.reshape([padded.shape[i] for i in axes])
-    return np.ascontiguousarray(np.broadcast_to(kept, [dims[i] for i in axes]))
+    return np.ascontiguousarray(np.broadcast_to(kept, _lengths(x, axes)))
+
+
+def _lengths(x: ir.Value, axes: tuple[int, ...]) -> list[int]:
+    """Lengths of the axes, known since `_reduced` asked for them."""
+    assert x.shape is not None
+    return [d for d in (x.shape[a] for a in axes) if isinstance(d, int)]
 
 
 def _replace_layer_norm(
     last: ir.Node, scale: np.ndarray | None, bias: np.ndarray | None, x: ir.Value, axes: tuple[int, ...], epsilon: float
 ) -> None:
-    assert x.shape is not None and last.graph is not None
-    base, dims = last.outputs[0].name, list(x.shape.numpy())
+    assert x.shape is not None and x.dtype is not None and last.graph is not None
+    base, dims = last.outputs[0].name, list(x.shape)
     if scale is None:
-        scale = np.ones([dims[i] for i in axes], np.float32)
+        scale = np.ones(_lengths(x, axes), x.dtype.numpy())
     operands = [_new_constant(last.graph, f"{base}_scale", scale)]
     if bias is not None:
         operands.append(_new_constant(last.graph, f"{base}_bias", bias))
@@ -456,7 +513,7 @@ def _replace_layer_norm(
 
 def _new_constant(graph: ir.Graph | ir.Function, name: str, array: np.ndarray) -> ir.Value:
     value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
-    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.FLOAT)
+    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
     _root(graph).register_initializer(value)
     return value
 
