@@ -51,7 +51,7 @@ def normalize(
             _infer_shapes(model)
         _fuse_batch_normalization(model)
         fuse(model, fused)
-        common.IdentityEliminationPass()(model)
+        _eliminate_identities(model)
         common.RemoveUnusedNodesPass()(model)
         _lift_constants(model)
         common.RemoveUnusedOpsetsPass()(model)
@@ -188,6 +188,28 @@ def _fuse_batch_normalization(model: ir.Model) -> None:
         rewrite(model, pattern_rewrite_rules=rules)
     common.RemoveUnusedNodesPass()(model)
     _lift_constants(model)
+
+
+def _eliminate_identities(model: ir.Model) -> None:
+    """Drop Identity nodes, but those by which a graph or a body of an If or Loop gives out a value that it was given:
+    an input, an initializer, a value of the graph around it, or one that is given out already."""
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or len(node.inputs) != 1:
+            continue
+        value, out = node.inputs[0], node.outputs[0]
+        if value is None or node.graph is None:
+            continue
+        if out.is_graph_output():
+            producer = value.producer()
+            if producer is None or producer.graph is not node.graph or value.is_graph_output():
+                continue
+            value.name, out.name = out.name, None
+        if value.shape is None:
+            value.shape = out.shape
+        if value.type is None:
+            value.type = out.type
+        out.replace_all_uses_with(value, replace_graph_outputs=True)
+        node.graph.remove(node, safe=True)
 
 
 def known_operator(op_type: str, domain: str) -> bool:

@@ -34,6 +34,8 @@ _IR_TYPES = {
     DType.UINT4: ir.DataType.UINT4,
     DType.INT4: ir.DataType.INT4,
 }
+# Operators whose results lie in a fixed range whatever their input: no headroom.
+_BOUNDED = frozenset({"Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf", "Clip"})
 _FLOAT_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
@@ -243,7 +245,9 @@ class _Walk:
                 f"tensor {name!r} was never computed while calibrating, so it has no range",
                 "give --inputs that reach this part of the model",
             )
-        return q.asymmetric(observed.low, observed.high, dtype)
+        producer = value.producer()
+        bounded = producer is not None and producer.op_type in _BOUNDED
+        return q.activation_parameters(observed, dtype, bounded=bounded)
 
     def _insert_qdq(
         self, value: ir.Value, parameters: q.Parameters, *, after: ir.Node | ir.Graph, replace: bool
@@ -298,10 +302,13 @@ class _Walk:
         key = (value, ("constant", dtype))
         if key not in self.conversions:
             array = array.astype(np.float32)
-            finite = array[np.isfinite(array)]
-            if finite.size != array.size:
-                self.notes.append(f"constant {value.name!r} holds infinities: stored as the ends of its finite range")
-            parameters = q.asymmetric(float(finite.min(initial=0.0)), float(finite.max(initial=0.0)), dtype)
+            if np.isnan(array).any():
+                raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
+            held = q.constant_range(array)
+            if held.masked_low or held.masked_high:
+                self.notes.append(f"constant {value.name!r} holds masks: stored as the ends of its range")
+            # A constant is known whole: it needs no headroom.
+            parameters = q.activation_parameters(held, dtype, bounded=True)
             largest = float(np.finfo(np.float32).max)
             codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
             self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], f"_{dtype}")

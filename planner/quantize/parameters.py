@@ -10,11 +10,20 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from planner.calibrate.observe import MASK_MAGNITUDE, Range
 from planner.dtypes import DType
 
 # The smallest scale that is told from zero in float32 arithmetic with 16-bit codes; also what a constant-zero
 # tensor gets, so that nothing divides by zero.
 _SMALLEST_SCALE = 1e-12
+
+# 16-bit activations are stored over a range this much wider than what calibration saw: 0.6 of 16 bits, against clipping on
+# inputs that it did not see.
+HEADROOM = 1.5
+# How far a mask is stored below (or above) what it is added to, and how far beyond the sum's own values the sum's range
+# reaches: a softmax gives such an entry at most e^-16 of the largest one's weight.
+_MASK_DISTANCE = 128.0
+_MASKED_MARGIN = 16.0
 
 _NUMPY = {
     DType.UINT8: np.dtype(np.uint8),
@@ -48,6 +57,37 @@ def asymmetric(low: float, high: float, dtype: DType) -> Parameters:
     scale = float(np.float32(scale))
     zero_point = int(np.clip(np.rint(smallest - low / scale), smallest, largest))
     return Parameters(dtype, np.array(scale, np.float32), numpy_codes(np.array(zero_point), dtype))
+
+
+def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = False) -> Parameters:
+    """Parameters of an activation from what calibration saw of it.
+
+    8-bit codes cover the range that the calibration method chose; 16-bit codes all that was seen, with headroom.
+
+    Args:
+        bounded: the tensor cannot leave the observed range by much (a Softmax, say), so that headroom would be wasted.
+    """
+    low, high = observed.low, observed.high
+    if dtype.bits <= 8:
+        low, high = observed.cut or (low, high)
+    elif not bounded:
+        low, high = low * HEADROOM, high * HEADROOM
+    low, high = min(low, 0.0), max(high, 0.0)
+    distance = _MASK_DISTANCE if low == high == 0 else _MASKED_MARGIN
+    return asymmetric(
+        low - distance if observed.masked_low else low, high + distance if observed.masked_high else high, dtype
+    )
+
+
+def constant_range(array: np.ndarray) -> Range:
+    """What a constant holds, as calibration would have seen it: masks (beyond 1e30, or infinite) apart."""
+    values = array[np.abs(array) < MASK_MAGNITUDE].astype(np.float64)
+    return Range(
+        float(values.min(initial=0.0)),
+        float(values.max(initial=0.0)),
+        bool((array <= -MASK_MAGNITUDE).any()),
+        bool((array >= MASK_MAGNITUDE).any()),
+    )
 
 
 def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Parameters:
