@@ -145,6 +145,20 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_rank: int | None = None
 
 
+class Cost(Struct, frozen=True, forbid_unknown_fields=True):
+    """What computing costs on a device, in units of one multiply-accumulate of 8-bit numbers. Relative: it ranks plans.
+
+    Attributes:
+        byte: moving one byte of a weight or an activation.
+        multiply: one multiply-accumulate, by weight and activation bits ("8x8", "8x16", "16x16", "4x16") or float type
+            ("float16"); what is not given counts as the product of the operands' widths in bytes.
+    """
+
+    byte: Annotated[float, Meta(ge=0)] = 16.0
+    multiply: dict[Annotated[str, Meta(pattern="^([0-9]+x[0-9]+|float16|float32)$")], Annotated[float, Meta(gt=0)]] = {}
+    source: Source | None = None
+
+
 class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "class"}):
     """A device that the EP runs on: a class (npu, gpu, cpu) or a chip.
 
@@ -154,6 +168,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
         options: provider options that select it, beside the profile's own.
         traits: what rules may ask of it.
         prefer: precisions in order of preference, where they differ from the profile's.
+        cost: what computing costs on it, where it differs from the profile's.
     """
 
     title: str
@@ -162,6 +177,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
     options: dict[str, str] = {}
     traits: list[Name] = []
     prefer: list[str] = []
+    cost: Cost | None = None
 
 
 class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +189,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
         default_device: the device that is meant when none is named.
         prefer: precisions in order of preference (shorthands; w8a16+fp16 quantizes what has weights).
         options: provider options for every device.
+        cost: what computing costs, for devices that say nothing of their own.
     """
 
     schema: Annotated[str, Meta(pattern=f"^{SCHEMA}$")]
@@ -185,6 +202,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     aliases: list[Name] = []
     options: dict[str, str] = {}
     limits: Limits = Limits()
+    cost: Cost = Cost()
 
 
 @functools.cache
@@ -285,6 +303,10 @@ class Profile:
         except KeyError:
             known = ", ".join(self.file.devices)
             raise RequestError(f"{self.ep} has no device {name!r} in its profile", f"devices: {known}") from None
+
+    def cost(self, device: str) -> Cost:
+        """What computing costs on the device."""
+        return self.device(device).cost or self.file.cost
 
     def options(self, device: str) -> dict[str, str]:
         """Provider options that start the EP for the device."""
