@@ -127,6 +127,9 @@ def load(path: Path) -> ir.Model:
     try:
         model: ir.Model = ir.from_proto(proto)
         _locate_external_data(model, path.parent.resolve())
+        # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
+        for graph in (model.graph, *model.graph.subgraphs()):
+            graph.sort()
     except RequestError:
         raise
     except Exception as error:
@@ -210,8 +213,7 @@ def _restore_names(graph: ir.Graph, original: _Original) -> None:
     for node in graph:
         if node.name in original.names:
             continue
-        inputs = [v.name for v in node.inputs if v is not None and v.name]
-        origins = original.between(inputs, [o.name for o in node.outputs if o.name])
+        origins = original.of(node)
         same = [name for name in origins if original.names[name] == node.op_type]
         name = next(iter([*same, *reversed(origins)]), None)
         if name is not None and name not in taken:
@@ -225,7 +227,9 @@ class _Original:
     def __init__(self, model: ir.Model) -> None:
         self.producers: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.names: dict[str, str] = {}  # of each named node: its operator
+        self.values = {v.name for v in (*model.graph.inputs, *model.graph.initializers.values())}
         for node in model.graph.all_nodes():
+            self.values.update(o.name for o in node.outputs)
             if node.op_type in ("Constant", "Shape"):
                 continue  # they compute nothing of the data: no user looks for them
             outputs = [o.name for o in node.outputs if o.name]
@@ -234,6 +238,30 @@ class _Original:
             inputs = tuple(v.name for v in node.inputs if v is not None and v.name)
             for out in outputs:
                 self.producers[out] = (name, inputs)
+
+    def of(self, node: ir.Node) -> tuple[str, ...]:
+        """Names of the user's nodes that a normalized node stands for. Where it is one of several that replace them, such
+        as a LayerNormalization between two Transposes, each stands for them all."""
+        return self.between(self._known(node, before=True), self._known(node, before=False))
+
+    def _known(self, node: ir.Node, *, before: bool) -> list[str]:
+        """The nearest values before or after the node that are the user's own."""
+        found, seen = list[str](), {node}
+        pending = [node]
+        while pending:
+            current = pending.pop()
+            for value in current.inputs if before else current.outputs:
+                if value is None:
+                    continue
+                if value.name in self.values:
+                    found.append(value.name or "")
+                    continue
+                producer = value.producer()
+                further = [producer] if before else [usage.node for usage in value.uses()]
+                new = [n for n in further if n is not None and n not in seen]
+                seen.update(new)
+                pending += new
+        return found
 
     def between(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
         """Names of the user's nodes that lie between these values, in order of discovery from the outputs."""
@@ -270,7 +298,6 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
     stored, per_channel = _stored_pair(node, operands)
-    names = [v.name for v in node.inputs if v is not None and v.name]
     outputs = tuple(o.name or "" for o in node.outputs)
     return Node(
         name=node.name or "",
@@ -285,7 +312,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
             for k, a in node.attributes.items()
             if a.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS)
         },
-        origins=original.between(names, outputs),
+        origins=original.of(node),
         stored=stored,
         stored_per_channel=per_channel,
         stored_blocked=_is_blocked(node, operands),
