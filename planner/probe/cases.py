@@ -193,11 +193,10 @@ def _cases_of(form: Form) -> Iterator[Case]:
             for activation in _FLOATS:
                 for grain in grains:
                     yield Case(form, activation, weight, grain)
-    if form.condition == "large":
-        if _block_axis(form) is not None:
-            for weight in (_D.UINT4, _D.INT4, _D.INT8):
-                for activation in (_D.UINT8, _D.UINT16, _D.FLOAT32, _D.FLOAT16):
-                    yield Case(form, activation, weight, Granularity.BLOCK)
+    if form.condition == "large" and _block_axis(form) is not None:
+        for weight in (_D.UINT4, _D.INT4, _D.INT8):
+            for activation in (_D.UINT8, _D.UINT16, _D.FLOAT32, _D.FLOAT16):
+                yield Case(form, activation, weight, Granularity.BLOCK)
     if not base and slot.axis is not None and form.op in ("Conv", "MatMul", "Gemm"):
         yield Case(form, _D.FLOAT32, _D.INT8, Granularity.CHANNEL)
 
@@ -256,7 +255,7 @@ class _Builder:
         return np.asarray(random.uniform(slot.low, slot.high, slot.shape)).astype(dtype)
 
     def model(self) -> onnx.ModelProto:
-        form, case = self.form, self.case
+        form = self.form
         graph_inputs, names = [], []
         for i, slot in enumerate(form.slots):
             if slot is None:
@@ -408,10 +407,7 @@ class _Builder:
         flowing = next((s for s in self.form.slots if s is not None and s.kind is Kind.ACTIVATION), None)
         assert flowing is not None
         scale, zero = bias_parameters(float(self._parameters(flowing).scale), weights.scale)
-        if scale.size > 1 and values.ndim > 1:
-            per_axis = values.ndim - 1
-        else:
-            per_axis = 0
+        per_axis = values.ndim - 1 if scale.size > 1 and values.ndim > 1 else 0
         if scale.size > 1 and values.shape[per_axis : per_axis + 1] != scale.shape:
             scale, zero = scale.reshape(-1)[0].reshape(()), zero.reshape(-1)[0].reshape(())
         spread = scale if scale.ndim == 0 else scale.reshape([-1 if a == per_axis else 1 for a in range(values.ndim)])
@@ -435,11 +431,6 @@ class _Builder:
 
 def _tensor(codes: Array, name: str) -> TensorProto:
     return numpy_helper.from_array(np.asarray(codes), name)
-
-
-@functools.cache
-def _contributed_outputs() -> Mapping[str, tuple[int, ...]]:
-    return {"DynamicQuantizeMatMul": (TensorProto.FLOAT,)}
 
 
 def _output_types(form: Form) -> list[int]:

@@ -28,7 +28,9 @@ from planner.probe.run import Result
 from planner.profiles.load import load_profile
 from planner.profiles.schema import Profile
 
-_MARK = "  # Derived from the evidence by `python -m planner.probe.derive`; a test holds these rules to it, case by case.\n"
+_MARK = (
+    "  # Derived from the evidence by `python -m planner.probe.derive`; a test holds these rules to it, case by case.\n"
+)
 _ORDER = [
     str(d)
     for d in (DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16, DType.INT16, DType.UINT4, DType.INT4)
@@ -131,12 +133,7 @@ class Deriver:
                 if here:
                     words = f"a weight quantized per tensor{' and a constant bias' if with_bias else ''}"
                     self._refuse(op, {device: here}, when, "", words)
-        somewhere = {
-            d
-            for c in conditions.values()
-            for d, keys in c.items()
-            if any(keys.values())
-        }
+        somewhere = {d for c in conditions.values() for d, keys in c.items() if any(keys.values())}
         if nowhere := set(self.devices) - somewhere:
             self.refused.add({"refuse": _NOWHERE}, op, nowhere, f"{op}/*")
         for pairs, devices in by_pairs.values():
@@ -280,8 +277,8 @@ class Deriver:
             by_devices: dict[Devices, list[str]] = defaultdict(list)
             for op, devices in where.items():
                 by_devices[frozenset(devices)].append(op)
-            for devices, ops in by_devices.items():
-                for traits in self._traits(devices):
+            for group, ops in by_devices.items():
+                for traits in self._traits(group):
                     by_domain: dict[str, list[str]] = defaultdict(list)
                     for op in ops:
                         domain, _, name = op.rpartition(".")

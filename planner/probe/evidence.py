@@ -9,6 +9,9 @@ A file is JSON:
 Under an operator stand its conditions ("" is the base form); under a condition the results, each with the number of its
 reason; behind a result the pairs, each with its granularity where it is not per tensor and, behind a colon, the SQNR to
 the CPU EP in dB.
+
+A file may name another device's file beside it as its "base": then it holds only the cases that came out differently
+there, the answer "absent" for those that were not asked.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from planner.probe.run import Outcome, Result
 
 SCHEMA = "planner/evidence/1"
 _LARGEST_FILE = 16 << 20
+_ABSENT = "absent"
 _GRANULARITIES = ("per-channel", "blocked")
 
 
@@ -71,22 +75,34 @@ def make_id(op: str, pair: str, granularity: str, condition: str) -> str:
     return "/".join(part for part in (op, pair, granularity, condition) if part)
 
 
-def dump(evidence: Evidence) -> str:
-    """The file's text. Sorted: the same outcomes give the same bytes."""
-    reasons = sorted({o.reason for o in evidence.outcomes.values() if o.reason})
+def dump(evidence: Evidence, base: Evidence | None = None) -> str:
+    """The file's text. Sorted: the same outcomes give the same bytes.
+
+    Args:
+        base: another device whose answers are left out where they are the same.
+    """
+    outcomes: dict[str, Outcome | None] = dict(evidence.outcomes)
+    if base is not None:
+        outcomes = {c: o for c, o in outcomes.items() if not _same(o, base.outcomes.get(c))}
+        outcomes.update({c: None for c in base.outcomes if c not in evidence.outcomes})
+    reasons = sorted({o.reason for o in outcomes.values() if o is not None and o.reason})
     number = {reason: i for i, reason in enumerate(reasons)}
     cases: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for case, outcome in sorted(evidence.outcomes.items()):
+    for case, outcome in sorted(outcomes.items()):
         op, pair, granularity, condition = parse_id(case)
-        result = str(outcome.result) if outcome.reason is None else f"{outcome.result} {number[outcome.reason]}"
         entry = f"{pair}/{granularity}" if granularity else pair
-        if outcome.sqnr_db is not None:
+        if outcome is None:
+            result = _ABSENT
+        else:
+            result = str(outcome.result) if outcome.reason is None else f"{outcome.result} {number[outcome.reason]}"
+        if outcome is not None and outcome.sqnr_db is not None:
             entry += f":{round(outcome.sqnr_db)}"
         cases.setdefault(op, {}).setdefault(condition, {}).setdefault(result, []).append(entry)
     head = {
         "schema": SCHEMA,
         "ep": evidence.ep,
         "device": evidence.device,
+        **({} if base is None else {"base": base.device}),
         "options": dict(sorted(evidence.options.items())),
         "runtime": dict(sorted(evidence.runtime.items())),
         "date": evidence.date,
@@ -103,6 +119,13 @@ def dump(evidence: Evidence) -> str:
         operators.append(f"{json.dumps(op)}: {{\n" + ",\n".join(rows) + "\n}")
     lines.append('"cases": {\n' + ",\n".join(operators) + "\n}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _same(one: Outcome | None, two: Outcome | None) -> bool:
+    def key(o: Outcome) -> tuple[Any, ...]:
+        return o.result, o.reason, None if o.sqnr_db is None else round(o.sqnr_db)
+
+    return one is not None and two is not None and key(one) == key(two)
 
 
 def load(path: Path) -> Evidence:
@@ -124,7 +147,7 @@ def load(path: Path) -> Evidence:
             runtime={str(k): str(v) for k, v in data["runtime"].items()},
             date=str(data["date"]),
             probe=int(data["probe"]),
-            outcomes=_outcomes(data["cases"], data["reasons"]),
+            outcomes=_merged(_base(path, data), _outcomes(data["cases"], data["reasons"])),
         )
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file", "make one with `planner probe -o FILE`") from None
@@ -132,8 +155,26 @@ def load(path: Path) -> Evidence:
         raise RequestError(f"{path}: not an evidence file ({type(error).__name__}: {error})") from None
 
 
-def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+def _base(path: Path, data: Mapping[str, Any]) -> Mapping[str, Outcome]:
+    """The outcomes that a file builds on. A base has no base of its own, so no chain can close on itself."""
+    if "base" not in data:
+        return {}
+    name = str(data["base"])
+    if Path(name).name != name:
+        raise ValueError(f"base {name!r} is no device name")
+    other = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+    if "base" in other:
+        raise ValueError(f"base {name!r} has a base itself")
+    return _merged({}, _outcomes(other["cases"], other["reasons"]))
+
+
+def _merged(base: Mapping[str, Outcome], own: Mapping[str, Outcome | None]) -> dict[str, Outcome]:
+    together: dict[str, Outcome | None] = {**base, **own}
+    return {case: outcome for case, outcome in together.items() if outcome is not None}
+
+
+def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome | None]:
+    found: dict[str, Outcome | None] = {}
     for op, conditions in cases.items():
         for condition, results in conditions.items():
             for key, entries in results.items():
@@ -143,7 +184,8 @@ def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome
                     name, _, db = entry.partition(":")
                     pair, _, granularity = name.partition("/")
                     case = make_id(op, pair, granularity, condition)
-                    found[case] = Outcome(Result(result), reason, float(db) if db else None)
+                    asked = result != _ABSENT
+                    found[case] = Outcome(Result(result), reason, float(db) if db else None) if asked else None
     return found
 
 

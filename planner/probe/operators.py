@@ -845,8 +845,8 @@ def _indexing() -> Forms:
     x = act(1, 4, 4, 8)
     base = Form("Gather", (x, ints(0, 2)), {"axis": 1}, same_scale=True)
     yield base
-    for axis, indices in ((0, (0,)), (2, (1, 3)), (3, (0, 7)), (-1, (5, 1))):
-        yield base.but(f"axis={axis}", x, ints(*indices), attributes={"axis": axis})
+    for axis, picked in ((0, (0,)), (2, (1, 3)), (3, (0, 7)), (-1, (5, 1))):
+        yield base.but(f"axis={axis}", x, ints(*picked), attributes={"axis": axis})
     yield base.but("indices=scalar", x, ints(1, shape=()))
     yield base.but("indices=matrix", x, ints(0, 1, 2, 3, shape=(2, 2)))
     yield base.but("indices=negative", x, ints(-1, 0))

@@ -1,8 +1,11 @@
-"""What a profile predicts for a probe case, judged as the file says: nothing folded, fused or raised to another opset."""
+"""What a profile predicts for a probe case, judged as the file says: nothing folded, fused or raised in opset."""
 
 from __future__ import annotations
 
+import fnmatch
 import functools
+import json
+from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
@@ -11,6 +14,7 @@ from planner.model.node import Node
 from planner.model.read import nodes_as_written
 from planner.probe.cases import NODE, build, case_by_id
 from planner.probe.run import Outcome, Result
+from planner.profiles.load import shipped_directory
 from planner.profiles.schema import Profile
 from planner.resolve.legality import Ruling, judge
 
@@ -38,3 +42,30 @@ def agrees(ruling: Ruling, outcome: Outcome) -> bool | None:
     if outcome.result in (Result.FOLDED, Result.INVALID):
         return None
     return ruling.legal is (outcome.result is Result.TAKEN)
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """Cases that a profile is known to misjudge, and why that is left so."""
+
+    ep: str
+    patterns: tuple[str, ...]
+    reason: str
+
+
+@functools.cache
+def exemptions() -> tuple[Exemption, ...]:
+    """The shipped list, ep_profiles/evidence/exceptions.json; patterns are those of shell file names."""
+    entries = json.loads((shipped_directory() / "evidence" / "exceptions.json").read_text(encoding="utf-8"))
+    return tuple(Exemption(e["ep"], tuple(e["cases"]), e["reason"]) for e in entries)
+
+
+def explanation(case: str, profile: Profile, ruling: Ruling, outcome: Outcome) -> str | None:
+    """Why ruling and outcome may differ: a documented rule that is stricter than what was observed, or the list."""
+    rule = next((r for r in profile.file.rules if r.id == ruling.rule), None)
+    if rule is not None and rule.source.observed is None and outcome.result is Result.TAKEN and rule.refuse is not None:
+        return f"{rule.id}: {rule.refuse} ({rule.source.documented})"
+    for entry in exemptions():
+        if entry.ep == profile.ep and any(fnmatch.fnmatchcase(case, pattern) for pattern in entry.patterns):
+            return entry.reason
+    return None
