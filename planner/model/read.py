@@ -12,7 +12,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from planner.dtypes import DType, Pair
-from planner.errors import RequestError
+from planner.errors import PlannerError, RequestError
+from planner.model.check import check_proto, complaint
 from planner.model.fuse import FUSED_OPERATORS, constant_array
 from planner.model.node import Node, Operand
 from planner.model.normalize import describe, known_operator, normalize
@@ -76,7 +77,22 @@ def read_model(
     """
     path = Path(path)
     graph_model = load(path)
-    shapes = _resolve_shapes(graph_model, dict(shapes or {}))
+    try:
+        return _normalized(path, graph_model, dict(shapes or {}), target_opset, fused)
+    except (PlannerError, MemoryError):
+        raise
+    except Exception:
+        # The fault is the model's where ONNX's checker finds one, else ours.
+        problem = complaint(onnx.load(path, load_external_data=False))
+        if problem is None:
+            raise
+        raise RequestError(f"{path}: broken ONNX model: {problem}") from None
+
+
+def _normalized(
+    path: Path, graph_model: ir.Model, asked: dict[str, Sequence[int]], target_opset: int, fused: Collection[str]
+) -> Model:
+    shapes = _resolve_shapes(graph_model, asked)
     original = _Original(graph_model)
     opset = graph_model.opset_imports.get("", graph_model.opset_imports.get("ai.onnx", 0))
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
@@ -124,6 +140,7 @@ def load(path: Path) -> ir.Model:
             f"{path}: not an ONNX model (no graph, no opset or no output)",
             "the file may be truncated, or of another format",
         )
+    check_proto(proto, path)
     try:
         model: ir.Model = ir.from_proto(proto)
         _locate_external_data(model, path.parent.resolve())
