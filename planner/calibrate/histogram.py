@@ -7,11 +7,12 @@ codes; 16-bit codes have room for the whole range.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.floating[Any]]
 _BINS = 2048
 _LEVELS = 256
 # Fractions of the observed range that are tried as cuts.
@@ -55,7 +56,7 @@ class Histogram:
         self.counts, self.limit = counts, self.limit * 2
 
     @property
-    def centres(self) -> npt.NDArray[np.float64]:
+    def centres(self) -> Floats:
         return (np.arange(_BINS) + 0.5) * (2 * self.limit / _BINS) - self.limit
 
 

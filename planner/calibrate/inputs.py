@@ -1,18 +1,23 @@
 """Calibration and evaluation inputs: from .npz files, a folder of them, a Python function, or, failing all, synthetic.
 
-A sample is one feed of the model: a mapping from input name to an array of the model's own dtype and shape.
+A sample is one feed of the model: a mapping from input name to an array of the model's own dtype and shape. Samples are
+read, checked and hashed one by one, and kept on disk beyond a few megabytes: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -23,6 +28,8 @@ Sample = Mapping[str, np.ndarray]
 SYNTHETIC_SAMPLES = 8
 # Samples held apart for judging: a quarter, at most this many (a simulated run takes seconds a sample).
 _MOST_HELD_APART = 8
+# Samples above this many bytes in all lie in a temporary file.
+_IN_MEMORY = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Inputs:
         sha256: of every sample's names, dtypes, shapes and bytes, in order.
     """
 
-    calibration: tuple[Sample, ...]
-    evaluation: tuple[Sample, ...]
+    calibration: Sequence[Sample]
+    evaluation: Sequence[Sample]
     source: str
     synthetic: bool
     held_apart: bool
@@ -101,23 +108,75 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0) -> Inputs:
     if source is None:
         calibration = synthetic(specs, SYNTHETIC_SAMPLES, seed)
         evaluation = synthetic(specs, max(2, SYNTHETIC_SAMPLES // 4), seed + 1)
-        digest = _hash((*calibration, *evaluation))
-        return Inputs(calibration, evaluation, "synthetic", True, True, digest, seed)
-    samples = tuple(_check(s, specs, f"{source}: sample {i}") for i, s in enumerate(_read(source, specs)))
-    if not samples:
+        digest = hashlib.sha256()
+        for sample in (*calibration, *evaluation):
+            _hash(sample, digest)
+        return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed)
+    digest = hashlib.sha256()
+    store = _Store()
+    for i, given in enumerate(_read(source, specs)):
+        sample = _check(given, specs, f"{source}: sample {i}")
+        _hash(sample, digest)
+        store.append(sample)
+    count = len(store)
+    if not count:
         raise RequestError(f"{source}: no samples", "give at least two: some are held apart to judge the result")
-    if len(samples) == 1:
-        return Inputs(samples, samples, source, False, False, _hash(samples))
-    apart = set(range(3, len(samples), 4)) or {len(samples) - 1}
-    apart = set(sorted(apart)[:_MOST_HELD_APART])
-    return Inputs(
-        tuple(s for i, s in enumerate(samples) if i not in apart),
-        tuple(s for i, s in enumerate(samples) if i in apart),
-        source,
-        False,
-        True,
-        _hash(samples),
-    )
+    if count == 1:
+        return Inputs(store.part((0,)), store.part((0,)), source, False, False, digest.hexdigest())
+    apart = sorted(set(range(3, count, 4)) or {count - 1})[:_MOST_HELD_APART]
+    rest = sorted(set(range(count)) - set(apart))
+    return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest())
+
+
+class _Store:
+    """Samples one after another in a file that stays in memory while it is small."""
+
+    def __init__(self) -> None:
+        # Lives as long as the store: deleted by the operating system when it is closed.
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        self._index: list[dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def append(self, sample: Sample) -> None:
+        entry = {}
+        self._file.seek(0, 2)
+        for name, array in sample.items():
+            entry[name] = (self._file.tell(), array.dtype, array.shape)
+            self._file.write(array.tobytes())
+        self._index.append(entry)
+
+    def read(self, position: int) -> Sample:
+        sample = {}
+        for name, (offset, dtype, shape) in self._index[position].items():
+            self._file.seek(offset)
+            data = self._file.read(math.prod(shape) * dtype.itemsize)
+            sample[name] = np.frombuffer(data, dtype).reshape(shape)
+        return sample
+
+    def part(self, positions: Sequence[int]) -> Sequence[Sample]:
+        return _Part(self, tuple(positions))
+
+
+class _Part(Sequence[Sample]):
+    """Some samples of a store, each read when it is asked for."""
+
+    def __init__(self, store: _Store, positions: tuple[int, ...]) -> None:
+        self._store = store
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return _Part(self._store, self._positions[index])
+        return self._store.read(self._positions[index])
 
 
 def synthetic(specs: Sequence[InputSpec], count: int, seed: int) -> tuple[Sample, ...]:
@@ -142,79 +201,129 @@ def synthetic(specs: Sequence[InputSpec], count: int, seed: int) -> tuple[Sample
     return tuple(samples)
 
 
-def _read(source: str, specs: Sequence[InputSpec]) -> Iterable[Mapping[str, Any]]:
+def _read(source: str, specs: Sequence[InputSpec]) -> Iterator[Mapping[str, Any]]:
     path = Path(source)
     if path.is_dir():
         files = sorted(path.glob("*.npz"))
         if not files:
             raise RequestError(f"{source}: the directory holds no .npz file")
-        return [s for file in files for s in _read_npz(file, specs)]
-    if path.is_file():
-        return _read_npz(path, specs)
-    if ":" in source and not path.suffix == ".npz":
-        return _call(source)
-    raise RequestError(
-        f"{source}: no such file", "--inputs takes an .npz file, a directory of them, or package.module:function"
-    )
-
-
-def _read_npz(path: Path, specs: Sequence[InputSpec]) -> list[dict[str, np.ndarray]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise ValueError("not an archive")
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise RequestError(f"{path}: not a readable .npz file: {str(error).splitlines()[0]}") from None
-    missing = [s.name for s in specs if s.name not in arrays]
-    extra = sorted(set(arrays) - {s.name for s in specs})
-    if missing:
-        known = f"it has {', '.join(sorted(arrays)) or 'nothing'}"
-        raise RequestError(f"{path}: no array for model input {missing[0]!r}", known)
-    if extra:
+        for file in files:
+            yield from _read_npz(file, specs)
+    elif path.is_file():
+        yield from _read_npz(path, specs)
+    elif ":" in source and path.suffix != ".npz":
+        yield from _call(source)
+    else:
         raise RequestError(
-            f"{path}: array {extra[0]!r} is no input of the model", f"inputs: {', '.join(s.name for s in specs)}"
+            f"{source}: no such file", "--inputs takes an .npz file, a directory of them, or package.module:function"
         )
-    split = {s.name: _split(arrays[s.name], s, path) for s in specs}
-    counts = {name: len(parts) for name, parts in split.items()}
-    if len(set(counts.values())) > 1:
-        raise RequestError(f"{path}: the arrays hold different numbers of samples: {counts}")
-    return [{name: parts[i] for name, parts in split.items()} for i in range(next(iter(counts.values()), 0))]
 
 
-def _split(array: np.ndarray, spec: InputSpec, path: Path) -> list[np.ndarray]:
-    """Cut along the leading axis: whole batches where the model's own leading axis is the batch, else one by one."""
-    rank = len(spec.shape)
-    if array.ndim == rank + 1:
-        return list(array)
-    if array.ndim == rank and rank > 0:
-        batch = spec.shape[0] or 1
-        if len(array) % batch:
+_UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
+
+
+def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.ndarray]]:
+    """The samples of one file, the arrays read in step and a sample at a time."""
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
+        except _UNREADABLE as error:
+            raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
+        missing = [s.name for s in specs if s.name not in members]
+        extra = sorted(set(members) - {s.name for s in specs})
+        if missing:
+            known = f"it has {', '.join(sorted(members)) or 'nothing'}"
+            raise RequestError(f"{path}: no array for model input {missing[0]!r}", known)
+        if extra:
             raise RequestError(
-                f"{path}: {spec.name!r} holds {len(array)} samples, which is no multiple of the model's batch of {batch}"
+                f"{path}: array {extra[0]!r} is no input of the model", f"inputs: {', '.join(s.name for s in specs)}"
             )
-        return [array[i : i + batch] for i in range(0, len(array), batch)]
+        batches = {s.name: _batch(members[s.name].shape, s, path) for s in specs}
+        counts = {s.name: members[s.name].shape[0] // (batches[s.name] or 1) for s in specs}
+        if len(set(counts.values())) > 1:
+            raise RequestError(f"{path}: the arrays hold different numbers of samples: {counts}")
+        for _ in range(next(iter(counts.values()), 0)):
+            try:
+                yield {name: members[name].take(batch) for name, batch in batches.items()}
+            except _UNREADABLE as error:
+                raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
+
+
+class _Member:
+    """One array of an .npz file, read row by row (an array in Fortran order, whole)."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, stack: ExitStack) -> None:
+        self._stream = stack.enter_context(archive.open(name))
+        version = np.lib.format.read_magic(self._stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        self.shape, fortran, self._dtype = read(self._stream)
+        if self._dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        self._whole: np.ndarray | None = None
+        self._next = 0
+        if fortran and len(self.shape) > 1:
+            with archive.open(name) as stream:
+                self._whole = np.lib.format.read_array(stream)
+
+    def take(self, batch: int | None) -> np.ndarray:
+        """The next ``batch`` rows; for None the next row without its leading axis."""
+        rows = batch or 1
+        if self._whole is not None:
+            array = self._whole[self._next : self._next + rows]
+            self._next += rows
+        else:
+            shape = (rows, *self.shape[1:])
+            wanted = math.prod(shape) * self._dtype.itemsize
+            data = self._stream.read(wanted)
+            if len(data) < wanted:
+                raise ValueError("the file is truncated")
+            array = np.frombuffer(data, self._dtype).reshape(shape)
+        return array[0] if batch is None else array
+
+
+def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
+    """How many rows of the file's array make a sample: the model's own batch where its leading axis is one; None for one
+    row, which is itself a whole input."""
+    rank = len(spec.shape)
+    if len(shape) == rank + 1:
+        return None
+    if len(shape) == rank and rank > 0:
+        batch = spec.shape[0] or 1
+        if shape[0] % batch:
+            raise RequestError(
+                f"{path}: {spec.name!r} holds {shape[0]} samples, which is no multiple of the model's batch of {batch}"
+            )
+        return batch
     raise RequestError(
-        f"{path}: {spec.name!r} has {array.ndim} dimensions; the model's input has {rank}: "
+        f"{path}: {spec.name!r} has {len(shape)} dimensions; the model's input has {rank}: "
         f"give shape (samples, {', '.join('?' if d is None else str(d) for d in spec.shape[1:])})"
     )
 
 
-def _call(source: str) -> list[Mapping[str, Any]]:
+def _call(source: str) -> Iterator[Mapping[str, Any]]:
     module_name, _, function_name = source.partition(":")
     # The user's own module lies where the command is run, as with pytest and python -m.
-    sys.path.insert(0, str(Path.cwd()))
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-        samples = list(function())
+        for i, sample in enumerate(function()):
+            if not isinstance(sample, Mapping):
+                kind = type(sample).__name__
+                raise RequestError(f"--inputs {source}: item {i} is a {kind}, expected a dict of arrays")
+            yield sample
+    except (RequestError, GeneratorExit):
+        raise
     except Exception as error:
         raise RequestError(f"--inputs {source}: {type(error).__name__}: {error}") from None
     finally:
-        sys.path.pop(0)
-    for i, sample in enumerate(samples):
-        if not isinstance(sample, Mapping):
-            raise RequestError(f"--inputs {source}: item {i} is a {type(sample).__name__}, expected a dict of arrays")
-    return samples
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) -> Sample:
@@ -242,14 +351,11 @@ def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) ->
     return checked
 
 
-def _hash(samples: Sequence[Sample]) -> str:
-    digest = hashlib.sha256()
-    for sample in samples:
-        for name in sorted(sample):
-            array = sample[name]
-            digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()
+def _hash(sample: Sample, digest: Any) -> None:
+    for name in sorted(sample):
+        array = sample[name]
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
 
 
 __all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs", "synthetic"]

@@ -1,8 +1,9 @@
 """Observing every float tensor while the float32 model runs, one sample at a time.
 
-The graph is extended by ReduceMin and ReduceMax of each tensor, so that the runtime itself reduces a tensor as soon as it
-exists: memory stays that of a bare run, whatever the number and size of the samples, and only scalars travel. Methods
-that need the distribution also take every n-th value of a tensor along, a few thousand at most.
+The graph is extended by ReduceMin, ReduceMax and ReduceSum of each tensor (the sum tells of NaN, which the others may
+miss), so that the runtime itself reduces a tensor as soon as it exists: memory stays that of a bare run, whatever the
+number and size of the samples, and only scalars travel. Methods that need the distribution also take every n-th value of
+a tensor along, a few thousand at most.
 """
 
 from __future__ import annotations
@@ -73,21 +74,21 @@ class Observed:
     """An extended model, and which of its outputs tell of which tensor.
 
     Attributes:
-        outputs: name of a tensor to the names of the outputs that hold its minimum and maximum.
+        outputs: name of a tensor to the names of the outputs that hold its minimum, maximum and sum.
         sampled: name of a tensor to the name of the output that holds some of its values.
         same: name of a tensor to that of the observed one whose values it holds.
         producers: name of a tensor to the name of the node that computes it; graph inputs have none.
     """
 
     model: ir.Model
-    outputs: Mapping[str, tuple[str, str]]
+    outputs: Mapping[str, tuple[str, str, str]]
     sampled: Mapping[str, str]
     same: Mapping[str, str]
     producers: Mapping[str, str]
 
 
 def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] | None = None) -> Observed:
-    """A copy of the float32 model whose outputs are the minimum and maximum of each float tensor.
+    """A copy of the float32 model whose outputs are the minimum, maximum and sum of each float tensor.
 
     Tensors inside If and Loop bodies are included: their extremes leave the body as further outputs of the If (the other
     branch gives the empty range) or as scan outputs of the Loop. Inner tensors of a Scan are not observed.
@@ -101,13 +102,13 @@ def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] |
     outputs = extension.graph(copy.graph, is_main=True)
     # The model's own outputs are observed like any tensor; only the extremes need to leave the run.
     copy.graph.outputs.clear()
-    pairs: dict[str, tuple[str, str]] = {}
-    for name, low, high in outputs:
-        copy.graph.outputs.extend([low, high])
-        pairs[name] = (str(low.name), str(high.name))
+    extremes: dict[str, tuple[str, str, str]] = {}
+    for name, (low, high, total) in outputs:
+        copy.graph.outputs.extend([low, high, total])
+        extremes[name] = (str(low.name), str(high.name), str(total.name))
     copy.graph.outputs.extend(extension.sampled.values())
     sampled = {name: str(value.name) for name, value in extension.sampled.items()}
-    return Observed(copy, pairs, sampled, extension.same, extension.producers)
+    return Observed(copy, extremes, sampled, extension.same, extension.producers)
 
 
 @dataclass
@@ -144,12 +145,14 @@ def collect(
     seen: dict[str, _Seen] = {}
     for i, sample in enumerate(samples):
         values = run(sample)
-        for name, (low_name, high_name) in observed.outputs.items():
-            low, high = values[low_name], values[high_name]
+        for name, names in observed.outputs.items():
+            low, high, total = (values[n] for n in names)
             if low.size == 0:
                 continue  # a Loop that ran no iteration
             least, most = float(low.min()), float(high.max())
-            if math.isnan(least) or math.isnan(most):
+            # A sum over -inf and inf is NaN as well.
+            infinite = least == -math.inf and most == math.inf
+            if math.isnan(least) or math.isnan(most) or (np.isnan(total).any() and not infinite):
                 raise _nan(name, observed, i)
             if least > most:
                 continue  # the other branch of an If, or an empty tensor
@@ -206,6 +209,10 @@ def merge_unmasked(ranges: Mapping[str, Range], unmasked: Mapping[str, Range]) -
     return merged
 
 
+# A tensor's name, and the values that hold its minimum, maximum and sum.
+_Reduced = tuple[str, tuple[ir.Value, ...]]
+
+
 class _Extension:
     def __init__(self, sample: bool, unmasked: Collection[str] | None) -> None:
         self.sample = sample
@@ -215,9 +222,9 @@ class _Extension:
         self.same: dict[str, str] = {}
         self.producers: dict[str, str] = {}
 
-    def graph(self, graph: ir.Graph, *, is_main: bool = False) -> list[tuple[str, ir.Value, ir.Value]]:
-        """Add the reductions to one graph; (tensor, minimum, maximum) of each of its float tensors, inner ones included."""
-        found: list[tuple[str, ir.Value, ir.Value]] = []
+    def graph(self, graph: ir.Graph, *, is_main: bool = False) -> list[_Reduced]:
+        """Add the reductions to one graph; the results for each of its float tensors, inner ones included."""
+        found: list[_Reduced] = []
         first = next(iter(graph), None)
         if first is None:
             return found
@@ -245,45 +252,46 @@ class _Extension:
     def _wanted(self, value: ir.Value) -> bool:
         return self.unmasked is None or value.name in self.unmasked
 
-    def _inner(self, node: ir.Node) -> list[tuple[str, ir.Value, ir.Value]]:
-        found: list[tuple[str, ir.Value, ir.Value]] = []
+    def _inner(self, node: ir.Node) -> list[_Reduced]:
+        found: list[_Reduced] = []
         if node.op_type == "If":
             branches = [node.attributes["then_branch"].as_graph(), node.attributes["else_branch"].as_graph()]
             per_branch = [self.graph(b) for b in branches]
             for index, entries in enumerate(per_branch):
                 other = branches[1 - index]
-                for name, low, high in entries:
-                    branches[index].outputs.extend([low, high])
-                    other.outputs.extend([self._constant(other, np.inf), self._constant(other, -np.inf)])
-                    found.append((name, *self._new_outputs(node, low.shape)))
+                for name, results in entries:
+                    branches[index].outputs.extend(results)
+                    other.outputs.extend([self._constant(other, number) for number in (np.inf, -np.inf, 0)])
+                    # Of a Loop within an If, an extreme an iteration; the other branch gives a scalar.
+                    found.append((name, self._new_outputs(node, None if results[0].shape else ir.Shape([]))))
         elif node.op_type == "Loop":
             body = node.attributes["body"].as_graph()
-            for name, low, high in self.graph(body):
-                body.outputs.extend([low, high])
+            for name, results in self.graph(body):
+                body.outputs.extend(results)
                 # A scan output holds one extreme an iteration.
-                found.append((name, *self._new_outputs(node, ir.Shape([None, *(low.shape or ())]))))
+                found.append((name, self._new_outputs(node, ir.Shape([None, *(results[0].shape or ())]))))
         return found
 
-    def _new_outputs(self, node: ir.Node, shape: ir.Shape | None) -> tuple[ir.Value, ir.Value]:
+    def _new_outputs(self, node: ir.Node, shape: ir.Shape | None) -> tuple[ir.Value, ...]:
         old = len(node.outputs)
-        node.resize_outputs(old + 2)
-        low, high = node.outputs[old], node.outputs[old + 1]
-        for value, kind in ((low, "low"), (high, "high")):
-            value.name = f"planner_{kind}_{self.count}"
-            value.type = ir.TensorType(ir.DataType.FLOAT)
-            # Of a Loop within an If, an extreme an iteration: the other branch gives a scalar, so no shape is claimed.
-            value.shape = None if node.op_type == "If" else shape
+        node.resize_outputs(old + 3)
+        for index, value in enumerate(node.outputs[old:]):
+            value.name = f"planner_inner_{self.count}_{index}"
+            value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), shape
         self.count += 1
-        return low, high
+        return tuple(node.outputs[old:])
 
     def _constant(self, graph: ir.Graph, number: float) -> ir.Value:
-        (value,) = self._add(graph, "Constant", [], [ir.AttrTensor("value", ir.tensor(np.float32(number)))])
-        return value
+        tensor = ir.tensor(np.array(number, np.float32))
+        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], name=f"planner_none_{self.count}")
+        out = node.outputs[0]
+        out.name, out.type, out.shape = f"{node.name}_out", ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        self.count += 1
+        graph.append(node)
+        return out
 
-    def _reduce(
-        self, value: ir.Value, graph: ir.Graph, place: ir.Node, *, before: bool, is_main: bool
-    ) -> tuple[str, ir.Value, ir.Value]:
-        """Minimum and maximum (and values, where wanted) of one tensor, computed beside the node ``place``."""
+    def _reduce(self, value: ir.Value, graph: ir.Graph, place: ir.Node, *, before: bool, is_main: bool) -> _Reduced:
+        """Minimum, maximum and sum (and values, where wanted) of one tensor, computed beside the node ``place``."""
         nodes: list[ir.Node] = []
 
         def add(op_type: str, inputs: list[ir.Value], attributes: tuple[ir.Attr, ...] = ()) -> ir.Value:
@@ -304,9 +312,11 @@ class _Extension:
             small = add("Less", [magnitude, whole(np.array(MASK_MAGNITUDE, np.float32), ir.DataType.FLOAT)])
             small.type = ir.TensorType(ir.DataType.BOOL)
             data = add("Where", [small, value, whole(np.array(0, np.float32), ir.DataType.FLOAT)])
-        low = add("ReduceMin", [data], (ir.AttrInt64("keepdims", 0),))
-        high = add("ReduceMax", [data], (ir.AttrInt64("keepdims", 0),))
-        low.shape = high.shape = ir.Shape([])
+        results = tuple(
+            add(op, [data], (ir.AttrInt64("keepdims", 0),)) for op in ("ReduceMin", "ReduceMax", "ReduceSum")
+        )
+        for result in results:
+            result.shape = ir.Shape([])
         if self.sample and is_main:
             step = _step(value)
             ends = [whole(np.array([number], np.int64), ir.DataType.INT64) for number in (-1, 0, 2**62, 0)]
@@ -326,23 +336,18 @@ class _Extension:
             graph.insert_before(place, nodes)
         else:
             graph.insert_after(place, nodes)
-        return str(value.name), low, high
-
-    def _add(self, graph: ir.Graph, op_type: str, inputs: list[ir.Value], attributes: list[ir.Attr]) -> list[ir.Value]:
-        node = ir.Node("", op_type, inputs, attributes, name=f"planner_{op_type}_{self.count}_none")
-        out = node.outputs[0]
-        out.name, out.type, out.shape = f"{node.name}_out", ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-        self.count += 1
-        graph.append(node)
-        return [out]
+        return str(value.name), results
 
 
 def _step(value: ir.Value) -> int | None:
     """Every how manieth value is taken, without a factor in common with the size, or it would always meet the same
     channels; None where the size is not known."""
-    if value.shape is None or not value.shape.is_static():
+    if value.shape is None:
         return None
-    size = math.prod(int(d) for d in value.shape)
+    dims = [d for d in value.shape if isinstance(d, int)]
+    if len(dims) < len(value.shape):
+        return None
+    size = math.prod(dims)
     step = -(-size // SAMPLED_VALUES)
     while step > 1 and math.gcd(step, size) > 1:
         step += 1

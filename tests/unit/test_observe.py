@@ -1,0 +1,231 @@
+"""Observing a model: ranges of every float tensor, in bodies too, with masks apart and NaN refused by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
+from planner.calibrate.observe import (
+    SAMPLED_VALUES,
+    Method,
+    Observed,
+    Range,
+    collect,
+    extend,
+    masked_tensors,
+    merge_unmasked,
+)
+from planner.errors import RequestError
+
+F = TensorProto.FLOAT
+
+
+def model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray] | None = None) -> ir.Model:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, t, s) for n, t, s in inputs],
+        [helper.make_tensor_value_info(n, t, s) for n, t, s in outputs],
+        [numpy_helper.from_array(a, n) for n, a in (constants or {}).items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    found = ir.from_proto(proto)
+    from onnx_ir.passes import common
+
+    common.ShapeInferencePass()(found)
+    return found
+
+
+def run(observed: Observed):
+    proto = ir.to_proto(observed.model)
+    checker.check_model(proto, full_check=True)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return lambda sample: dict(zip(names, session.run(None, dict(sample)), strict=True))
+
+
+def ranges(m: ir.Model, samples: Sequence[dict[str, np.ndarray]], method: Method = Method.MINMAX) -> dict[str, Range]:
+    observed = extend(m, sample=method.needs_histogram)
+    return collect(observed, run(observed), samples, method)
+
+
+RELU = helper.make_node("Relu", ["x"], ["y"], name="relu")
+
+
+def f32(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_ranges_span_all_samples_inputs_included() -> None:
+    found = ranges(model([RELU], [("x", F, [3])], [("y", F, [3])]), [{"x": f32(-1, 0, 2)}, {"x": f32(-3, 0, 1)}])
+    assert found == {"x": Range(-3, 2), "y": Range(0, 2)}
+
+
+def test_samples_of_varying_shape() -> None:
+    found = ranges(
+        model([RELU], [("x", F, ["n"])], [("y", F, ["n"])]), [{"x": f32(-1)}, {"x": f32(4, 5)}], Method.PERCENTILE
+    )
+    assert (found["y"].low, found["y"].high) == (0, 5)
+
+
+def test_a_tensor_that_only_changes_shape_shares_the_observation() -> None:
+    m = model(
+        [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Reshape", ["h", "s"], ["y"])],
+        [("x", F, [4])],
+        [("y", F, [2, 2])],
+        {"s": np.array([2, 2])},
+    )
+    observed = extend(m)
+    assert "y" not in observed.outputs
+    assert collect(observed, run(observed), [{"x": f32(-1, 2, 3, 4)}])["y"] == Range(0, 4)
+
+
+def if_model() -> ir.Model:
+    def branch(op: str) -> object:
+        return helper.make_graph(
+            [helper.make_node(op, ["x"], [f"{op}_out"], name=op)],
+            op,
+            [],
+            [helper.make_tensor_value_info(f"{op}_out", F, [2])],
+        )
+
+    return model(
+        [helper.make_node("If", ["c"], ["y"], then_branch=branch("Exp"), else_branch=branch("Neg"))],
+        [("c", TensorProto.BOOL, []), ("x", F, [2])],
+        [("y", F, [2])],
+    )
+
+
+def test_only_the_branch_that_ran_has_a_range() -> None:
+    m = if_model()
+    found = ranges(m, [{"c": np.array(False), "x": f32(1, 2)}])
+    assert found["Neg_out"] == Range(-2, -1) and "Exp_out" not in found
+    found = ranges(m, [{"c": np.array(c), "x": f32(0, 0)} for c in (True, False)])
+    assert found["Exp_out"] == Range(1, 1) and found["Neg_out"] == Range(0, 0)
+
+
+def loop_model() -> ir.Model:
+    """y doubles in each of n iterations."""
+    body = helper.make_graph(
+        [helper.make_node("Mul", ["v", "two"], ["w"], name="double"), helper.make_node("Identity", ["c"], ["d"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", F, [1]),
+        ],
+        [helper.make_tensor_value_info("d", TensorProto.BOOL, []), helper.make_tensor_value_info("w", F, [1])],
+    )
+    return model(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        [("n", TensorProto.INT64, []), ("x", F, [1])],
+        [("y", F, [1])],
+        {"two": f32(2)},
+    )
+
+
+def test_the_range_in_a_loop_spans_its_iterations() -> None:
+    found = ranges(loop_model(), [{"n": np.array(3), "x": f32(1)}])
+    assert (found["v"], found["w"], found["y"]) == (Range(1, 4), Range(2, 8), Range(8, 8))
+
+
+def test_a_loop_without_iterations_leaves_its_body_without_range() -> None:
+    found = ranges(loop_model(), [{"n": np.array(0), "x": f32(1)}])
+    assert "w" not in found and found["y"] == Range(1, 1)
+
+
+@pytest.mark.parametrize("mask", [-3.4e38, -np.inf])
+def test_masks_are_left_out_of_ranges_and_marked(mask: float) -> None:
+    m = model([helper.make_node("Add", ["x", "m"], ["y"])], [("x", F, [3]), ("m", F, [3])], [("y", F, [3])])
+    samples = [{"x": f32(-1, 2, 5), "m": f32(0, 0, mask)}]
+    first = ranges(m, samples)
+    masked = masked_tensors(first)
+    assert sorted(masked) == ["m", "y"]
+    again = extend(m, unmasked=masked)
+    merged = merge_unmasked(first, collect(again, run(again), samples))
+    assert merged["y"] == Range(-1, 2, masked_low=True) and merged["m"] == Range(0, 0, masked_low=True)
+    assert merged["x"] == Range(-1, 5)
+
+
+def test_nan_is_refused_with_the_first_node_that_computes_it() -> None:
+    m = model(
+        [helper.make_node("Sqrt", ["x"], ["h"], name="root"), helper.make_node("Exp", ["h"], ["y"], name="after")],
+        [("x", F, [2])],
+        [("y", F, [2])],
+    )
+    with pytest.raises(RequestError, match=r"node 'root' computes NaN.*sample 1"):
+        ranges(m, [{"x": f32(1, 1)}, {"x": f32(1, -1)}])
+
+
+def test_average_is_the_mean_of_the_samples_extremes_for_8_bits_only() -> None:
+    found = ranges(
+        model([RELU], [("x", F, [2])], [("y", F, [2])]), [{"x": f32(-1, 2)}, {"x": f32(-3, 8)}], Method.AVERAGE
+    )
+    assert found["x"] == Range(-3, 8, cut=(-2, 5))
+
+
+def test_values_taken_along_are_few_and_meet_every_channel() -> None:
+    m = model([RELU], [("x", F, [1, 64, 64, 64])], [("y", F, [1, 64, 64, 64])])
+    observed = extend(m, sample=True)
+    x = np.broadcast_to(np.arange(64, dtype=np.float32)[:, None, None], (1, 64, 64, 64))
+    taken = run(observed)({"x": np.ascontiguousarray(x)})[observed.sampled["y"]]
+    assert SAMPLED_VALUES / 2 < taken.size <= SAMPLED_VALUES
+    counts = np.bincount(taken.astype(int), minlength=64)
+    assert counts.min() > 0.8 * counts.mean()
+
+
+def test_the_original_is_left_as_it_was() -> None:
+    m = if_model()
+    before = ir.to_proto(m).SerializeToString(deterministic=True)
+    extend(m, sample=True)
+    assert ir.to_proto(m).SerializeToString(deterministic=True) == before
+
+
+class TestHistogram:
+    def test_does_not_depend_on_the_order_of_the_data(self) -> None:
+        rng = np.random.default_rng(0)
+        parts = [rng.normal(0, s, 1000).astype(np.float32) for s in (0.01, 1, 100)]
+        one, other = Histogram(), Histogram()
+        for part in parts:
+            one.add(part)
+        for part in reversed(parts):
+            other.add(part)
+        assert one.limit == other.limit and (one.counts == other.counts).all()
+        assert one.counts.sum() + one.zeros == 3000
+
+    def test_normal_data_with_an_outlier_is_cut_near_the_data(self) -> None:
+        rng = np.random.default_rng(1)
+        data = np.append(rng.normal(0, 1, 200_000), 100.0).astype(np.float32)
+        histogram = Histogram()
+        histogram.add(data)
+        for cut in (cut_percentile, cut_entropy):
+            low, high = cut(histogram, float(data.min()), float(data.max()))
+            assert high < 20, cut.__name__
+            assert low >= data.min()
+
+    def test_the_mse_cut_beats_the_whole_range_where_it_cuts(self) -> None:
+        rng = np.random.default_rng(2)
+        data = rng.standard_t(3, 100_000).astype(np.float32)
+        histogram = Histogram()
+        histogram.add(data)
+        low, high = float(data.min()), float(data.max())
+        cut = cut_mse(histogram, low, high)
+
+        def error(low: float, high: float) -> float:
+            step = (high - low) / 255
+            return float((((np.rint(np.clip(data, low, high) / step) * step) - data) ** 2).mean())
+
+        assert error(*cut) < 0.8 * error(low, high)
+
+    def test_only_zeros(self) -> None:
+        histogram = Histogram()
+        histogram.add(np.zeros(5, np.float32))
+        assert histogram.zeros == 5 and histogram.counts.sum() == 0
