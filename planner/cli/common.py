@@ -119,7 +119,10 @@ def session(args: argparse.Namespace) -> Session:
     """The profile and device that the target arguments name."""
     from planner.pipeline import Session
 
-    return Session.open(args.ep, args.device, args.profile)
+    opened = Session.open(args.ep, args.device, args.profile)
+    for note in opened.profile.notes:
+        say(f"planner: note: {note}")
+    return opened
 
 
 def console() -> Console:

@@ -86,6 +86,8 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _check_tensor(tensor: onnx.TensorProto, path: object, what: str) -> None:
     dims = list(tensor.dims)
+    if tensor.data_type not in TensorProto.DataType.values():
+        raise _broken(path, f"{what} has the unknown element type {tensor.data_type}")
     if any(d < 0 for d in dims):
         raise _broken(path, f"{what} has the shape {dims}")
     count, bits = math.prod(dims), _BITS.get(tensor.data_type)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.errors import RequestError
-from planner.model.fuse import fuse
+from planner.model.fuse import constant_array, fuse
 
 # A tensor larger than this is not made by folding: a ConstantOfShape or Expand would swell the file.
 _FOLD_OUTPUT_LIMIT = 1 << 24
@@ -38,7 +39,7 @@ def normalize(
     """
     notes: list[str] = []
     bind_shapes(model, shapes)
-    with _quiet():
+    with quiet():
         common.InlinePass()(model)
         common.RemoveInitializersFromInputsPass()(model)
         _lift_constants(model)
@@ -112,8 +113,8 @@ def name_nodes(model: ir.Model) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries' own log lines are about their passes, not about the user's model."""
+def quiet() -> Iterator[None]:
+    """Silence, since the libraries' own log lines are about their passes, not about the user's model."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -161,6 +162,11 @@ def _fold(model: ir.Model) -> None:
         # A stored quantized weight is a decision of whoever made the model: never folded back to float.
         if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
             return False
+        # onnxscript leaves this operator alone for fear of its output's size, and with it whole chains that compute a
+        # shape (the padding of a Pad, as PyTorch writes it).
+        if node.op_type == "ConstantOfShape" and node.domain in ("", "ai.onnx"):
+            dims = constant_array(node.inputs[0])
+            return True if dims is not None and dims.size and 0 < math.prod(int(d) for d in dims) <= 64 else None
         return None
 
     with contextlib.suppress(Exception):
@@ -176,6 +182,8 @@ def _fold(model: ir.Model) -> None:
 
 
 def _fuse_batch_normalization(model: ir.Model) -> None:
+    if all(node.op_type != "BatchNormalization" for node in model.graph.all_nodes()):
+        return
     from onnxscript.rewriter import rewrite
     from onnxscript.rewriter.rules.common import (
         fuse_batchnorm_into_conv_rule,

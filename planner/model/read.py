@@ -16,7 +16,7 @@ from planner.errors import PlannerError, RequestError
 from planner.model.check import check_proto, complaint
 from planner.model.fuse import FUSED_OPERATORS, constant_array
 from planner.model.node import Node, Operand
-from planner.model.normalize import describe, known_operator, normalize
+from planner.model.normalize import describe, known_operator, normalize, quiet
 from planner.model.roles import EXACT_OPERATORS, Role, role_of
 
 _FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
@@ -142,7 +142,8 @@ def load(path: Path) -> ir.Model:
         )
     check_proto(proto, path)
     try:
-        model: ir.Model = ir.from_proto(proto)
+        with quiet():
+            model: ir.Model = ir.from_proto(proto)
         _locate_external_data(model, path.parent.resolve())
         # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
         for graph in (model.graph, *model.graph.subgraphs()):

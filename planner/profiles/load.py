@@ -15,8 +15,11 @@ import yaml
 
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
+from planner.profiles.installed import installed_kernels
 from planner.profiles.schema import Kernel, KernelTable, Profile, ProfileFile, index_rules
 
+# libyaml reads a large profile ten times faster; a platform without it has the same loader in Python.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST_FILE = 4 << 20
 _DEEPEST = 32
 INSTALLED = "installed"
@@ -69,9 +72,14 @@ def load_profile(path: Path | str) -> Profile:
     _check(path, file, lines)
     digest = hashlib.sha256(text.encode())
     tables: dict[str, KernelTable] = {}
+    notes: list[str] = []
     for name in dict.fromkeys(r.kernels for r in file.rules if r.kernels is not None):
         table_path = _beside(path, f"{file.ep}.kernels.json" if name == INSTALLED else name)
-        content = _read(table_path)
+        if name == INSTALLED:
+            content, note = installed_kernels(file.ep, _read(table_path) if table_path.exists() else None)
+            notes += [note] if note else []
+        else:
+            content = _read(table_path)
         tables[name] = read_kernel_table(table_path, content)
         digest.update(content.encode())
     return Profile(
@@ -83,6 +91,7 @@ def load_profile(path: Path | str) -> Profile:
             for name, device in file.devices.items()
         },
         tables=tables,
+        notes=tuple(notes),
         _by_operator=index_rules(file.rules),
     )
 
@@ -119,17 +128,22 @@ def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
     """The YAML document as plain data, and the line of every key. Aliases, custom tags and duplicate keys are refused:
     a profile needs none, and they are how a YAML file attacks its reader."""
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise RequestError(
                     f"{path}:{_event_line(event)}: anchors and aliases are not allowed in a profile"
                 )
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            data = None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
         if root is None:
             raise RequestError(f"{path}: the file is empty", "see docs/writing-a-profile.md")
         lines: _Lines = {}
         _walk(path, root, (), lines)
-        return lines, yaml.safe_load(text)
+        return lines, data
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)

@@ -271,6 +271,7 @@ class Profile:
         path: the file it came from. sha256: of its bytes and those of the kernel tables it names.
         prefer: by device, the precisions in order of preference.
         tables: kernel table by the name that rules use.
+        notes: what whoever relies on a verdict should know of the profile.
     """
 
     path: str
@@ -279,6 +280,7 @@ class Profile:
     prefer: Mapping[str, tuple[Precision, ...]]
     tables: Mapping[str, KernelTable]
     _by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def ep(self) -> str:
