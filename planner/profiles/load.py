@@ -45,7 +45,7 @@ class Profiles:
             RequestError: if no profile has the name; the message lists those that exist.
         """
         wanted = name.lower()
-        for profile in self.by_ep.values():
+        for profile in reversed(self.by_ep.values()):  # a user's own alias before ours
             if wanted == profile.ep.lower() or wanted in (a.lower() for a in profile.file.aliases):
                 return profile
         known = ", ".join(min([p.ep, *p.file.aliases], key=len) for p in self.by_ep.values())
@@ -59,8 +59,12 @@ def load_profiles(extra: Sequence[Path] = ()) -> Profiles:
         RequestError: a file is missing, hostile or malformed; the message names file, line, key and allowed values.
     """
     paths = [*sorted(shipped_directory().glob("*.yaml")), *extra]
-    profiles = [load_profile(path) for path in paths]
-    return Profiles({p.ep: p for p in profiles})
+    by_ep: dict[str, Profile] = {}
+    for path in paths:
+        profile = load_profile(path)
+        by_ep.pop(profile.ep, None)
+        by_ep[profile.ep] = profile
+    return Profiles(by_ep)
 
 
 def load_profile(path: Path | str) -> Profile:
@@ -324,3 +328,7 @@ def _kernel(entry: Mapping[str, Any]) -> Kernel:
     end = None if open_ended else int(last) if last else start
     types = {c: frozenset(_TYPE_NAMES.get(t, t) for t in names) for c, names in entry["types"].items()}
     return Kernel(start, end, types)
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))
