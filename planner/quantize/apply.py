@@ -140,7 +140,11 @@ class _Walk:
         for index, (_, name, dtype) in enumerate(outputs):
             current = graph.outputs[index]
             if keep and dtype in _FLOAT_DTYPES and current.dtype != dtype and current.dtype in _FLOAT_DTYPES:
-                current = self._cast(current, dtype, graph)
+                wanted = DType.FLOAT32 if dtype == ir.DataType.FLOAT else DType.FLOAT16
+                key = (current, wanted)
+                if key not in self.conversions:
+                    self.conversions[key] = self._cast(current, dtype, graph)
+                current = self.conversions[key]
                 graph.outputs[index] = current
             if current.name != name and not current.is_graph_input():
                 for node in graph:

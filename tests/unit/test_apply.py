@@ -431,8 +431,8 @@ def test_16_bit_activations_have_room_for_what_calibration_did_not_see() -> None
     model = read(
         graph("(float[1,4] x) => (float[1,4] y)", "y = MatMul (x, w)", {"w": np.eye(4, dtype=np.float32)}, opset=21)
     )
-    seen, louder = [{"x": np.full((1, 4), v, np.float32)} for v in (1, 1.4)]
-    for activation, out in ((U16, 1.4), (U8, 1.0)):
+    seen, louder = [{"x": np.full((1, 4), v, np.float32)} for v in (1, 1.2)]
+    for activation, out in ((U16, 1.2), (U8, 1.0)):
         proto = proto_of(apply_plan(model, plan_of(model, (I8, activation)), observe(model, [seen])))
         assert session(proto)(louder)["y"] == pytest.approx(out, rel=0.01)
 
@@ -440,7 +440,7 @@ def test_16_bit_activations_have_room_for_what_calibration_did_not_see() -> None
 def test_an_8_bit_activation_is_cut_where_the_method_says_and_a_16_bit_one_is_not() -> None:
     model = read(graph("(float[1,4] x) => (float[1,4] y)", "y = Relu (x)", opset=21))
     ranges = {n: Range(0, 10, cut=(0, 5)) for n in "xy"}
-    for activation, scale in ((U8, 5 / 255), (U16, 15 / 65535)):
+    for activation, scale in ((U8, 5 / 255), (U16, 12.5 / 65535)):
         proto = proto_of(apply_plan(model, plan_of(model, (None, activation)), ranges))
         assert numpy_helper.to_array(proto.graph.initializer[0]) == pytest.approx(scale)
 
