@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +19,14 @@ from planner.model.read import Model, read_model
 from planner.model.write import save
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile
-from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto
+from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto, with_fallback
 from planner.resolve.legality import takes
 from planner.resolve.plan import Plan, Target
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.calibrate.observe import Range
+    from planner.search.report import SearchReport
     from planner.verify.floor import Floor
     from planner.verify.verify import Verification
 
@@ -190,12 +194,28 @@ def artifact(path: Path, notes: tuple[str, ...] = ()) -> Artifact:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Measured on this machine: medians in milliseconds, float32 and candidate in turns."""
+
+    float32_ms: float
+    candidate_ms: float
+
+    @property
+    def speedup(self) -> float:
+        return self.float32_ms / self.candidate_ms
+
+    def to_json(self) -> dict[str, Any]:
+        return {"float32": self.float32_ms, "candidate": self.candidate_ms}
+
+
+@dataclass(frozen=True)
 class Attempt:
-    """One precision that `auto` tried: planned, applied and verified."""
+    """One plan: applied, verified, and, on hardware, timed where it passed."""
 
     plan: Plan
     artifact: Artifact
     verification: Verification
+    latency: Latency | None = None
 
     @property
     def passed(self) -> bool:
@@ -212,6 +232,8 @@ class Attempt:
             "passed": self.passed,
             "worst_sqnr_db": self.worst_db,
             "reasons": list(self.verification.reasons),
+            "latency_ms": None if self.latency is None else self.latency.to_json(),
+            "speedup": None if self.latency is None else self.latency.speedup,
         }
 
 
@@ -220,15 +242,17 @@ class Outcome:
     """What the whole job came to.
 
     Attributes:
-        resolution: of the attempt kept; or the failed one, where nothing was legal.
-        kept: the attempt whose model was written: the first that passed, else the most faithful one; None where
-            nothing was legal.
+        resolution: the failed one, where nothing was legal; else the first that was legal.
+        kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed,
+            else the most faithful one; None where nothing was legal.
         attempts: all of them, in the order in which they were made.
+        search: how the plan was searched for, where it was.
     """
 
     resolution: Resolution
     kept: Attempt | None
     attempts: tuple[Attempt, ...]
+    search: SearchReport | None = None
 
 
 def run_target(
@@ -243,55 +267,184 @@ def run_target(
     float16_io: bool = False,
     progress: Progress = _silent,
 ) -> Outcome:
-    """Plan, quantize and verify; with auto, down the profile's order of preference until a plan is verified."""
+    """Plan, quantize and verify.
+
+    With auto (``precision`` None) and no floor, the profile's precisions are tried in its order of preference until one
+    is verified at 20 dB; only where none is does the search begin. With a floor the search begins at once, and finds the
+    cheapest legal plan that reaches it. On hardware every legal precision is timed instead, the search adds a mixed one
+    where a faster precision falls short, and the fastest that passes is kept.
+    """
     from planner.files import atomic
     from planner.runtime.providers import launcher
     from planner.verify.floor import DEFAULT_FLOOR
-    from planner.verify.verify import verify
 
-    launcher(session.target.ep)
-    ranges: dict[str, Range] | None = None
-    attempts: list[tuple[Attempt, Resolution]] = []
-    first: Resolution | None = None
+    real = launcher(session.target.ep).availability().kind
+    report: SearchReport | None = None
     with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
-        reference = Path(folder) / "reference.onnx"
-        assert model.ir is not None
-        for number, resolution in enumerate(session.resolutions(model, precision)):
-            first = first or resolution
-            if resolution.legal is False:
-                break
-            plan = session.plan(model, resolution, inputs)
-            if plan.is_quantized and ranges is None:
-                ranges = calibrate(model, inputs.calibration, progress)
-            progress(f"quantizing to {plan.precision}", 0, 1)
-            path = Path(folder) / f"{number}.onnx"
-            made = quantize(model, plan, ranges or {}, path, float16_io=float16_io)
-            progress(f"quantizing to {plan.precision}", 1, 1)
-            if not reference.exists():
-                save(model.ir, reference)
-            what = f"verifying {plan.precision} on {session.target.ep}"
-            verification = verify(
-                path,
-                reference,
-                session.target,
-                inputs.evaluation,
-                floor=floor or DEFAULT_FLOOR,
-                allow_fallback=allow_fallback,
-                progress=lambda done, total, what=what: progress(what, done, total),  # type: ignore[misc]
-            )
-            attempts.append((Attempt(plan, made, verification), resolution))
-            if verification.passed:
-                break
-        if not attempts:
-            assert first is not None
+        job = _Job(
+            session, model, inputs, Path(folder), floor or DEFAULT_FLOOR, allow_fallback, float16_io, progress,
+            timed=real == "hardware",
+        )  # fmt: skip
+        first = next(job.resolutions(precision))
+        if first.legal is False:
             return Outcome(first, None, ())
-        kept, resolution = max(
-            attempts, key=lambda a: (a[0].passed, not a[0].verification.placement.fallback, a[0].worst_db)
-        )
+        if precision is not None:
+            job.attempt(session.plan(model, first, inputs))
+        elif job.timed:
+            job.walk(every=True)
+            report = job.search() if any(not a.passed for a in job.attempts) else None
+        elif floor is not None:
+            report = job.search()
+        else:
+            job.walk(every=False)
+            report = None if any(a.passed for a in job.attempts) else job.search()
+        kept = max(job.attempts, key=_merit)
         with atomic(output) as temporary:
             source = Path(kept.artifact.path)
             for file in (source, source.with_name(f"{source.name}.data")):
                 if file.exists():
                     file.replace(temporary.with_name(file.name.replace(source.name, output.name)))
         kept = replace(kept, artifact=replace(kept.artifact, path=str(output)))
-        return Outcome(resolution, kept, tuple(a for a, _ in attempts[:-1]) + (attempts[-1][0],))
+        return Outcome(first, kept, tuple(job.attempts), report)
+
+
+def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
+    """What makes an attempt better than another: passed; on the EP; faster, where timed; more faithful, where none passed."""
+    speed = 0.0 if attempt.latency is None else -attempt.latency.candidate_ms
+    fidelity = 0.0 if attempt.passed else attempt.worst_db
+    return attempt.passed, not attempt.verification.placement.fallback, speed, fidelity
+
+
+# A plan that the search found and that falls short on the samples held apart is searched for again with so much more.
+_MARGIN_DB = 0.5
+_SEARCHES = 3
+# Timing: rounds of float32 and candidate in turns, so that a busy machine slows both; runs a round, of which some warm up.
+_ROUNDS, _RUNS, _WARMUP = 5, 5, 2
+
+
+@dataclass
+class _Job:
+    """One run of `run_target`: what its steps share."""
+
+    session: Session
+    model: Model
+    inputs: Inputs
+    folder: Path
+    floor: Floor
+    allow_fallback: bool
+    float16_io: bool
+    progress: Progress
+    timed: bool
+    attempts: list[Attempt] = field(default_factory=list)
+    _ranges: dict[str, Range] | None = None
+
+    @functools.cached_property
+    def reference(self) -> Path:
+        """The float32 model as a file."""
+        path = self.folder / "reference.onnx"
+        assert self.model.ir is not None
+        save(self.model.ir, path)
+        return path
+
+    def resolutions(self, precision: Precision | None) -> Iterator[Resolution]:
+        for resolution in self.session.resolutions(self.model, precision):
+            yield with_fallback(resolution) if self.allow_fallback else resolution
+
+    def apply(self, plan: Plan, path: Path) -> Artifact:
+        if plan.is_quantized and self._ranges is None:
+            self._ranges = calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
+        return quantize(self.model, plan, self._ranges or {}, path, float16_io=self.float16_io)
+
+    def attempt(self, plan: Plan) -> Attempt:
+        """Apply, verify, time."""
+        from planner.verify.verify import verify
+
+        path = self.folder / f"{len(self.attempts)}.onnx"
+        self.progress(f"quantizing to {plan.precision}", 0, 1)
+        made = self.apply(plan, path)
+        self.progress(f"quantizing to {plan.precision}", 1, 1)
+        what = f"verifying {plan.precision} on {self.session.target.ep}"
+        verification = verify(
+            path,
+            self.reference,
+            self.session.target,
+            self.inputs.evaluation,
+            floor=self.floor,
+            allow_fallback=self.allow_fallback,
+            progress=lambda done, total: self.progress(what, done, total),
+        )
+        latency = None
+        if self.timed and verification.passed:
+            self.progress(f"timing {plan.precision}", 0, 1)
+            latency = measure_latency(self.reference, path, self.session.target, self.inputs.evaluation[0])
+            self.progress(f"timing {plan.precision}", 1, 1)
+        self.attempts.append(Attempt(plan, made, verification, latency))
+        return self.attempts[-1]
+
+    def walk(self, *, every: bool) -> None:
+        """The profile's precisions in its order of preference, until one passes, or all of them."""
+        for resolution in self.resolutions(None):
+            if resolution.legal is False:
+                break
+            attempt = self.attempt(self.session.plan(self.model, resolution, self.inputs))
+            if attempt.passed and not every:
+                break
+
+    def search(self) -> SearchReport | None:
+        """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice."""
+        from planner.search.judge import Evaluations, PlanJudge
+        from planner.search.ladder import Assignment, make_ladder, mixed_plan
+        from planner.search.report import search_report
+        from planner.search.search import search
+
+        started = time.monotonic()
+        session, target = self.session, self.session.target
+        ladder = make_ladder(self.model, session.profile, target.device, allow_fallback=self.allow_fallback)
+        if not ladder.levels:
+            return None
+
+        def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
+            plan = mixed_plan(self.model, session.profile, target, ladder, assignment, reasons or {})
+            return replace(plan, inputs=self.inputs.to_json()) if plan.is_quantized else plan
+
+        def tell(done: Evaluations) -> None:
+            self.progress("searching", done.emulated + done.real, done.emulated + done.real + 1)
+
+        report: SearchReport | None = None
+        asked = self.floor.value
+        with PlanJudge(
+            self.reference, target, self.inputs.calibration, self.floor, plan_of,
+            lambda plan, path: void(self.apply(plan, path)), self.folder,
+            allow_fallback=self.allow_fallback, progress=tell,
+        ) as judge:  # fmt: skip
+            for _ in range(_SEARCHES):
+                found = search(ladder, judge, self.floor.goal(asked))
+                report = search_report(ladder, found, self.floor, judge.evaluations, time.monotonic() - started)
+                reasons = {i: r.reason() for p, r in zip(found.promoted, report.promoted, strict=True) for i in p.nodes}
+                attempt = self.attempt(plan_of(found.assignment, reasons))
+                shortfall = self.floor.value - attempt.worst_db
+                if attempt.passed or not found.passed or self.floor.kind != "sqnr" or attempt.verification.session_error:
+                    break
+                asked += shortfall + _MARGIN_DB
+        self.progress("searching", 1, 1)
+        return report
+
+
+def void(_: object) -> None:
+    """Throw a value away."""
+
+
+def measure_latency(reference: Path, candidate: Path, target: Target, sample: Mapping[str, Any]) -> Latency:
+    """Median milliseconds of one run of each on the target's EP, as users run them (all of onnxruntime's optimizations)."""
+    from planner.runtime.client import Worker
+    from planner.verify.feed import cast_feed, input_dtypes, load
+
+    feeds = [cast_feed(sample, input_dtypes(load(path))) for path in (reference, candidate)]
+    seconds: list[list[float]] = [[], []]
+    with Worker(target.ep) as one, Worker(target.ep) as other:
+        for worker, path in ((one, reference), (other, candidate)):
+            worker.open(path, target.options)
+        for _ in range(_ROUNDS):
+            for i, worker in enumerate((one, other)):
+                seconds[i] += worker.time(feeds[i], warmup=_WARMUP, runs=_RUNS)
+    return Latency(*(1000 * statistics.median(s) for s in seconds))

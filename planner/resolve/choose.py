@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.dtypes import DType, Pair, Precision
@@ -130,6 +130,28 @@ def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolu
         yield failed
 
 
+def with_fallback(resolution: Resolution) -> Resolution:
+    """The resolution with its illegal nodes left float32 to whoever takes them, which is the CPU EP: --allow-fallback."""
+    verdicts = tuple(
+        v
+        if v.ruling.legal is not False
+        else replace(
+            v,
+            pair=_float32(v.node),
+            per_channel=False,
+            ruling=Ruling(True, None, reason=f"left to the CPU EP (--allow-fallback): {v.ruling.reason}"),
+        )
+        for v in resolution.verdicts
+    )
+    return replace(resolution, verdicts=verdicts)
+
+
+def _float32(node: Node) -> Pair:
+    if not node.has_precision:
+        return Pair(None, None)
+    return Pair(DType.FLOAT32 if node.weight is not None else None, DType.FLOAT32)
+
+
 def make_plan(model: Model, profile: Profile, target: Target, resolution: Resolution) -> Plan:
     """The plan that a legal resolution amounts to."""
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
@@ -153,7 +175,9 @@ def _precision_name(asked: str, nodes: Sequence[PlanNode]) -> str:
 
 def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
     node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
-    if pair.activation is None:
+    if ruling.rule is None and ruling.reason:
+        reason = ruling.reason
+    elif pair.activation is None:
         reason = "computes on indices, shapes, masks or conditions: left as it is"
     else:
         how = " per channel" if verdict.per_channel else ""
@@ -215,4 +239,4 @@ def _has_channels(node: Node) -> bool:
     return False
 
 
-__all__ = ["DType", "Resolution", "Verdict", "judge_stored", "make_plan", "resolve", "resolve_auto"]
+__all__ = ["DType", "Resolution", "Verdict", "judge_stored", "make_plan", "resolve", "resolve_auto", "with_fallback"]

@@ -150,8 +150,7 @@ class Worker:
         Raises:
             EPMissing, SessionFailed, WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
         """
-        if reserved := sorted(self._launcher.reserved & set(options)):
-            raise RequestError(f"provider option {reserved[0]!r} names a file to load: planner sets it itself")
+        self._check_options(options)
         request = {
             "do": "open",
             "model": str(model),
@@ -193,6 +192,30 @@ class Worker:
             raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
         return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
 
+    def time(self, sample: Mapping[str, np.ndarray[Any, Any]], *, warmup: int, runs: int) -> list[float]:
+        """Seconds of each of so many runs of the open session in a row, measured within the worker.
+
+        Raises:
+            RunFailed, WorkerCrashed, WorkerTimeout.
+        """
+        reply, _ = self._ask({"do": "time", "warmup": warmup, "runs": runs}, sample, "timing the model")
+        if reply["status"] == "run_failed":
+            raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
+        return [float(seconds) for seconds in reply["seconds"]]
+
+    def compile(self, model: Path, output: Path, options: Mapping[str, str]) -> tuple[str, float]:
+        """Write the model compiled ahead of time; the chip it is for, in the EP's own terms, and the seconds it took.
+
+        Raises:
+            EPError (it cannot), WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
+        """
+        self._check_options(options)
+        request = {"do": "compile", "model": str(model), "output": str(output), "options": dict(options)}
+        reply, _ = self._ask(request, {}, f"compiling {model.name}")
+        if reply["status"] == "compile_failed":
+            raise EPError(f"{self.ep} could not compile {model.name}: {self._say(reply, model)}")
+        return reply["soc"], reply["seconds"]
+
     def hold(self) -> None:
         """Put the open session aside for as long as the process lives.
 
@@ -208,6 +231,10 @@ class Worker:
             self._ask({"do": "close"}, {}, "closing the session")
 
     # -- inner ------------------------------------------------------------------------------------------------------
+
+    def _check_options(self, options: Mapping[str, str]) -> None:
+        if reserved := sorted(self._launcher.reserved & set(options)):
+            raise RequestError(f"provider option {reserved[0]!r} names a file to load: planner sets it itself")
 
     def _say(self, reply: Mapping[str, Any], model: Path) -> str:
         return clean(reply["message"].replace(str(model), model.name))

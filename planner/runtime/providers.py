@@ -50,12 +50,14 @@ class Launcher:
         ep: full provider name. alias: short name; PLANNER_PYTHON_<ALIAS> and .venv-<alias> are named after it.
         needs: distributions of which the EP needs every one; alternatives are separated by "|".
         reserved: provider options that only the launcher may set, since they name files to load.
+        compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
     """
 
     ep: str
     alias: str
     needs: tuple[str, ...] = ("onnxruntime",)
     reserved: frozenset[str] = field(default=frozenset())
+    compiles: bool = False
 
     # -- in the caller ----------------------------------------------------------------------------------------------
 
@@ -102,6 +104,15 @@ class Launcher:
         return ort.InferenceSession(model, session_options, providers=providers)
 
 
+    def compile(self, ort: Any, model: str, output: str, session_options: Any, options: Mapping[str, str]) -> str:
+        """Write the model compiled ahead of time for the device that the options name; returns the device's own name.
+
+        Raises:
+            NotImplementedError: the EP has no such form, or none that was tried here; see `compiles`.
+        """
+        raise NotImplementedError(f"{self.ep} compiles nothing ahead of time")
+
+
 class Builtin(Launcher):
     """An EP that we know nothing of but that the installed onnxruntime may list."""
 
@@ -143,11 +154,20 @@ class Qnn(Launcher):
             raise NoDevice(f"{self.ep} is installed but offers no device on this machine")
 
     def session(self, ort: Any, model: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        self._add(ort, session_options, options)
+        return ort.InferenceSession(model, session_options)
+
+    def compile(self, ort: Any, model: str, output: str, session_options: Any, options: Mapping[str, str]) -> str:
+        self._add(ort, session_options, options)
+        compiler = ort.ModelCompiler(session_options, model, embed_compiled_data_into_model=True)
+        compiler.compile_to_file(output)
+        return options.get("soc_model", "")
+
+    def _add(self, ort: Any, session_options: Any, options: Mapping[str, str]) -> None:
         import onnxruntime_qnn  # type: ignore[import-not-found, unused-ignore]
 
         backend = {"backend_path": onnxruntime_qnn.get_qnn_htp_path()}
         session_options.add_provider_for_devices(self._devices(ort), {**options, **backend})
-        return ort.InferenceSession(model, session_options)
 
     def _devices(self, ort: Any) -> list[Any]:
         """Its own devices, the NPU alone where there is one (a simulator calls its device a CPU)."""
@@ -178,7 +198,7 @@ class DirectMl(Launcher):
 
 _LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(CPU, "cpu", ("onnxruntime|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino",)),
-    Qnn("QNNExecutionProvider", "qnn", ("onnxruntime", "onnxruntime-qnn"), frozenset({"backend_path"})),
+    Qnn("QNNExecutionProvider", "qnn", ("onnxruntime", "onnxruntime-qnn"), frozenset({"backend_path"}), compiles=True),
     OpenVino("OpenVINOExecutionProvider", "openvino", ("onnxruntime-openvino", "openvino")),
     DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",)),
 )

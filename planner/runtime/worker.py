@@ -122,6 +122,35 @@ class Server:
             outputs[name] = value
         return {"status": "ok", "seconds": seconds, "peak_rss_mb": peak()}, outputs
 
+    def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.close()
+        started = time.perf_counter()
+        options = self.ort.SessionOptions()
+        try:
+            soc = self.launcher.compile(self.ort, request["model"], request["output"], options, request["options"])
+        except Exception as error:
+            return {"status": "compile_failed", "message": f"{error}"}
+        return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
+
+    def time(
+        self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
+        if self.session is None:
+            return {"status": "run_failed", "message": "no session is open"}
+        feed = dict(sample)
+        try:
+            for _ in range(request["warmup"]):
+                self.session.run(None, feed)
+            seconds = []
+            for _ in range(request["runs"]):
+                started = time.perf_counter()
+                self.session.run(None, feed)
+                seconds.append(time.perf_counter() - started)
+        except Exception as error:
+            return {"status": "run_failed", "message": f"{error}"}
+        return {"status": "ok", "seconds": seconds}
+
     def hold(self) -> None:
         self.held, self.session = self.session, None
 
@@ -255,6 +284,10 @@ def main(ep: str, handle: int) -> None:
             reply, outputs = server.open(request), {}
         elif request["do"] == "run":
             reply, outputs = server.run(arrays)
+        elif request["do"] == "time":
+            reply, outputs = server.time(arrays, request), {}
+        elif request["do"] == "compile":
+            reply, outputs = server.compile(request), {}
         elif request["do"] == "hold":
             server.hold()
             reply, outputs = {"status": "ok"}, {}

@@ -18,10 +18,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from planner.errors import RequestError
 from planner.verify.fidelity import Fidelity
+
+if TYPE_CHECKING:
+    from planner.search.search import Goal
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Kind = Literal["sqnr", "top1", "metric"]
@@ -72,6 +75,16 @@ class Floor:
                 "give the floor in dB, or a function of your own with --metric module:function",
             )
         return min(shares)
+
+    def goal(self, value: float | None = None) -> Goal:
+        """The floor as a search takes it, at another value where one is given."""
+        from planner.search.search import Goal
+
+        value = self.value if value is None else value
+        if self.kind == "sqnr":
+            return Goal(value, 3.0, 10 ** (-value / 10))
+        # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
+        return Goal(value, 0.05 * max(1.0, abs(value)), 0.01)
 
     def passes(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> bool:
         return self.score(fidelity, metric) >= self.value

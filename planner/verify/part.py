@@ -36,6 +36,8 @@ FLOAT16_LARGEST = 65504
 _CLEAN_DB = 20.0
 # A fall from the least faithful input by this much is steep: ten times the error energy.
 _STEEP_DB = 10.0
+# Less than this is no fall but the noise of every further node.
+_FALL_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,17 @@ class Parting:
     first: Parted | None
     ran_on: str
 
+    def ranked(self) -> tuple[Parted, ...]:
+        """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
+        what falls by 1 dB or more from its least faithful input, deepest fall first."""
+        falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
+        return tuple(sorted(falling, key=lambda t: (t.finite, 0.0 if not t.finite else -t.drop_db, t.depth)))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "ran_on": self.ran_on,
             "first": None if self.first is None else self.first.to_json(),
+            "ranked": [entry.tensor for entry in self.ranked()],
             "tensors": [entry.to_json() for entry in self.tensors],
         }
 

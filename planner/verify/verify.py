@@ -70,7 +70,8 @@ class Verification:
         samples: how many samples were compared. floor: what it had to reach. metric: where the floor is one.
         reasons: why it did not pass; empty if it passed.
         session_error: the EP's message where it built no session.
-        parting: where the run leaves the reference, looked for where the fidelity did not pass.
+        parting: where the run leaves the reference on the worst sample, looked for where the fidelity did not pass, or
+            when asked.
     """
 
     ran_on: str
@@ -126,6 +127,7 @@ def verify(
     progress: Progress | None = None,
     timeout: float = 300,
     explain: bool = True,
+    bisect: bool = False,
 ) -> Verification:
     """Run both models and compare.
 
@@ -138,6 +140,7 @@ def verify(
         allow_fallback: nodes that are not on the EP are noted, and do not fail it.
         timeout: seconds that one request to a worker may take.
         explain: look for the node where the runs part (one more run) if the fidelity is below the floor.
+        bisect: look for it in any case.
 
     Raises:
         RequestError: no samples, or a model that cannot be read.
@@ -215,10 +218,11 @@ def verify(
         floor.score(fidelity, None if measured is None else measured.value)  # refuses a floor that measures nothing
     reasons = [*misplaced, *shortfalls]
     parting = None
-    if explain and shortfalls:
+    if bisect or (explain and shortfalls):
         try:
             parting = find_parting(candidate, reference, target, [worst], timeout=timeout)
-            reasons.append(f"where the two part: {parting.sentence()}")
+            if shortfalls:
+                reasons.append(f"where the two part: {parting.sentence()}")
         except EPError as error:
             notes.append(f"where the two part could not be found: {error}")
     return Verification(

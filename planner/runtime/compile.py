@@ -1,0 +1,100 @@
+"""Compiling a model ahead of time for a chip, and seeing that what was written loads and computes the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.errors import EPError, RequestError
+from planner.files import atomic
+from planner.resolve.plan import Target
+from planner.runtime.client import Worker
+from planner.runtime.providers import launcher
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An EPContext model: the EP's own program for one chip, in an ONNX file.
+
+    Attributes:
+        soc: the chip, in the EP's own terms. seconds: to compile.
+        equal: whether its outputs equal those of the model it was made from, bit by bit, on the sample.
+        max_abs_error: largest difference where they do not; None where either is not finite.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    soc: str
+    runtime: Mapping[str, str]
+    seconds: float
+    equal: bool
+    max_abs_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "soc": self.soc,
+            "runtime": dict(self.runtime),
+            "seconds": self.seconds,
+            "equal": self.equal,
+            "max_abs_error": self.max_abs_error,
+        }
+
+
+def require_compiler(ep: str) -> None:
+    """RequestError where the EP writes nothing ahead of time, EPError where it cannot run here."""
+    known = launcher(ep)
+    if not known.compiles:
+        raise RequestError(f"{ep} compiles nothing ahead of time here", "leave --compile out")
+    available = known.availability()
+    if available.kind is None:
+        raise EPError(f"{ep} can't compile here: {available.reason}", "see `planner eps`")
+
+
+def compile_model(
+    model: Path, output: Path, target: Target, sample: Mapping[str, np.ndarray[Any, Any]], *, timeout: float = 600
+) -> Compiled:
+    """Compile the model for the target, load what was written in a fresh session, and run one sample through both.
+
+    Raises:
+        EPError: compiling, loading or running failed; nothing is left at ``output`` then.
+        RequestError: as `require_compiler`.
+    """
+    require_compiler(target.ep)
+    with atomic(output) as temporary, Worker(target.ep, timeout=timeout) as worker:
+        soc, seconds = worker.compile(model, temporary, target.options)
+        opened = worker.open(temporary, target.options)
+        elsewhere = [a for a in opened.assignment if a.ep != target.ep]
+        if elsewhere and not any(a.ep == target.ep for a in opened.assignment):
+            raise EPError(f"{target.ep} took nothing of what it compiled: {elsewhere[0].op_type} {elsewhere[0].name!r}")
+        compiled = worker.run(sample).outputs
+        worker.open(model, target.options)
+        plain = worker.run(sample).outputs
+        runtime = dict(opened.runtime)
+    content = output.read_bytes()
+    equal = all(np.array_equal(plain[name], compiled[name], equal_nan=True) for name in plain)
+    largest = max((_difference(plain[name], compiled[name]) for name in plain), default=0.0)
+    return Compiled(
+        str(output),
+        hashlib.sha256(content).hexdigest(),
+        len(content),
+        soc,
+        runtime,
+        seconds,
+        equal,
+        largest if np.isfinite(largest) else None,
+    )
+
+
+def _difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    if one.dtype.kind not in "fiu" or one.size == 0:
+        return 0.0
+    return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())

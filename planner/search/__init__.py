@@ -1,0 +1,1 @@
+"""Finding the cheapest legal plan that keeps the accuracy: cost, sensitivity, search."""

@@ -1,0 +1,142 @@
+"""What a search did, as a value for people and for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.search.cost import share_in_8_bit
+from planner.search.judge import Evaluations
+from planner.search.ladder import Ladder
+from planner.search.search import Found, Measured
+from planner.verify.floor import Floor
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """A uniform level: cost in the profile's unit; ``real`` None where the emulation made it hopeless."""
+
+    precision: str
+    cost: float
+    emulated: Measured
+    real: Measured | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "precision": self.precision,
+            "cost": self.cost,
+            "emulated": self.emulated.to_json(),
+            "real": None if self.real is None else self.real.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """Nodes that stay above the cheapest precision used: what it costs, and what it gains.
+
+    Attributes:
+        nodes, operators: names and operator types. base, to: precisions.
+        cost: added, in the profile's unit. cost_share: of the plan's whole cost.
+        alone_db: SQNR of the worst output where these nodes alone are at the base precision; None where not measured.
+        error_share: of the whole error that the base precision causes, the part that these nodes cause.
+    """
+
+    nodes: tuple[str, ...]
+    operators: tuple[str, ...]
+    base: str
+    to: str
+    cost: float
+    cost_share: float
+    alone_db: float | None
+    error_share: float | None
+    measured_on: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "nodes": list(self.nodes),
+            "operators": list(self.operators),
+            "from": self.base,
+            "to": self.to,
+            "cost": self.cost,
+            "cost_share": self.cost_share,
+            "gain": {
+                "alone_sqnr_db": self.alone_db,
+                "error_share": self.error_share,
+                "measured_on": self.measured_on,
+            },
+        }
+
+    def reason(self) -> str:
+        """Why these nodes are promoted, as the plan writes it."""
+        cause = "not measured alone"
+        if self.alone_db is not None and self.error_share is not None:
+            cause = (
+                f"at {self.base} their block alone leaves {self.alone_db:.1f} dB and causes "
+                f"{100 * self.error_share:.0f} % of its error ({self.measured_on})"
+            )
+        return f"promoted from {self.base} to {self.to}: {cause}"
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """The whole search.
+
+    Attributes:
+        evaluations: plans that were run by emulation and on the EP. seconds: all of it.
+        cost: of the plan found, in the profile's unit; cheapest: of the cheapest uniform plan, legal but not faithful.
+        macs_in_8_bit: share of multiply-accumulates whose weight has 8 bits or fewer; None without weights.
+    """
+
+    floor: Floor
+    levels: tuple[LevelReport, ...]
+    evaluations: Evaluations
+    promoted: tuple[Promoted, ...]
+    cost: float
+    cheapest: float
+    macs_in_8_bit: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "floor": self.floor.to_json(),
+            "levels": [level.to_json() for level in self.levels],
+            "evaluations": self.evaluations.to_json(),
+            "promoted": [entry.to_json() for entry in self.promoted],
+            "cost": self.cost,
+            "cheapest_cost": self.cheapest,
+            "macs_in_8_bit": self.macs_in_8_bit,
+            "seconds": self.seconds,
+        }
+
+
+def search_report(ladder: Ladder, found: Found, floor: Floor, evaluations: Evaluations, seconds: float) -> SearchReport:
+    """Put a search's result into names."""
+    total = ladder.cost(found.assignment)
+    promoted = tuple(
+        Promoted(
+            tuple(ladder.nodes[i].name for i in p.nodes),
+            tuple(dict.fromkeys(ladder.nodes[i].op_type for i in p.nodes)),
+            ladder.levels[p.base].name,
+            ladder.levels[p.level].name,
+            p.cost,
+            p.cost / total if total else 0.0,
+            p.alone_db,
+            p.share,
+            p.measured_on,
+        )
+        for p in found.promoted
+    )
+    pairs = [(ladder.work[i], ladder.levels[level].verdicts[i].pair) for i, level in enumerate(found.assignment)]
+    return SearchReport(
+        floor,
+        tuple(
+            LevelReport(ladder.levels[u.level].name, ladder.levels[u.level].cost, u.emulated, u.real)
+            for u in found.uniform
+        ),
+        evaluations,
+        promoted,
+        total,
+        ladder.levels[0].cost,
+        share_in_8_bit(pairs),
+        seconds,
+    )

@@ -1,0 +1,351 @@
+"""The cheapest legal plan that reaches a floor on the EP: which nodes get which level. Pure but for its judge.
+
+1. The uniform levels, cheapest first, until one reaches the floor on the EP; the CPU EP's emulation spares the hopeless.
+2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
+   emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan.
+3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
+   then on the EP, which has the last word.
+
+Where no uniform level reaches the floor, each block first gets the level at which it does the least harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from planner.search.ladder import IDEAL, Assignment, Ladder
+from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
+
+# The EP is worse than its emulation where its error energy is this many times as large (3 dB).
+_WORSE = 2.0
+# Evaluations of one level's blocks: by emulation, and on the EP, which may take seconds each.
+_EMULATED_TESTS, _REAL_TESTS = 20, 14
+_REAL_FIRST = 6
+# Moves that are tried one by one behind the first that the floor does not bear.
+_LATE_MOVES = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one plan came to.
+
+    Attributes:
+        score: what the floor is compared with; -inf where the plan is not wholly on the EP, or has no finite result.
+        noise: error energy relative to the signal's, of the worst output. problem: why the score is -inf.
+    """
+
+    score: float
+    noise: float
+    problem: str = ""
+
+    @property
+    def decibels(self) -> float:
+        """SQNR of the worst output."""
+        return _decibels(self.noise)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "score": self.score if math.isfinite(self.score) else None,
+            "sqnr_db": self.decibels,
+            "problem": self.problem or None,
+        }
+
+
+class Judge(Protocol):
+    """Measures plans; the same plan twice costs nothing."""
+
+    def emulated(self, assignment: Assignment) -> Measured:
+        """On the CPU EP, computed as the file says."""
+        ...
+
+    def real(self, assignment: Assignment) -> Measured:
+        """On the target's EP."""
+        ...
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for.
+
+    Attributes:
+        value: least score. slack: an emulated score lower than the value by more than this is hopeless.
+        noise: error energy, relative to the signal's, that corresponds to the value, as far as any does.
+    """
+
+    value: float
+    slack: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A uniform level as measured; ``real`` is None where the emulation made it hopeless."""
+
+    level: int
+    emulated: Measured
+    real: Measured | None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Nodes that stay above the cheapest level used, and what that costs and gains.
+
+    Attributes:
+        nodes: indices. base, level: from which level to which.
+        cost: what the higher level costs more, in the profile's unit.
+        alone_db: SQNR of the worst output where these nodes alone are at the lower level; None where not measured.
+        share: of the whole error that the lower level causes, the part that these nodes cause.
+        measured_on: "emulation" or "EP".
+    """
+
+    nodes: tuple[int, ...]
+    base: int
+    level: int
+    cost: float
+    alone_db: float | None
+    share: float | None
+    measured_on: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search came to.
+
+    Attributes:
+        assignment: the plan. measured: of it, on the EP. passed: whether it reaches the floor there.
+    """
+
+    assignment: Assignment
+    measured: Measured
+    passed: bool
+    uniform: tuple[Uniform, ...]
+    promoted: tuple[Promotion, ...] = ()
+
+
+@dataclass
+class _Move:
+    level: int
+    units: tuple[int, ...]
+    noise: float
+    saving: float
+
+
+@dataclass
+class _Sensitivity:
+    level: int
+    blocks: tuple[Block, ...]
+    on_ep: bool
+    by_unit: dict[int, float] = field(default_factory=dict)
+
+
+def search(ladder: Ladder, judge: Judge, goal: Goal) -> Found:
+    """Find the plan. See the module's text for how.
+
+    Args:
+        ladder: at least one level.
+    """
+    uniform = _climb(ladder, judge, goal)
+    last = uniform[-1]
+    if last.real is not None and last.real.score >= goal.value:
+        start = ladder.uniform(last.level)
+        if last.level == 0:
+            return Found(start, last.real, True, tuple(uniform))
+        background = last.level
+        lower = [u for u in uniform if u.level < last.level]
+    else:
+        best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
+        background = best.level
+        lower = list(uniform)
+        start = ladder.uniform(background)
+    tests = [_sensitivity(ladder, judge, goal, u, ladder.uniform(background)) for u in lower]
+    if last.real is None or last.real.score < goal.value:
+        start = _least_harm(ladder, tests, start)
+        measured = judge.real(start)
+        if measured.score < goal.value:
+            options = [(measured, start)] + [(u.real, ladder.uniform(u.level)) for u in uniform if u.real is not None]
+            found, assignment = max(options, key=lambda o: (o[0].score, -o[0].noise))
+            return Found(assignment, found, False, tuple(uniform), _promotions(ladder, assignment, tests))
+    moves = _moves(ladder, tests, start)
+    assignment = _descend(ladder, judge, goal, start, moves, emulation=not any(t.on_ep for t in tests))
+    return Found(assignment, judge.real(assignment), True, tuple(uniform), _promotions(ladder, assignment, tests))
+
+
+def _climb(ladder: Ladder, judge: Judge, goal: Goal) -> list[Uniform]:
+    tried: list[Uniform] = []
+    for level in range(len(ladder.levels)):
+        assignment = ladder.uniform(level)
+        emulated = judge.emulated(assignment)
+        hopeless = emulated.score < goal.value - goal.slack
+        real = None if hopeless else judge.real(assignment)
+        tried.append(Uniform(level, emulated, real))
+        if real is not None and real.score >= goal.value:
+            return tried
+    if all(u.real is None for u in tried):
+        # Nothing looks good: the EP is asked about the best, so that the answer is the EP's.
+        best = min(tried, key=lambda u: u.emulated.noise)
+        tried = [
+            u if u is not best else Uniform(u.level, u.emulated, judge.real(ladder.uniform(u.level))) for u in tried
+        ]
+    return tried
+
+
+def _sensitivity(ladder: Ladder, judge: Judge, goal: Goal, uniform: Uniform, background: Assignment) -> _Sensitivity:
+    """The noise of each block at a level: by emulation against float32, or on the EP where that did worse."""
+    level = uniform.level
+    real = uniform.real
+    on_ep = (
+        real is not None
+        and real.score < goal.value
+        and real.noise > _WORSE * uniform.emulated.noise
+        and background != ladder.uniform(level)
+    )
+    base = background if on_ep else (IDEAL,) * len(ladder.nodes)
+    measure: Callable[[Assignment], Measured] = judge.real if on_ep else judge.emulated
+
+    def changed(unit: int) -> bool:
+        return any(base[i] == IDEAL or _pair(ladder, base[i], i) != _pair(ladder, level, i) for i in ladder.units[unit])
+
+    def worth(unit: int) -> float:
+        return sum((ladder.levels[background[i]].costs[i] - ladder.levels[level].costs[i]) for i in ladder.units[unit])
+
+    def noise(members: Sequence[int]) -> float:
+        return measure(_with(ladder, base, members, level)).noise
+
+    units = [u for u in range(len(ladder.units)) if changed(u)]
+    blocks = measure_blocks(
+        units,
+        worth,
+        noise,
+        background=measure(base).noise if on_ep else 0.0,
+        negligible=goal.noise / 4,
+        evaluations=_REAL_TESTS if on_ep else _EMULATED_TESTS,
+        first=_REAL_FIRST if on_ep else 8,
+    )
+    by_unit = {u: b.noise / len(b.units) for b in blocks for u in b.units}
+    return _Sensitivity(level, blocks, on_ep, by_unit)
+
+
+def _with(ladder: Ladder, base: Assignment, units: Sequence[int], level: int) -> Assignment:
+    changed = list(base)
+    for unit in units:
+        for index in ladder.units[unit]:
+            changed[index] = level
+    return tuple(changed)
+
+
+def _pair(ladder: Ladder, level: int, node: int) -> tuple[object, bool]:
+    verdict = ladder.levels[level].verdicts[node]
+    return verdict.pair, verdict.per_channel
+
+
+def _least_harm(ladder: Ladder, tests: Sequence[_Sensitivity], otherwise: Assignment) -> Assignment:
+    """Each unit at the level at which it causes the least noise; of levels that do not differ, the cheapest."""
+    chosen = list(otherwise)
+    for unit, members in enumerate(ladder.units):
+        known = [t for t in tests if unit in t.by_unit]
+        if known:
+            best = min(known, key=lambda t: (t.by_unit[unit], t.level))
+            for index in members:
+                chosen[index] = best.level
+    return tuple(chosen)
+
+
+def _moves(ladder: Ladder, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
+    """Every block at every cheaper level, least noise per cost saved first."""
+    moves = []
+    for test in tests:
+        for block in test.blocks:
+            saving = sum(
+                max(0.0, ladder.levels[start[i]].costs[i] - ladder.levels[test.level].costs[i])
+                for u in block.units
+                for i in ladder.units[u]
+            )
+            if saving > 0:
+                moves.append(_Move(test.level, block.units, block.noise, saving))
+    return sorted(moves, key=lambda m: (m.noise / m.saving, -m.saving))
+
+
+def _apply(ladder: Ladder, start: Assignment, moves: Sequence[_Move]) -> Assignment:
+    """The assignment after these moves: of several for a node, the cheapest level counts."""
+    current = list(start)
+    for move in moves:
+        for unit in move.units:
+            for i in ladder.units[unit]:
+                if ladder.levels[move.level].costs[i] < ladder.levels[current[i]].costs[i]:
+                    current[i] = move.level
+    return tuple(current)
+
+
+def _descend(
+    ladder: Ladder, judge: Judge, goal: Goal, start: Assignment, moves: Sequence[_Move], *, emulation: bool
+) -> Assignment:
+    """As many moves as the floor bears on the EP; the start itself passed there."""
+
+    def passes(measure: Callable[[Assignment], Measured], chosen: Sequence[_Move]) -> bool:
+        return measure(_apply(ladder, start, chosen)).score >= goal.value
+
+    most = len(moves)
+    if emulation:
+        most = _bisect(most, lambda k: passes(judge.emulated, moves[:k]))
+    most = most if passes(judge.real, moves[:most]) else _bisect(most - 1, lambda k: passes(judge.real, moves[:k]))
+    chosen = list(moves[:most])
+    # The first move that the floor does not bear hides later ones that it would.
+    measure = judge.emulated if emulation else judge.real
+    late = sorted(moves[most + 1 :], key=lambda m: -m.saving)[:_LATE_MOVES]
+    more = list(chosen)
+    for move in late:
+        before = _apply(ladder, start, more)
+        if _apply(ladder, start, [*more, move]) != before and passes(measure, [*more, move]):
+            more.append(move)
+    return _apply(ladder, start, more if len(more) > most and passes(judge.real, more) else chosen)
+
+
+def _bisect(most: int, passes: Callable[[int], bool]) -> int:
+    """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if passes(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _promotions(ladder: Ladder, assignment: Assignment, tests: Sequence[_Sensitivity]) -> tuple[Promotion, ...]:
+    used = {assignment[i] for unit in ladder.units for i in unit}
+    base = min(used, default=0)
+    test = next((t for t in tests if t.level == base), None)
+    blocks = test.blocks if test is not None else (Block(tuple(range(len(ladder.units))), math.nan),)
+    whole = sum(b.noise for b in blocks)
+    promoted = []
+    for block in blocks:
+        by_level: dict[int, list[int]] = {}
+        for unit in block.units:
+            for i in ladder.units[unit]:
+                if assignment[i] != base and _pair(ladder, assignment[i], i) != _pair(ladder, base, i):
+                    by_level.setdefault(assignment[i], []).append(i)
+        for level, nodes in sorted(by_level.items()):
+            cost = sum(ladder.levels[level].costs[i] - ladder.levels[base].costs[i] for i in nodes)
+            known = test is not None and math.isfinite(block.noise)
+            promoted.append(
+                Promotion(
+                    tuple(nodes),
+                    base,
+                    level,
+                    cost,
+                    _decibels(block.noise) if known else None,
+                    block.noise / whole if known and whole > 0 else None,
+                    "EP" if test is not None and test.on_ep else "emulation",
+                )
+            )
+    return tuple(sorted(promoted, key=lambda p: -(p.share or 0.0)))
+
+
+def _decibels(noise: float) -> float:
+    if noise <= 0:
+        return 200.0
+    return min(200.0, max(-200.0, -10 * math.log10(min(noise, NOISE_LIMIT))))

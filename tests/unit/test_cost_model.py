@@ -1,0 +1,76 @@
+"""What a node costs: multiply-accumulates and bytes, by the rates that a profile declares."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import ValidationError, convert
+
+from planner.dtypes import DType, Pair
+from planner.model.node import Node, Operand
+from planner.model.roles import Role
+from planner.profiles.load import load_profiles
+from planner.profiles.schema import Cost
+from planner.search.cost import Work, node_cost, share_in_8_bit, work
+
+
+def node(op_type: str, shapes: list[tuple[int, ...]], output: tuple[int, ...], **attributes: object) -> Node:
+    roles = [Role.ACTIVATION, Role.WEIGHT, Role.BIAS]
+    return Node(
+        op_type,
+        op_type,
+        "",
+        tuple(Operand(f"i{i}", roles[i], "float32", s, i > 0) for i, s in enumerate(shapes)),
+        ("y",),
+        (output,),
+        ("float32",),
+        attributes,
+        (),
+        Pair(DType.FLOAT32, DType.FLOAT32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "macs"),
+    [
+        (node("Conv", [(1, 16, 8, 8), (32, 16, 3, 3), (32,)], (1, 32, 8, 8)), 32 * 64 * 16 * 9),
+        (node("Conv", [(1, 16, 8, 8), (16, 1, 3, 3)], (1, 16, 8, 8)), 16 * 64 * 9),
+        (node("ConvTranspose", [(1, 16, 8, 8), (16, 4, 2, 2)], (1, 4, 16, 16)), 16 * 64 * 4 * 4),
+        (node("MatMul", [(1, 10, 64), (64, 128)], (1, 10, 128)), 10 * 64 * 128),
+        (node("Gemm", [(64, 1), (64, 10)], (1, 10), transA=1), 640),
+        (node("Relu", [(1, 16, 8, 8)], (1, 16, 8, 8)), 0),
+    ],
+)
+def test_multiply_accumulates_by_operator(made: Node, macs: int) -> None:
+    assert work(made).macs == macs
+
+
+def test_wider_types_cost_more_and_declared_rates_count() -> None:
+    done = Work(macs=1000, operations=0, weights=100, activations=50)
+    pairs = [
+        Pair(DType.INT8, DType.UINT8),
+        Pair(DType.INT8, DType.UINT16),
+        Pair(DType.INT16, DType.UINT16),
+        Pair(DType.FLOAT32, DType.FLOAT32),
+    ]
+    costs = [node_cost(done, pair, Cost()) for pair in pairs]
+    assert costs == sorted(costs) and len(set(costs)) == 4
+    assert node_cost(done, pairs[1], Cost(byte=0, multiply={"8x16": 3})) == 3000
+    assert node_cost(done, pairs[0], Cost(byte=2)) == 1000 + 2 * 150
+    assert node_cost(done, Pair(None, None), Cost()) == 0
+
+
+def test_the_share_of_macs_in_8_bit_counts_nodes_with_a_weight() -> None:
+    done = [Work(300, 0, 1, 1), Work(100, 0, 1, 1), Work(999, 0, 0, 1)]
+    pairs = [Pair(DType.INT8, DType.UINT16), Pair(DType.FLOAT16, DType.FLOAT16), Pair(None, DType.UINT8)]
+    assert share_in_8_bit(zip(done, pairs, strict=True)) == 0.75
+    assert share_in_8_bit([]) is None
+
+
+def test_a_profile_declares_rates_and_senseless_ones_are_refused() -> None:
+    assert convert({"byte": 4, "multiply": {"8x16": 2, "float16": 3}}, Cost).multiply["float16"] == 3
+    for wrong in ({"byte": -1}, {"multiply": {"8by8": 1}}, {"multiply": {"8x8": 0}}, {"speed": 1}):
+        with pytest.raises(ValidationError):
+            convert(wrong, Cost)
+    for profile in load_profiles().by_ep.values():
+        for device in profile.devices:
+            assert profile.cost(device).byte >= 0
