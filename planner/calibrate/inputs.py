@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,6 +51,7 @@ class Inputs:
         source: what the user gave, or "synthetic".
         held_apart: false where a single sample had to serve both purposes.
         sha256: of every sample's names, dtypes, shapes and bytes, in order.
+        method: how ranges are taken from them: a `calibrate.observe.Method`.
     """
 
     calibration: Sequence[Sample]
@@ -59,7 +60,8 @@ class Inputs:
     synthetic: bool
     held_apart: bool
     sha256: str
-    seed: int | None = field(default=None)
+    seed: int | None = None
+    method: str = "minmax"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -70,6 +72,7 @@ class Inputs:
             "calibration_samples": len(self.calibration),
             "evaluation_samples": len(self.evaluation),
             "held_apart": self.held_apart,
+            "calibration": self.method,
         }
 
 
@@ -91,7 +94,7 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
-def load_inputs(source: str | None, model: Model, *, seed: int = 0) -> Inputs:
+def load_inputs(source: str | None, model: Model, *, seed: int = 0, method: str = "minmax") -> Inputs:
     """Load samples and split them into calibration and evaluation.
 
     Every fourth sample is held apart for evaluation, at most eight; a single sample serves both, and says so.
@@ -100,6 +103,7 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0) -> Inputs:
         source: an .npz file (one array per model input, leading axis = samples), a directory of such files, or
             "package.module:function" yielding dicts of one sample each; None for seeded synthetic data.
         seed: of the synthetic data.
+        method: how ranges are to be taken: minmax, average, percentile, entropy, mse.
 
     Raises:
         RequestError: nothing found, names, dtypes or shapes that do not fit the model (named), NaN in an input.
@@ -111,7 +115,7 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0) -> Inputs:
         digest = hashlib.sha256()
         for sample in (*calibration, *evaluation):
             _hash(sample, digest)
-        return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed)
+        return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
     store = _Store()
     for i, given in enumerate(_read(source, specs)):
@@ -122,10 +126,10 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0) -> Inputs:
     if not count:
         raise RequestError(f"{source}: no samples", "give at least two: some are held apart to judge the result")
     if count == 1:
-        return Inputs(store.part((0,)), store.part((0,)), source, False, False, digest.hexdigest())
+        return Inputs(store.part((0,)), store.part((0,)), source, False, False, digest.hexdigest(), None, method)
     apart = sorted(set(range(3, count, 4)) or {count - 1})[:_MOST_HELD_APART]
     rest = sorted(set(range(count)) - set(apart))
-    return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest())
+    return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest(), None, method)
 
 
 class _Store:

@@ -76,14 +76,23 @@ def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> No
     group.add_argument("--activation-type", metavar="DTYPE", help="type of the activations, for example uint16")
 
 
-def add_inputs_arguments(parser: argparse.ArgumentParser) -> None:
-    """--inputs and --seed."""
+def add_inputs_arguments(parser: argparse.ArgumentParser, *, calibration: bool = False) -> None:
+    """--inputs and --seed; --calibration for the commands that make a plan."""
     parser.add_argument(
         "--inputs",
         metavar="SOURCE",
         help="calibration and evaluation data: an .npz file (one array per model input, leading axis = samples), a folder of "
         "such files, or package.module:function yielding dicts; without it, synthetic data, and the result says so",
     )
+    if calibration:
+        parser.add_argument(
+            "--calibration",
+            metavar="METHOD",
+            default="minmax",
+            choices=("minmax", "average", "percentile", "entropy", "mse"),
+            help="how ranges of 8-bit activations are taken from the data: minmax, average, percentile, entropy or mse "
+            "(default: minmax; 16-bit ones always get all that was seen)",
+        )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model_arguments(parser)
     common.add_target_arguments(parser)
     common.add_precision_arguments(parser, "auto")
-    common.add_inputs_arguments(parser)
+    common.add_inputs_arguments(parser, calibration=True)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write the plan")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument(
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         return status
     plan = session.plan(model, resolution)
     if plan.is_quantized:
-        inputs = load_inputs(args.inputs, model, seed=args.seed)
+        inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
         plan = session.plan(model, resolution, inputs)
         common.warn_of_inputs(inputs)
     document = plan.to_json()

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         planned = plan.inputs or {}
         source = args.inputs or (None if planned.get("synthetic", True) else str(planned.get("source")))
         seed = args.seed if args.inputs or not planned else int(planned.get("seed") or 0)
-        inputs = load_inputs(source, model, seed=seed)
+        method = str(planned.get("calibration", "minmax"))
+        inputs = load_inputs(source, model, seed=seed, method=method)
         if planned and inputs.sha256 != planned.get("sha256"):
             raise RequestError(
                 f"the inputs are not those that {args.plan} was made with (their hash differs)",
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             )
         common.warn_of_inputs(inputs)
         with common.progress() as progress:
-            ranges = calibrate(model, inputs.calibration, progress)
+            ranges = calibrate(model, inputs.calibration, progress, inputs.method)
     artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
         common.print_json(
