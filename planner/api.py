@@ -1,0 +1,175 @@
+"""The Python API: one function for each step of the road, the same that the commands take.
+
+    import planner
+
+    plan = planner.plan("model.onnx", "qnn", device="snapdragon-x-elite", inputs="calibration.npz")
+    artifact = planner.quantize("model.onnx", plan, "model.qnn.onnx", inputs="calibration.npz")
+    verification = planner.verify(artifact.path, "model.onnx", "qnn", inputs="calibration.npz")
+
+Every function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from planner.calibrate.inputs import Inputs, load_inputs
+from planner.errors import RequestError
+from planner.files import check_output
+from planner.model.read import Model
+from planner.model.write import save
+from planner.pipeline import Artifact, Outcome, Session, calibrate, requested_precision, run_target
+from planner.pipeline import quantize as _apply
+from planner.resolve.choose import Resolution
+from planner.resolve.plan import Plan
+from planner.verify.floor import DEFAULT_FLOOR, Floor
+from planner.verify.verify import Verification
+from planner.verify.verify import verify as _verify
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def planned_inputs(plan: Plan, model: Model, source: str | None = None) -> Inputs:
+    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+
+    Raises:
+        RequestError: they are not the same (their hash differs).
+    """
+    planned = plan.inputs or {"synthetic": True, "seed": 0}
+    if source is None and not planned.get("synthetic"):
+        source = str(planned.get("source"))
+    inputs = load_inputs(source, model, seed=int(planned.get("seed") or 0))
+    if plan.inputs is not None and inputs.sha256 != plan.inputs.get("sha256"):
+        raise RequestError(
+            "the inputs are not those that the plan was made with (their hash differs)",
+            "make the plan anew with `planner plan --inputs`",
+        )
+    return inputs
+
+
+def check(
+    model: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    shapes: Shapes | None = None,
+    profiles: Sequence[Path] = (),
+) -> Resolution:
+    """Judge a precision by the profile, or, with none, the model as it is. Runs nothing.
+
+    Args:
+        ep: alias or full provider name. device: name from the profile; None for its default.
+        precision: "auto", a shorthand such as "w8a16", or None for the model as it is.
+        shapes: fixed dimensions of inputs, by name. profiles: files that add to or override the shipped ones.
+
+    Returns:
+        `legal` is True, False, or None where the profile has no evidence for a node; `violations` say why not.
+    """
+    session = Session.open(ep, device, profiles)
+    read = session.read(Path(model), shapes)
+    return session.check(read, requested_precision(precision, None, None), stored=precision is None)
+
+
+def plan(
+    model: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    shapes: Shapes | None = None,
+    inputs: str | None = None,
+    profiles: Sequence[Path] = (),
+) -> Plan:
+    """Decide the precision of every node.
+
+    Args:
+        inputs: what will calibrate the plan, as for --inputs; None for synthetic data.
+
+    Raises:
+        RequestError: no legal plan; the message names the first violation.
+    """
+    session = Session.open(ep, device, profiles)
+    read = session.read(Path(model), shapes)
+    resolution = session.check(read, requested_precision(precision, None, None))
+    if resolution.violations:
+        first = resolution.violations[0]
+        raise RequestError(
+            f"{precision} is illegal on {session.target.ep}, {session.target.device}: "
+            f"{first.node.op_type} {first.node.name!r}: {first.ruling.reason}",
+            first.ruling.suggestion or "",
+        )
+    return session.plan(read, resolution, load_inputs(inputs, read))
+
+
+def quantize(
+    model: Path | str,
+    plan: Plan,
+    output: Path | str,
+    *,
+    inputs: str | None = None,
+    overwrite: bool = False,
+    profiles: Sequence[Path] = (),
+) -> Artifact:
+    """Apply a plan and write the model.
+
+    Args:
+        inputs: the source that the plan was made with; None for the plan's own.
+
+    Raises:
+        RequestError: the model or the inputs are not those of the plan, or the output exists.
+    """
+    session = Session.open(plan.target.ep, plan.target.device, profiles)
+    check_output(Path(output), (Path(model),), overwrite=overwrite)
+    read = session.read(Path(model), plan.shapes)
+    if read.sha256 != plan.model.sha256:
+        raise RequestError(f"{model} is not the model that the plan was made for (its hash differs)")
+    ranges = {}
+    if plan.is_quantized:
+        ranges = calibrate(read, planned_inputs(plan, read, inputs).calibration)
+    return _apply(read, plan, ranges, Path(output))
+
+
+def verify(
+    candidate: Path | str,
+    reference: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    shapes: Shapes | None = None,
+    inputs: str | None = None,
+    floor: Floor = DEFAULT_FLOOR,
+    profiles: Sequence[Path] = (),
+) -> Verification:
+    """Run a candidate on the target and compare it with its float32 reference. See `Verification.kind` for what ran."""
+    session = Session.open(ep, device, profiles)
+    read = session.read(Path(reference), shapes)
+    assert read.ir is not None
+    loaded = load_inputs(inputs, read)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        plain = Path(folder) / "reference.onnx"
+        save(read.ir, plain)
+        return _verify(Path(candidate), plain, session.target, loaded.evaluation, floor=floor)
+
+
+def target(
+    model: Path | str,
+    ep: str,
+    output: Path | str,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    shapes: Shapes | None = None,
+    inputs: str | None = None,
+    floor: Floor | None = None,
+    overwrite: bool = False,
+    profiles: Sequence[Path] = (),
+) -> Outcome:
+    """The whole job: plan, quantize, verify. `Outcome.kept` is the attempt that was written; None where none is legal."""
+    session = Session.open(ep, device, profiles)
+    check_output(Path(output), (Path(model),), overwrite=overwrite)
+    read = session.read(Path(model), shapes)
+    loaded = load_inputs(inputs, read)
+    return run_target(session, read, requested_precision(precision, None, None), loaded, Path(output), floor=floor)
