@@ -184,7 +184,7 @@ def _dotted(where: Sequence[str | int]) -> str:
     return text.removeprefix(".") or "(top)"
 
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
 def _convert(path: Path, data: Any, lines: _Lines) -> ProfileFile:
@@ -222,7 +222,7 @@ def _resolve_wildcards(where: tuple[str | int, ...], data: Any, what: str) -> tu
                 try:
                     msgspec.convert(trial, ProfileFile)
                 except msgspec.ValidationError as error:
-                    if what.replace("'", "`") in str(error):
+                    if what in str(error).replace("`", "'"):
                         return candidate
             return where[:i]
     return where

@@ -1,0 +1,332 @@
+"""Profiles: errors name file, line, key and what is allowed; hostile files are refused; a user's file adds or overrides."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planner.dtypes import DType
+from planner.errors import RequestError
+from planner.profiles.load import json_schema, load_profile, load_profiles, shipped_directory
+
+MINIMAL: dict[str, Any] = {
+    "schema": "planner/profile/1",
+    "ep": "AcmeExecutionProvider",
+    "title": "Acme",
+    "aliases": ["acme"],
+    "default_device": "npu",
+    "prefer": ["w8a8", "fp16"],
+    "limits": {"static_shapes": True, "max_rank": 5},
+    "options": {"mode": "fast"},
+    "devices": {
+        "npu": {"title": "an NPU", "class": "npu", "source": {"documented": "the data sheet"}, "traits": ["half"]},
+        "old": {"title": "an old NPU", "class": "npu", "source": {"documented": "the data sheet"}, "prefer": ["w8a8"]},
+    },
+    "rules": [
+        {
+            "id": "conv",
+            "ops": ["Conv"],
+            "traits": ["half"],
+            "when": {"max_rank": 4, "inputs": {"2": {"constant": True}}},
+            "pairs": [{"weight": ["int8"], "activation": ["uint8"], "per_channel": ["int8"]}],
+            "fixed": {"uint8": {"scale": 0.5, "zero_point": 0}},
+            "source": {"observed": "acme 1.0"},
+        },
+        {"id": "rest", "ops": ["*"], "pairs": [{"activation": ["float16"]}], "source": {"observed": "acme 1.0"}},
+    ],
+}
+
+
+def write(folder: Path, content: object, name: str = "acme.yaml") -> Path:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    """MINIMAL with one value replaced; DELETE removes the key."""
+    data: Any = json.loads(json.dumps(MINIMAL))
+    inner = data
+    for step in where[:-1]:
+        inner = inner[step]
+    if value is DELETE:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    return data
+
+
+DELETE = object()
+
+
+def refused(path: Path) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        load_profile(path)
+    assert str(path) in str(caught.value)
+    return caught.value
+
+
+def test_the_minimal_profile_is_read(tmp_path: Path) -> None:
+    profile = load_profile(write(tmp_path, MINIMAL))
+    assert profile.ep == "AcmeExecutionProvider" and profile.limits.max_rank == 5
+    assert [str(p) for p in profile.prefer["npu"]] == ["w8a8", "fp16"]
+    assert [str(p) for p in profile.prefer["old"]] == ["w8a8"]
+    assert [r.id for r in profile.rules_for("Conv", "", "npu")] == ["conv", "rest"]
+    assert [r.id for r in profile.rules_for("Conv", "", "old")] == ["rest"]
+    assert [r.id for r in profile.rules_for("Relu", "", "npu")] == ["rest"]
+    assert profile.rules_for("Relu", "com.acme", "npu") == ()
+    assert profile.options("npu") == {"mode": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "key", "words"),
+    [
+        (("schema",), "planner/profile/2", "schema", ""),
+        (("ep",), "no spaces allowed", "ep", ""),
+        (("title",), 7, "title", "str"),
+        (("colour",), "red", "colour", "default_device"),
+        (("default_device",), "gpu", "default_device", "npu, old"),
+        (("prefer",), [], "prefer", ""),
+        (("prefer", 1), "w3a3", "prefer[1]", "w8a16"),
+        (("devices", "npu", "class"), "tpu", "devices.npu.class", "npu|gpu|cpu"),
+        (("devices", "npu", "speed"), 9, "devices.npu.speed", "title, class, source"),
+        (("devices", "old", "prefer", 0), "bf16", "devices.old.prefer[0]", "w8a16"),
+        (("devices", "npu", "source"), {}, "devices.npu.source", "observed"),
+        (("devices",), {}, "devices", ""),
+        (("rules",), [], "rules", ""),
+        (("rules", 0, "ops"), [], "rules[0].ops", ""),
+        (("rules", 0, "pairs", 0, "weight", 0), "int7", "rules[0].pairs[0].weight[0]", "uint16"),
+        (("rules", 0, "pairs", 0, "weigth"), ["int8"], "rules[0].pairs[0].weigth", "weight"),
+        (("rules", 0, "when", "max_rank"), "four", "rules[0].when.max_rank", "int"),
+        (("rules", 0, "when", "rank"), 4, "rules[0].when.rank", "max_rank"),
+        (("rules", 0, "when", "inputs"), {"first": {}}, "rules[0].when.inputs", ""),
+        (("rules", 0, "when", "inputs", "2", "shape"), [1], "rules[0].when.inputs.2.shape", "min_rank"),
+        (("rules", 0, "traits"), ["fast"], "rules[0].traits", "half"),
+        (("rules", 1, "id"), "conv", "rules[1].id", "twice"),
+        (("rules", 1, "source"), DELETE, "rules[1]", "source"),
+        (("rules", 0, "fixed", "uint8", "scale"), 0, "rules[0].fixed.uint8.scale", "> 0"),
+        (("rules", 0, "fixed"), {"uint7": {"scale": 1, "zero_point": 0}}, "rules[0].fixed", "uint16"),
+        (("limits", "max_rank"), "5", "limits.max_rank", "int"),
+        (("limits", "min_rank"), 5, "limits.min_rank", "static_shapes"),
+        (("options", "mode"), 3, "options.mode", "str"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_an_error_names_file_line_key_and_what_is_allowed(
+    where: tuple[str | int, ...], value: object, key: str, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, changed(where, value))
+    error = refused(path)
+    match = re.match(rf"{re.escape(str(path))}:(\d+): (\S+): (.+)", str(error))
+    assert match, str(error)
+    assert match[2] == key, str(error)
+    assert words in str(error) + error.hint, f"{error} / {error.hint}"
+    # The line is that of the key, or of the item in a list; that of the nearest one above where the key is missing.
+    line = path.read_text().splitlines()[int(match[1]) - 1]
+    last = where[-2] if value is DELETE else where[-1]
+    assert f"{last}:" in line or line.strip().startswith("- "), line
+
+
+def test_a_kernel_table_must_lie_beside_the_profile(tmp_path: Path) -> None:
+    rule = {"id": "k", "ops": ["*"], "kernels": "../secret.json", "source": {"observed": "x"}}
+    assert "beside the profile" in str(refused(write(tmp_path, changed(("rules",), [rule]))))
+    rule["kernels"] = "absent.json"
+    with pytest.raises(RequestError, match=r"absent\.json: no such file"):
+        load_profile(write(tmp_path, changed(("rules",), [rule])))
+
+
+# -- hostile files ------------------------------------------------------------------------------------------------------
+
+_BOMB = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20))
+_HOSTILE = {
+    "alias bomb": (_BOMB, "anchors and aliases"),
+    "anchor": ("schema: &s planner/profile/1\n", "anchors and aliases"),
+    "merge key": ("a: &a {b: 1}\nc: {<<: *a}\n", "anchors and aliases"),
+    "python object": ("schema: !!python/object/apply:os.system ['touch owned']\n", "not valid YAML"),
+    "custom tag": ("schema: !secret x\n", "not valid YAML"),
+    "binary tag": ("schema: !!binary aGVsbG8=\n", "schema"),
+    "duplicate key": ("schema: planner/profile/1\nep: A\nep: B\n", "duplicate key ep"),
+    "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
+    "tabs": ("schema:\n\t- x\n", "not valid YAML"),
+    "unclosed": ("devices: {npu: {title: x\n", "not valid YAML"),
+    "empty": ("", "empty"),
+    "only a comment": ("# nothing\n", "empty"),
+    "a list": ("- a\n- b\n", "(top)"),
+    "a number": ("42\n", "(top)"),
+    "deep lists": ("a: " + "[" * 500 + "]" * 500, "nested"),
+    "very deep lists": ("a: " + "[" * 100_000, "not valid YAML"),
+    "deep maps": ("".join(f"{' ' * i}k:\n" for i in range(100)), "nested"),
+    "a list as key": ("[a, b]: c\n", ""),
+    "a map as key": ("{a: b}: c\n", ""),
+    "a null key": ("~: c\n", ""),
+    "a date": ("schema: 2020-01-01\n", "schema"),
+    "a wrong date": ("schema: 2020-99-99\n", "not valid YAML"),
+    "infinity": ("schema: .inf\n", "schema"),
+    "a huge integer": ("schema: " + "9" * 10_000 + "\n", ""),
+    "a sexagesimal": ("schema: 1:60:60\n", "schema"),
+    "a control character": ("schema: \x07\n", "not valid YAML"),
+    "a set": ("schema: !!set {a, b}\n", "schema"),
+    "an omap": ("schema: !!omap [a: 1]\n", "schema"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_file_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    text, words = _HOSTILE[name]
+    started = time.process_time()
+    error = refused(write(tmp_path, text))
+    assert words in str(error)
+    assert "\n" not in str(error) and len(str(error)) < 600
+    assert time.process_time() - started < 2
+
+
+def test_a_binary_file_a_huge_file_a_folder_and_a_missing_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x01" * 20)
+    assert "not a text file" in str(refused(path))
+    path.write_text("# " + "x" * (5 << 20))
+    assert "larger than" in str(refused(path))
+    assert "irectory" in str(refused(tmp_path))
+    assert "no such file" in str(refused(tmp_path / "none.yaml"))
+
+
+def _paths(value: object, where: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    found = [where] if where else []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found += _paths(inner, (*where, key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            found += _paths(inner, (*where, i))
+    return found
+
+
+_ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(-10, 10), st.floats(allow_nan=True), st.text(max_size=8),
+    st.lists(st.text(max_size=3), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.sampled_from(_paths(MINIMAL)), value=_ANYTHING)
+def test_anything_at_any_key_is_read_or_refused(where: tuple[str | int, ...], value: object, tmp_path: Path) -> None:
+    path = write(tmp_path, changed(where, value))
+    try:
+        load_profile(path)
+    except RequestError as error:
+        assert str(path) in str(error)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=80))
+def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(RequestError):
+        load_profile(path)
+
+
+# -- the user's own -----------------------------------------------------------------------------------------------------
+
+
+def test_a_users_profile_adds_an_ep(tmp_path: Path) -> None:
+    profiles = load_profiles([write(tmp_path, MINIMAL)])
+    assert profiles.find("acme") is profiles.find("ACMEexecutionprovider")
+    assert profiles.find("cpu").ep == "CPUExecutionProvider"
+
+
+def test_a_users_profile_overrides_ours_and_the_last_one_wins(tmp_path: Path) -> None:
+    first = write(tmp_path, changed(("ep",), "CPUExecutionProvider"), "first.yaml")
+    second = write(tmp_path, {**changed(("ep",), "CPUExecutionProvider"), "title": "second"}, "second.yaml")
+    assert load_profiles([first, second]).find("CPUExecutionProvider").file.title == "second"
+    assert load_profiles([second, first]).find("acme").path == str(first)
+
+
+def test_an_alias_of_the_users_profile_comes_before_ours(tmp_path: Path) -> None:
+    path = write(tmp_path, {**MINIMAL, "aliases": ["cpu"]})
+    assert load_profiles([path]).find("cpu").ep == "AcmeExecutionProvider"
+
+
+def test_an_unknown_ep_lists_the_known_ones() -> None:
+    with pytest.raises(RequestError, match="unknown EP 'tpu'") as caught:
+        load_profiles().find("tpu")
+    for name in ("cpu", "qnn", "dml"):
+        assert name in caught.value.hint
+
+
+def test_an_unknown_device_lists_those_of_the_profile() -> None:
+    with pytest.raises(RequestError, match="no device 'tpu'") as caught:
+        load_profiles().find("qnn").device("tpu")
+    assert "snapdragon-x-elite" in caught.value.hint
+
+
+# -- the shipped ones ---------------------------------------------------------------------------------------------------
+
+
+def test_qnn_has_the_chips_and_they_differ_in_what_they_accept() -> None:
+    devices = load_profiles().find("qnn").devices
+    for name in ("npu", "snapdragon-x-elite", "snapdragon-8cx-gen3", "snapdragon-8-gen1"):
+        assert devices[name].kind == "npu" and devices[name].options["soc_model"]
+    assert len({d.options["soc_model"] for d in devices.values()}) >= 3
+    assert len({tuple(d.traits) for d in devices.values()}) >= 3
+
+
+@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_rule_and_device_says_where_it_comes_from(path: Path) -> None:
+    profile = load_profile(path)
+    for item in (*profile.devices.values(), *profile.file.rules):
+        assert item.source.observed or item.source.documented
+
+
+# -- the JSON Schema for editors ----------------------------------------------------------------------------------------
+
+SCHEMA_FILE = shipped_directory() / "profile.schema.json"
+
+
+def test_the_json_schema_file_is_current() -> None:
+    assert json.loads(SCHEMA_FILE.read_text()) == json_schema(), (
+        "write it anew: python -m planner.profiles.load > ep_profiles/profile.schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_json_schema_takes_the_shipped_profiles(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.check_schema(json_schema())
+    assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("colour",), "red"),
+        (("devices", "npu", "class"), "tpu"),
+        (("rules", 0, "pairs", 0, "weight", 0), "int7"),
+        (("rules", 1, "source"), DELETE),
+        (("limits", "max_rank"), "5"),
+    ],
+    ids=str,
+)
+def test_the_json_schema_refuses_what_the_loader_refuses(where: tuple[str | int, ...], value: object) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    assert not list(validator.iter_errors(MINIMAL))
+    assert list(validator.iter_errors(changed(where, value)))
+
+
+@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+def test_editors_find_the_json_schema_from_the_profile(path: Path) -> None:
+    assert "# yaml-language-server: $schema=profile.schema.json" in path.read_text().splitlines()[:3]
+
+
+def test_the_kinds_of_numbers_of_the_schema_are_those_of_the_planner() -> None:
+    assert f'"{DType.INT4.value}"' in json.dumps(json_schema())
