@@ -113,8 +113,8 @@ def parse_precision(text: str) -> Precision:
         RequestError: if the shorthand is unknown; the message lists the known ones.
     """
     name = text.strip().lower()
-    if "+" in name:
-        first, _, second = name.partition("+")
+    first, _, second = name.partition("+")
+    if second and "+" not in second:
         base, rest = parse_precision(first), parse_precision(second)
         return Precision(f"{base.name}+{rest.name}", base.weights, base.activations, rest)
     name = _ALIASES.get(name, name)

@@ -15,13 +15,16 @@ def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool =
     """Refuse an output path early, before any long work.
 
     Raises:
-        RequestError: the path is one of the inputs, exists without ``overwrite``, is a directory, or its folder is missing.
+        RequestError: the path is one of the inputs, exists without ``overwrite``, is a directory or a device, or its
+            folder is missing.
     """
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise RequestError(f"{path}: the output would overwrite the input", "give another --output")
     if path.is_dir():
         raise RequestError(f"{path}: is a directory", "give the path of a file")
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{path}: not a regular file", "give the path of a file")
     if path.exists() and not overwrite:
         raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
     if not path.parent.is_dir():

@@ -1,0 +1,110 @@
+"""Outputs are written whole or not at all, and never over something by surprise."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from planner.errors import RequestError
+from planner.files import atomic, check_output, write_text
+
+
+def test_a_new_file_in_an_existing_folder_is_fine(tmp_path: Path) -> None:
+    check_output(tmp_path / "out.onnx", (tmp_path / "in.onnx",))
+
+
+def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    path.touch()
+    with pytest.raises(RequestError, match="exists already") as caught:
+        check_output(path)
+    assert "--overwrite" in caught.value.hint
+    check_output(path, overwrite=True)
+
+
+@pytest.mark.parametrize("kind", ["same", "relative", "symlink", "hard link"])
+def test_the_input_is_never_overwritten(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    source.write_text("x")
+    if kind == "same":
+        output = source
+    elif kind == "relative":
+        monkeypatch.chdir(tmp_path)
+        output = Path("./in.onnx")
+    elif kind == "symlink":
+        output.symlink_to(source)
+    else:
+        output.hardlink_to(source)
+    with pytest.raises(RequestError, match="would overwrite the input"):
+        check_output(output, (source,), overwrite=True)
+
+
+def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="is a directory"):
+        check_output(tmp_path)
+    with pytest.raises(RequestError, match="no such folder"):
+        check_output(tmp_path / "none" / "out.onnx")
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="no such folder"):
+        check_output(tmp_path / "file" / "out.onnx")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RequestError, match="no permission"):
+        check_output(tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "/dev/null", "/dev/stdout"])
+def test_a_device_is_no_output_file(name: str) -> None:
+    if not Path(name).exists():
+        pytest.skip(f"{name} does not exist here")
+    with pytest.raises(RequestError, match="not a regular file"):
+        check_output(Path(name), overwrite=True)
+
+
+def test_an_output_appears_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "plan.json", "{}\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"] and (tmp_path / "plan.json").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_interruption_leaves_what_was_there(stop: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    path.write_text("before")
+    with pytest.raises(stop), atomic(path) as temporary:
+        temporary.write_text("half of it")
+        raise stop
+    assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"] and path.read_text() == "before"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    with pytest.raises(RequestError, match="No space left"), atomic(path) as temporary:
+        temporary.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_external_data_moves_along_and_the_model_comes_last(tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    with atomic(path) as temporary:
+        temporary.write_text("model")
+        temporary.with_name("out.onnx.data").write_text("weights")
+        assert not path.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.onnx", "out.onnx.data"]
+
+
+def test_an_error_of_the_work_itself_is_not_taken_for_a_failure_to_write(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="the model is broken"), atomic(tmp_path / "out.onnx"):
+        raise RequestError("the model is broken")
+
+
+def test_a_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_text(tmp_path / "out", "x")
+    assert (tmp_path / "out").stat().st_mode == plain.stat().st_mode
