@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import planner
 from planner.errors import PlannerError
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "eps")
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "eps")
 
 _EPILOG = """\
 examples:

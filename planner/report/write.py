@@ -22,6 +22,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[Report], str]]] = {
     "junit": (junit.FILE_NAME, junit.render),
 }
 FIGURES = "svg"  # the one format of many files: figures/*.svg
+FIGURES_FOLDER = "figures"
 
 
 def write_report(report: Report, directory: Path, formats: Iterable[str] = tuple(FORMATS)) -> tuple[Path, ...]:
@@ -33,18 +34,43 @@ def write_report(report: Report, directory: Path, formats: Iterable[str] = tuple
     rendered: dict[str, str] = {}
     for name in dict.fromkeys(formats):
         if name == FIGURES:
-            rendered |= {f"figures/{file}": content for file, content in figures(report)}
+            rendered |= {f"{FIGURES_FOLDER}/{file}": content for file, content in figures(report)}
         elif name in FORMATS:
             file, render = FORMATS[name]
             rendered[file] = render(report)
         else:
-            raise RequestError(f"unknown report format {name!r}", f"formats: {', '.join([*FORMATS, FIGURES])}")
+            raise _unknown(name)
     try:
         for file, content in rendered.items():
             _replace(directory / file, content)
     except OSError as error:
         raise RequestError(f"cannot write the report: {error}", "choose another --output directory") from error
     return tuple(directory / file for file in rendered)
+
+
+def check_directory(directory: Path, formats: Iterable[str], *, overwrite: bool = False) -> None:
+    """Refuse an output early, before any long work.
+
+    Raises:
+        RequestError: an unknown format, a path that is no folder or can't be one, or files of an earlier report there.
+    """
+    for name in formats:
+        if name != FIGURES and name not in FORMATS:
+            raise _unknown(name)
+        path = directory / (FIGURES_FOLDER if name == FIGURES else FORMATS[name][0])
+        if path.exists() and not overwrite:
+            raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise RequestError(f"{place}: is no folder", "give another --output")
+    if not os.access(place, os.W_OK):
+        raise RequestError(f"{place}: no permission to write there", "give another --output")
+
+
+def _unknown(name: str) -> RequestError:
+    return RequestError(f"unknown report format {name!r}", f"formats: {', '.join([*FORMATS, FIGURES])}")
 
 
 def read_report(path: Path) -> Report:

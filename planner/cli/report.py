@@ -1,0 +1,264 @@
+"""`planner report`: the compatibility matrix of models, targets and precisions, as files; gates and a baseline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planner.cli import common
+from planner.errors import RequestError
+
+if TYPE_CHECKING:
+    from planner.report import Change, Difference, Failure, Gate, Report, Row
+    from planner.report.matrix import Subject
+
+HELP = "the compatibility matrix of models, targets and precisions, as files"
+EPILOG = """\
+examples:
+  planner report model.onnx --ep all --output report
+  planner report model.onnx --ep qnn,directml --precision w8a16,fp16 --inputs data.npz --output report --gate no-fallback
+  planner report a.onnx b.onnx --ep qnn --device all --no-run --output report
+  planner report --models models.yaml --ep all --output report --baseline release/report.json
+
+With more than one model, a YAML file says what belongs to each (--models):
+  models:
+    - path: recogniser.onnx           # relative to the YAML file
+      shapes: {x: [1, 3, 48, 320]}
+      inputs: lines.npz               # or package.module:function
+A cell whose EP crashes or takes too long says so, and the rest goes on. Formats: html, markdown, json, sarif, junit, svg.
+gate rules: no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), real-run
+exit status: 0 every model passes on every target (with --baseline: nothing got worse), 1 not, 2 wrong request,
+  3 an EP failed, 4 no evidence for some node
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="ONNX files")
+    parser.add_argument(
+        "--models",
+        metavar="FILE",
+        type=Path,
+        dest="manifest",
+        help="a YAML file of models with their shapes and inputs",
+    )
+    parser.add_argument(
+        "--shape",
+        metavar="[NAME=]D,D,...",
+        type=common._shape,
+        action="append",
+        default=[],
+        help="fix the shape of a model input (of the only model); may be repeated",
+    )
+    group = parser.add_argument_group("targets")
+    group.add_argument("--ep", required=True, metavar="EP,EP|all", help="execution providers, by alias or full name")
+    group.add_argument(
+        "--device",
+        metavar="D,D|all",
+        default="",
+        help="devices; every EP takes those that its profile has; default: the profile's own",
+    )
+    group.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a profile that adds to or overrides the shipped ones; may be repeated",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="P,P",
+        default="",
+        help="precisions, auto among them (which searches for a mix); default: those that the profile prefers",
+    )
+    common.add_inputs_arguments(parser)
+    group = parser.add_argument_group("how it is judged")
+    group.add_argument("--no-run", action="store_true", help="judge by the profiles alone: seconds instead of minutes")
+    group.add_argument(
+        "--allow-unknown",
+        action="store_true",
+        help="run what the profile has no evidence for, and let the EP itself decide; with --no-run: do not fail on it",
+    )
+    group.add_argument("--floor", metavar="F", help="what counts as faithful: dB, or top1=0.99 (default: 20 dB)")
+    group.add_argument(
+        "--gate", metavar="RULE", action="append", default=[], help="what more a release demands; may be repeated"
+    )
+    group.add_argument(
+        "--baseline", metavar="FILE", type=Path, help="an earlier report.json: fail only on what got worse since"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the report's files")
+    group.add_argument(
+        "--formats", metavar="F,F", default="html,markdown,json,sarif,junit", help="which files (default: all but svg)"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the files of an earlier report")
+    common.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from planner.report import compare, parse_gate, read_report, write_report
+    from planner.report.matrix import make_report, open_targets, parse_precisions
+    from planner.report.write import check_directory
+    from planner.verify.floor import parse_floor
+
+    formats = _split(args.formats)
+    gate = parse_gate(args.gate)
+    floor = None if args.floor is None else parse_floor(args.floor, None)
+    baseline = None if args.baseline is None else read_report(args.baseline)
+    check_directory(args.output, formats, overwrite=args.overwrite)
+    sessions = open_targets(_split(args.ep), _split(args.device), args.profile)
+    for note in dict.fromkeys(note for session in sessions for note in session.profile.notes):
+        common.say(f"planner: note: {note}")
+    with common.progress() as progress:
+
+        def told(row: Row, done: int, total: int) -> None:
+            _tell(row, done, total)
+            progress("judging", done, total)
+
+        report = make_report(
+            _subjects(args),
+            sessions,
+            parse_precisions(_split(args.precision)),
+            run=not args.no_run,
+            floor=floor,
+            allow_unknown=args.allow_unknown,
+            seed=args.seed,
+            told=told,
+        )
+    files = [str(path) for path in write_report(report, args.output, formats)]
+    difference = None if baseline is None else compare(baseline, report)
+    if difference is not None and "markdown" in formats:
+        from planner.files import write_text
+
+        path = args.output / "baseline.md"
+        write_text(path, difference.to_markdown())
+        files.append(str(path))
+    failures = judge(report, gate, baseline, allow_unknown=args.allow_unknown)
+    if args.json:
+        document = report.to_json()
+        del document["schema"]
+        common.print_json(
+            "planner/report/1",
+            {
+                **document,
+                "files": files,
+                "failures": [_failure_json(f) for f in failures],
+                "changes": None if difference is None else [_change_json(c) for c in difference.changes],
+            },
+        )
+    else:
+        _show(report)
+    for file in files:
+        common.say(f"planner: wrote {file}")
+    return _conclude(failures, difference)
+
+
+def judge(report: Report, gate: Gate, before: Report | None, *, allow_unknown: bool = False) -> tuple[Failure, ...]:
+    """What fails the run: the verdicts and the gate; with a baseline, only rules that it met."""
+    from planner.report import check_gate
+
+    known = set() if before is None else {(f.model, f.target, f.rule) for f in check_gate(before, gate)}
+    return tuple(
+        f
+        for f in check_gate(report, gate)
+        if (f.model, f.target, f.rule) not in known
+        and not (before is not None and f.rule == "verdict")  # the comparison speaks of verdicts
+        and not (allow_unknown and f.rule == "verdict" and f.exit_status == common.UNKNOWN)
+    )
+
+
+def _conclude(failures: tuple[Failure, ...], difference: Difference | None) -> int:
+    from planner.report import exit_status
+
+    if difference is not None:
+        common.say(f"planner: compared with the baseline:\n{difference.to_text()}".rstrip())
+    for failure in failures[:10]:
+        common.say(f"planner: failed: {failure}")
+    if len(failures) > 10:
+        common.say(f"planner: and {len(failures) - 10} more (see the report)")
+    if difference is not None and difference.worse:
+        common.say("planner: worse than the baseline; keep the new state with `--baseline` on the new report.json")
+        return common.NO
+    return exit_status(failures)
+
+
+def _subjects(args: argparse.Namespace) -> tuple[Subject, ...]:
+    from planner.report.matrix import Subject, read_subjects
+
+    shapes = common.shapes(args)
+    if args.manifest is not None:
+        if args.models or shapes or args.inputs:
+            raise RequestError(
+                "--models excludes MODEL, --shape and --inputs", "write them into the YAML file, model by model"
+            )
+        return read_subjects(args.manifest)
+    if not args.models:
+        raise RequestError("no model given", "name ONNX files, or a YAML file of them with --models")
+    if len(args.models) > 1 and (shapes or args.inputs):
+        raise RequestError(
+            "--shape and --inputs are for one model", "with several, write a YAML file and give it with --models"
+        )
+    return tuple(Subject(path, shapes, args.inputs) for path in args.models)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _tell(row: Row, done: int, total: int) -> None:
+    from planner.report import text
+
+    reason = f": {row.reason}" if row.reason else ""
+    common.say(
+        f"planner: {done}/{total} {row.model.name} on {text.target_name(row.target)}, {text.precision_name(row)}: "
+        f"{row.status} ({row.tier}){reason}"
+    )
+
+
+def _show(report: Report) -> None:
+    """The matrix for people: one line for each model and target."""
+    from planner.report import text
+
+    common.print_table(
+        "compatibility",
+        ("model", "target", "status", "precision", "placement", "worst output", "size", "speed", "evidence"),
+        [
+            (
+                cell.model.name,
+                text.target_name(cell.target),
+                row.status,
+                text.precision_name(row) + (" (recommended)" if row.recommended else ""),
+                text.placement(row),
+                text.decibels(row.worst.sqnr_db if row.worst else None),
+                text.size(row.size_bytes),
+                text.milliseconds(row.speed_ms),
+                text.evidence(row) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),
+            )
+            for cell in report.cells
+            for row in (cell.best,)
+        ],
+    )
+
+
+def _failure_json(failure: Failure) -> dict[str, object]:
+    return {
+        "model": failure.model,
+        "target": failure.target,
+        "precision": failure.precision,
+        "rule": failure.rule,
+        "message": failure.message,
+        "exit_status": failure.exit_status,
+    }
+
+
+def _change_json(change: Change) -> dict[str, object]:
+    return {
+        "direction": change.direction,
+        "model": change.model,
+        "target": change.target,
+        "precision": change.precision,
+        "what": change.what,
+        "before": change.before,
+        "after": change.after,
+    }
