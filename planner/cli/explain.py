@@ -49,7 +49,7 @@ def _explain(args: argparse.Namespace, session: Session) -> int:
 
     domain, name = split(args.op)
     rules = session.profile.rules_for(name, domain, session.target.device)
-    evidence = stored(session.profile.ep, session.target.device)
+    evidence = stored(session.profile.ep, session.target.device, session.target.options)
     seen = evidence.of_operator(args.op) if evidence is not None else {}
     tables = [_kernels(session, rule, name, domain) for rule in rules if rule.kernels is not None]
     if args.json:

@@ -62,7 +62,7 @@ def _matrix(args: argparse.Namespace, session: Session) -> int:
     before = (
         files.load(args.against)
         if args.against is not None
-        else files.stored(session.profile.ep, session.target.device)
+        else files.stored(session.profile.ep, session.target.device, session.target.options)
     )
     if args.diff and before is None:
         raise RequestError(

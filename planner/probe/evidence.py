@@ -196,10 +196,22 @@ def directory(ep: str) -> Path:
     return shipped_directory() / "evidence" / ep
 
 
-def stored(ep: str, device: str) -> Evidence | None:
-    """The shipped evidence on a device of an EP; None if there is none."""
+def stored(ep: str, device: str, options: Mapping[str, str] | None = None) -> Evidence | None:
+    """The shipped evidence on a device of an EP; None if there is none.
+
+    Args:
+        options: provider options; evidence on a device of another name that was started with the same ones serves too
+            (a class of devices is judged as one chip).
+    """
     path = directory(ep) / f"{device}.json"
-    return load(path) if path.is_file() else None
+    if path.is_file():
+        return load(path)
+    if options is not None:
+        for other in sorted(directory(ep).glob("*.json")):
+            found = load(other)
+            if found.options == options:
+                return found
+    return None
 
 
 def differences(before: Evidence, after: Evidence) -> list[Difference]:

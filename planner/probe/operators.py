@@ -186,6 +186,7 @@ def _binary() -> Forms:
     for exponent in (2.0, 3.0, 0.5, -0.5):
         yield power.but(f"exponent={exponent}", act(1, 4, 4, 8, low=0.5), const(data=(exponent,)))
         yield power.but(f"exponent={exponent},plain", act(1, 4, 4, 8, low=0.5), plain(exponent))
+    yield power.but("exponent=float32", act(1, 4, 4, 8, low=0.5), floats(2.0, shape=()))
     yield power.but("exponent=int64", act(1, 4, 4, 8, low=0.5), ints(2, shape=()))
     prelu = Form("PRelu", (act(1, 4, 4, 8), weight(4, 1, 1, axis=0, low=0.1, high=0.3)))
     yield prelu
