@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     sessions = open_targets(_split(args.ep), _split(args.device), args.profile)
     for note in dict.fromkeys(note for session in sessions for note in session.profile.notes):
         common.say(f"planner: note: {note}")
-    with common.progress() as progress:
+    with common.progress(sys.stderr.isatty()) as progress:
 
         def told(row: Row, done: int, total: int) -> None:
             _tell(row, done, total)

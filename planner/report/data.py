@@ -210,9 +210,11 @@ class Row:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What identifies the row in another report: model name, EP, device, options, precision asked for."""
-        options = ",".join(f"{k}={v}" for k, v in sorted(self.target.options.items()))
-        return (self.model.name, self.target.ep, self.target.device, options, self.precision)
+        """What identifies the row in another report: model name, EP, device, precision asked for.
+
+        Not the provider options: a profile that gains one must not hide what got worse.
+        """
+        return (self.model.name, self.target.ep, self.target.device, self.precision)
 
     @property
     def fallback(self) -> tuple[Fallback, ...] | None:
@@ -280,7 +282,7 @@ class Report:
         """Rows grouped by model and target, in order of first appearance."""
         groups: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
-            groups.setdefault(row.key[:4], []).append(row)
+            groups.setdefault(row.key[:3], []).append(row)
         return tuple(Cell(rows[0].model, rows[0].target, tuple(rows)) for rows in groups.values())
 
     def to_json(self) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def make_report(
                 cell.append(row)
                 told(row, len(found) + len(cell), total)
             found += rows.recommend(cell, map(str, session.profile.prefer[session.target.device]))
-    return Report(planner.__version__, date or _now(), tuple(found))
+    return Report(planner.__version__, date or now(), tuple(found))
 
 
 def _cell(
@@ -227,5 +227,6 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
     return names
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -47,9 +47,8 @@ def short_ep(ep: str) -> str:
 
 
 def target_name(target: Target) -> str:
-    """EP and device, with options where they set the target apart."""
-    options = ", ".join(f"{k}={v}" for k, v in sorted(target.options.items()))
-    return f"{short_ep(target.ep)} · {target.device}" + (f" ({options})" if options else "")
+    """EP and device; the options follow from the device, and stand in the JSON."""
+    return f"{short_ep(target.ep)} · {target.device}"
 
 
 def evidence(row: Row) -> str:
