@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -58,13 +59,16 @@ def load_profiles(extra: Sequence[Path] = ()) -> Profiles:
     Raises:
         RequestError: a file is missing, hostile or malformed; the message names file, line, key and allowed values.
     """
-    paths = [*sorted(shipped_directory().glob("*.yaml")), *extra]
     by_ep: dict[str, Profile] = {}
-    for path in paths:
-        profile = load_profile(path)
+    for profile in (*_shipped(), *map(load_profile, extra)):
         by_ep.pop(profile.ep, None)
         by_ep[profile.ep] = profile
     return Profiles(by_ep)
+
+
+@functools.cache
+def _shipped() -> tuple[Profile, ...]:
+    return tuple(load_profile(path) for path in sorted(shipped_directory().glob("*.yaml")))
 
 
 def load_profile(path: Path | str) -> Profile:
