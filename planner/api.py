@@ -22,6 +22,9 @@ from planner.model.read import Model
 from planner.model.write import save
 from planner.pipeline import Artifact, Outcome, Session, calibrate, requested_precision, run_target
 from planner.pipeline import quantize as _apply
+from planner.report import FORMATS, Report, write_report
+from planner.report.matrix import Subject, make_report, open_targets, parse_precisions
+from planner.report.write import check_directory
 from planner.resolve.choose import Resolution
 from planner.resolve.plan import Plan
 from planner.verify.floor import DEFAULT_FLOOR, Floor
@@ -173,3 +176,42 @@ def target(
     read = session.read(Path(model), shapes)
     loaded = load_inputs(inputs, read)
     return run_target(session, read, requested_precision(precision, None, None), loaded, Path(output), floor=floor)
+
+
+def report(
+    models: Sequence[Path | str | Subject],
+    eps: Sequence[str],
+    output: Path | str | None = None,
+    *,
+    devices: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    run: bool = True,
+    floor: Floor | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
+    overwrite: bool = False,
+    profiles: Sequence[Path] = (),
+) -> Report:
+    """The compatibility matrix of models, targets and precisions, written to the folder ``output`` if there is one.
+
+    Args:
+        models: paths, or `planner.report.matrix.Subject` for a model with shapes, inputs and a name of its own.
+        eps: aliases or full names, or ["all"]. devices: names of the profiles, or ["all"]; none for their defaults.
+        precisions: by name, "auto" among them; none for those that each profile prefers.
+        run: False judges by the profiles alone. floor: what counts as faithful; None for 20 dB.
+        formats: files to write: html, markdown, json, sarif, junit, svg.
+
+    Raises:
+        RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
+    """
+    if output is not None:
+        check_directory(Path(output), formats, overwrite=overwrite)
+    made = make_report(
+        [model if isinstance(model, Subject) else Subject(Path(model)) for model in models],
+        open_targets(eps, devices, profiles),
+        parse_precisions(precisions),
+        run=run,
+        floor=floor,
+    )
+    if output is not None:
+        write_report(made, Path(output), formats)
+    return made

@@ -125,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
             floor=floor,
             allow_unknown=args.allow_unknown,
             seed=args.seed,
+            histograms="html" in formats,
             told=told,
         )
     files = [str(path) for path in write_report(report, args.output, formats)]

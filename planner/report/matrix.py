@@ -19,10 +19,12 @@ import planner
 from planner.calibrate.inputs import Inputs, load_inputs
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
+from planner.model.read import Model as ReadModel
 from planner.pipeline import Session, requested_precision, run_target
 from planner.profiles.load import load_profiles
 from planner.report import rows
-from planner.report.data import Report, Row, unique_names
+from planner.report.data import Range, Report, Row, unique_names
+from planner.report.ranges import observed_ranges
 from planner.resolve.plan import Target
 from planner.verify.floor import DEFAULT_FLOOR, Floor
 
@@ -146,6 +148,7 @@ def make_report(
     allow_unknown: bool = False,
     seed: int = 0,
     date: str | None = None,
+    histograms: bool = True,
     told: Told = lambda row, done, total: None,
 ) -> Report:
     """Judge every model on every target at every precision.
@@ -155,7 +158,9 @@ def make_report(
         run: False judges by the profiles alone.
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
-        date: of the report; None for now. told: called with every finished row, how many are done, of how many.
+        date: of the report; None for now.
+        histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
+        told: called with every finished row, how many are done, of how many.
 
     Raises:
         RequestError: a model or inputs that cannot be read. What fails later is a row with status "error".
@@ -172,13 +177,30 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
+        seen = _Histograms(inputs if histograms else None)
         for session, wanted in asked:
             cell: list[Row] = []
-            for row in _cell(subject, name, session, wanted, inputs, floor, allow_unknown):
+            for row in _cell(subject, name, session, wanted, inputs, floor, allow_unknown, seen):
                 cell.append(row)
                 told(row, len(found) + len(cell), total)
             found += rows.recommend(cell, map(str, session.profile.prefer[session.target.device]))
     return Report(planner.__version__, date or now(), tuple(found))
+
+
+class _Histograms:
+    """What the tensors of a model hold, observed once for each form in which targets see it."""
+
+    def __init__(self, inputs: Inputs | None) -> None:
+        self.inputs = inputs
+        self.known: dict[tuple[tuple[str, str], ...], tuple[Range, ...]] = {}
+
+    def of(self, model: ReadModel) -> tuple[Range, ...]:
+        if self.inputs is None:
+            return ()
+        form = tuple((node.name, node.op_type) for node in model.nodes)
+        if form not in self.known:
+            self.known[form] = observed_ranges(model, self.inputs.calibration)
+        return self.known[form]
 
 
 def _cell(
@@ -189,6 +211,7 @@ def _cell(
     inputs: Inputs | None,
     floor: Floor | None,
     allow_unknown: bool,
+    seen: _Histograms,
 ) -> Iterator[Row]:
     """The rows of one model on one target."""
     model = session.read(subject.path, subject.shapes)
@@ -206,6 +229,7 @@ def _cell(
             yield rows.attempt_row(
                 outcome.kept, shown, session.target, asked,
                 legal=judged.legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
+                ranges=seen.of(model) if outcome.kept.plan.is_quantized else (),
             )  # fmt: skip
         except PlannerError as error:
             yield rows.error_row(str(error), error.hint, shown, session.target, asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ from planner.report.data import Inputs, Model, Node, Range, Row, TensorError, Ti
 if TYPE_CHECKING:
     from planner import pipeline
     from planner.calibrate import inputs as calibration
-    from planner.calibrate import observe
     from planner.dtypes import DType
     from planner.model import read
     from planner.resolve.choose import Resolution
@@ -77,12 +76,12 @@ def attempt_row(
     legal: bool | None,
     inputs: calibration.Inputs,
     floor: Floor,
-    ranges: Mapping[str, observe.Range] | None = None,
+    ranges: tuple[Range, ...] = (),
 ) -> Row:
     """What verifying one plan showed.
 
     Args:
-        asked: the precision asked for. legal: by the profile. ranges: what calibration saw.
+        asked: the precision asked for. legal: by the profile. ranges: what the float32 model's tensors hold.
     """
     verified = attempt.verification
     placement = verified.placement
@@ -110,7 +109,7 @@ def attempt_row(
         verification=Verification.from_json(verified.to_json()),
         nodes=_planned(attempt, target),
         depth=tuple(TensorError.from_json(tensor) for tensor in parting),
-        ranges=tuple(Range(name, seen.low, seen.high) for name, seen in (ranges or {}).items()),
+        ranges=ranges,
     )
 
 

@@ -10,6 +10,7 @@ import planner
 from planner.report import rows
 from planner.report.data import Report, Row, unique_names
 from planner.report.matrix import now
+from planner.report.ranges import observed_ranges
 from planner.report.write import FORMATS, write_report
 from planner.verify.floor import DEFAULT_FLOOR, Floor
 
@@ -42,10 +43,13 @@ def target_report(
     shown, target = rows.model_of(model, name), session.target
     found: dict[str, Row] = {}
     if outcome is not None and inputs is not None:
+        quantized = any(attempt.plan.is_quantized for attempt in outcome.attempts)
+        ranges = observed_ranges(model, inputs.calibration) if quantized else ()
         for attempt in outcome.attempts:
             row = rows.attempt_row(
                 attempt, shown, target, attempt.plan.precision,
                 legal=judged.legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
+                ranges=ranges if attempt.plan.is_quantized else (),
             )  # fmt: skip
             # A search that went on from a first mix replaces it, but nothing replaces what was kept.
             kept = outcome.kept is not None and attempt.plan is outcome.kept.plan
