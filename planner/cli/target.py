@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.cli import check, common
 from planner.errors import EPError
 
 if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
     from planner.pipeline import Outcome, Session
     from planner.search.report import SearchReport
     from planner.search.search import Measured
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model_arguments(parser)
     common.add_target_arguments(parser)
     common.add_precision_arguments(parser, "auto")
-    common.add_inputs_arguments(parser)
+    common.add_inputs_arguments(parser, calibration=True)
     common.add_output_arguments(parser)
     common.add_floor_argument(parser)
     parser.add_argument(
@@ -47,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the model compiled ahead of time for the chip (OUTPUT_ctx.onnx), and check that it loads and runs",
     )
+    parser.add_argument(
+        "--report-dir",
+        metavar="DIR",
+        type=Path,
+        help="also write a report of what was tried (HTML, Markdown, JSON, SARIF, JUnit, figures) into this folder",
+    )
     common.add_json_argument(parser)
 
 
@@ -54,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.files import check_output
     from planner.pipeline import requested_precision, run_target
+    from planner.report.write import FIGURES, FORMATS, check_directory
     from planner.runtime.compile import Compiled, compile_model, require_compiler
 
     session = common.session(args)
@@ -63,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         args.model, "auto" if precision is None else precision.name, session.target
     )
     check_output(output, (args.model,), overwrite=args.overwrite)
+    if args.report_dir is not None:
+        check_directory(args.report_dir, (*FORMATS, FIGURES), overwrite=args.overwrite)
     compiled_output = output.with_name(f"{output.stem}_ctx.onnx")
     if args.compile:
         require_compiler(session.target.ep)
@@ -77,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     )
     compiled: Compiled | None = None
     compile_error: EPError | None = None
+    inputs: Inputs | None = None
     if allowed:
         inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
         common.warn_of_inputs(inputs)
@@ -98,6 +110,11 @@ def run(args: argparse.Namespace) -> int:
                 compiled = compile_model(output, compiled_output, session.target, inputs.evaluation[0])
             except EPError as error:
                 compile_error = error
+    if args.report_dir is not None:
+        from planner.report.single import write_target_report
+
+        written = write_target_report(args.report_dir, session, model, precision, judged, outcome, inputs, floor)
+        common.say(f"planner: wrote a report of {len(written)} files to {args.report_dir}")
     kept = outcome.kept if outcome is not None else None
     if outcome is None or kept is None:
         status = check.conclude(session, judged, allow_unknown=False)
