@@ -27,7 +27,7 @@ def graph(
     imports = ", ".join([f'"" : {opset}', *(f'"{d}" : 1' for d in domains)])
     model = parser.parse_model(f'<ir_version: 8, opset_import: [{imports}]>\ng {signature} {{\n{body}\n}}')
     for name, array in (constants or {}).items():
-        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
     if check:
         onnx.checker.check_model(model)
     return model
