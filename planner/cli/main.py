@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -59,18 +61,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
+    if argv is None:
+        _end_as_interrupted()
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
     except PlannerError as error:
         _complain(str(error), error.hint)
         return error.exit_status
     except BrokenPipeError:
         # The reader of our output is gone; nothing is left to tell it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _complain("interrupted", "")
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except OSError as error:
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}", "check the disk, the permissions, and where the output goes")
+        return 2
     except MemoryError:
         _complain("out of memory", "use fewer or smaller samples, or a machine with more memory")
         return 3
@@ -82,6 +93,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             "this is a defect of planner; PLANNER_DEBUG=1 shows where",
         )
         return 3
+
+
+def _end_as_interrupted() -> None:
+    """Let SIGTERM end a run as Ctrl-C does: with its temporary files and its worker gone."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _drop_output() -> None:
+    """What stdout still holds would fail once more when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, hint: str) -> None:

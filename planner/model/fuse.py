@@ -346,7 +346,9 @@ def _variance_of(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | N
 def _through_shape(value: ir.Value | None, *, or_clamp: bool = False) -> ir.Value | None:
     """The value before nodes that only change its shape (or, asked for, cut negative values off)."""
     for _ in range(4):
-        if (node := _producer(value, "Reshape", "Squeeze", "Unsqueeze")) is not None or (or_clamp and (node := _producer(value, "Relu")) is not None):
+        if (node := _producer(value, "Reshape", "Squeeze", "Unsqueeze")) is not None or (
+            or_clamp and (node := _producer(value, "Relu")) is not None
+        ):
             value = node.inputs[0]
         elif or_clamp and (node := _producer(value, "Max")) is not None and len(node.inputs) == 2:
             kept = [v for v, c in _operands(node) if _scalar(c) == 0.0]

@@ -81,7 +81,9 @@ def _made_of(snapshot: str, build: str) -> bool:
 
 def _fallback(ep: str, snapshot: str | None, reason: str) -> tuple[str, str]:
     if snapshot is None:
-        raise RequestError(f"{ep}: its profile asks for the kernels of the installed build, and there is none: {reason}")
+        raise RequestError(
+            f"{ep}: its profile asks for the kernels of the installed build, and there is none: {reason}"
+        )
     with contextlib.suppress(ValueError, AttributeError):
         package = json.loads(snapshot).get("package", "an unnamed build")
         return snapshot, f"judged by the kernels of {package}, since the installed build cannot be asked: {reason}"

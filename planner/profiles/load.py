@@ -46,7 +46,7 @@ class Profiles:
             RequestError: if no profile has the name; the message lists those that exist.
         """
         wanted = name.lower()
-        for profile in reversed(self.by_ep.values()):  # a user's own alias before ours
+        for profile in reversed(list(self.by_ep.values())):  # a user's own alias before ours
             if wanted == profile.ep.lower() or wanted in (a.lower() for a in profile.file.aliases):
                 return profile
         known = ", ".join(min([p.ep, *p.file.aliases], key=len) for p in self.by_ep.values())
@@ -138,9 +138,7 @@ def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RequestError(
-                    f"{path}:{_event_line(event)}: anchors and aliases are not allowed in a profile"
-                )
+                raise RequestError(f"{path}:{_event_line(event)}: anchors and aliases are not allowed in a profile")
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -257,7 +255,7 @@ def _keys_at(where: Sequence[str | int]) -> list[str]:
             kind = hints.get(names.get(str(part), str(part)), kind)
         else:
             kind = next((a for a in reversed(get_args(kind)) if a is not type(None)), kind)
-    found = [k for k in _structs(kind)]
+    found = list(_structs(kind))
     return [name for k in found for name in k.__struct_encode_fields__]
 
 

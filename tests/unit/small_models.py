@@ -25,7 +25,7 @@ def graph(
 ) -> onnx.ModelProto:
     """A model from ONNX's text syntax: ``signature`` such as "(float[2,3] x) => (float[2,3] y)", and the nodes."""
     imports = ", ".join([f'"" : {opset}', *(f'"{d}" : 1' for d in domains)])
-    model = parser.parse_model(f'<ir_version: 8, opset_import: [{imports}]>\ng {signature} {{\n{body}\n}}')
+    model = parser.parse_model(f"<ir_version: 8, opset_import: [{imports}]>\ng {signature} {{\n{body}\n}}")
     for name, array in (constants or {}).items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
     if check:

@@ -178,11 +178,25 @@ def test_a_users_profile_overrides_the_shipped_one(planner: Planner, model: Path
         (["check", "none.onnx", "--ep", "cpu"], "none.onnx: no such file"),
         (["check", "FOLDER", "--ep", "cpu"], "is a directory"),
         (["check", "MODEL", "--ep", "cpu", "--precision", "w3a3"], "unknown precision 'w3a3'"),
-        (["check", "MODEL", "--ep", "cpu", "--weight-type", "int7", "--activation-type", "uint8"], "unknown dtype 'int7'"),
+        (
+            ["check", "MODEL", "--ep", "cpu", "--weight-type", "int7", "--activation-type", "uint8"],
+            "unknown dtype 'int7'",
+        ),
         (["check", "MODEL", "--ep", "cpu", "--weight-type", "int8"], "go together"),
         (["check", "MODEL", "--ep", "cpu", "--activation-type", "int8"], "go together"),
         (
-            ["check", "MODEL", "--ep", "cpu", "--precision", "fp16", "--weight-type", "int8", "--activation-type", "int8"],
+            [
+                "check",
+                "MODEL",
+                "--ep",
+                "cpu",
+                "--precision",
+                "fp16",
+                "--weight-type",
+                "int8",
+                "--activation-type",
+                "int8",
+            ],
             "exclude one another",
         ),
         (["check", "MODEL", "--ep", "cpu", "--profile", "none.yaml"], "none.yaml: no such file"),
@@ -225,7 +239,9 @@ def test_a_wrong_request_is_status_2_with_one_reason(
     result = planner(*[names.get(a, a) for a in args])
     assert result.status == 2 and words in result.err, result
     assert result.out == ""
-    assert [p.name for p in folder.iterdir()] == ["existing.txt"] and (folder / "existing.txt").read_text() == "precious"
+    assert [p.name for p in folder.iterdir()] == ["existing.txt"] and (
+        folder / "existing.txt"
+    ).read_text() == "precious"
     assert model.read_bytes() == before
 
 
@@ -283,7 +299,9 @@ def test_a_plan_on_synthetic_data_says_so_loudly(planner: Planner, model: Path, 
     assert "WARNING" in result.err and "synthetic" in result.err
 
 
-def test_quantize_refuses_the_plan_of_another_model(planner: Planner, model: Path, dynamic: Path, tmp_path: Path) -> None:
+def test_quantize_refuses_the_plan_of_another_model(
+    planner: Planner, model: Path, dynamic: Path, tmp_path: Path
+) -> None:
     plan = tmp_path / "plan.json"
     assert planner("plan", model, "--ep", "cpu", "--precision", "fp32", "-o", plan).status == 0
     result = planner("quantize", dynamic, "--plan", plan, "--output", tmp_path / "out.onnx")
@@ -364,9 +382,7 @@ def _named(folder: Path, name: str) -> Path:
     node = helper.make_node("Relu", ["x"], ["y"], name=name)
     info = helper.make_tensor_value_info
     proto = helper.make_model(
-        helper.make_graph(
-            [node], "g", [info("x", TensorProto.FLOAT, [2])], [info("y", TensorProto.FLOAT, [2])]
-        ),
+        helper.make_graph([node], "g", [info("x", TensorProto.FLOAT, [2])], [info("y", TensorProto.FLOAT, [2])]),
         opset_imports=[onnx.helper.make_opsetid("", 17)],
     )
     return save(proto, folder, "named.onnx")

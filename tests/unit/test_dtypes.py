@@ -36,7 +36,9 @@ def test_a_mix_quantizes_what_has_weights() -> None:
     assert mixed.rest == parse_precision("fp16")
 
 
-@pytest.mark.parametrize("text", ["", "w3a3", "w8", "a8", "w8a16+", "+fp16", "w8a16+x", "fp64", "w8a16+fp16+fp32+", "auto "])
+@pytest.mark.parametrize(
+    "text", ["", "w3a3", "w8", "a8", "w8a16+", "+fp16", "w8a16+x", "fp64", "w8a16+fp16+fp32+", "auto "]
+)
 def test_an_unknown_precision_lists_the_known(text: str) -> None:
     with pytest.raises(RequestError, match="unknown precision") as caught:
         parse_precision(text)

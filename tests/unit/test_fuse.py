@@ -73,7 +73,9 @@ def nodes(text: str) -> str:
     return "\n".join(part.strip() for part in text.replace(")  ", ")\n").splitlines() if part.strip())
 
 
-def gelu(text: str, constants: dict[str, np.ndarray] = _CONSTANTS, dims: str = "3,8", opset: int = 20) -> onnx.ModelProto:
+def gelu(
+    text: str, constants: dict[str, np.ndarray] = _CONSTANTS, dims: str = "3,8", opset: int = 20
+) -> onnx.ModelProto:
     return graph(f"(float[{dims}] x) => (float[{dims}] y)", nodes(text), constants, opset=opset)
 
 
@@ -87,7 +89,9 @@ def test_gelu_by_erf_in_any_order_of_operands(inner: str, plus: str, outer: str)
     same(model, found)
 
 
-@pytest.mark.parametrize(("cube", "outer"), [*zip(_CUBE, itertools.cycle(_OUTER)), *zip(itertools.cycle(_CUBE), _OUTER)])
+@pytest.mark.parametrize(
+    ("cube", "outer"), [*zip(_CUBE, itertools.cycle(_OUTER)), *zip(itertools.cycle(_CUBE), _OUTER)]
+)
 @pytest.mark.parametrize("sides", ["x, k", "k, x"])
 def test_gelu_by_tanh_in_any_order_of_operands(sides: str, cube: str, outer: str) -> None:
     model = gelu(f"{_CUBE[cube]}  s = Add({sides})  i = Mul(rpi, s)  e = Tanh(i)  p = Add(one, e)  {_OUTER[outer]}")
@@ -288,10 +292,7 @@ def test_layer_normalization_in_float16_keeps_the_type() -> None:
     ],
 )
 def test_what_only_resembles_layer_normalization_is_left_alone(change: dict[str, np.ndarray]) -> None:
-    if "two" in change:
-        variance = "pow"
-    else:
-        variance = "flax"
+    variance = "pow" if "two" in change else "flax"
     model = layer_norm(variance, "div", **change)
     found = normalized(model)
     assert "LayerNormalization" not in operators(found)
@@ -312,7 +313,11 @@ def test_a_variance_of_something_else_is_left_alone(text: str) -> None:
     constants = {
         "axes": np.array([-1]), "other": np.array([0]), "flat": np.array([1, 8]), "eps": f32(1e-3),
     }  # fmt: skip
-    body = nodes(f"{text}  p = Abs(v)  w = Add(p, eps)  r = Sqrt(w)  y = Div(d, r)".replace("  p = Abs(v)  w = Add(p,", "  w = Add(v,"))
+    body = nodes(
+        f"{text}  p = Abs(v)  w = Add(p, eps)  r = Sqrt(w)  y = Div(d, r)".replace(
+            "  p = Abs(v)  w = Add(p,", "  w = Add(v,"
+        )
+    )
     model = graph("(float[8,8] x, float[8,8] z) => (float[8,8] y)", body, constants)
     found = normalized(model)
     assert "LayerNormalization" not in operators(found)

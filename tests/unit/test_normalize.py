@@ -35,7 +35,9 @@ def same(model: onnx.ModelProto, found: ir.Model) -> None:
 
 
 def test_shape_arithmetic_is_folded_once_the_shapes_are_bound() -> None:
-    body = "s = Shape(x)\nn = Gather(s, zero)\nm = Unsqueeze(n, zeros)\nt = Concat<axis = 0>(m, rest)\ny = Reshape(x, t)"
+    body = (
+        "s = Shape(x)\nn = Gather(s, zero)\nm = Unsqueeze(n, zeros)\nt = Concat<axis = 0>(m, rest)\ny = Reshape(x, t)"
+    )
     constants = {"zero": np.int64(0), "zeros": np.array([0]), "rest": np.array([-1])}
     model = graph("(float[N,4,2] x) => (float[N,8] y)", body, constants)
     assert operators(normalized(model, x=(3, 4, 2))) == ["Reshape"]
@@ -68,7 +70,9 @@ def test_batch_normalization_is_fused_into_what_precedes_it(operator: str) -> No
 
 
 def test_a_large_tensor_is_not_made_by_folding(tmp_path: Path) -> None:
-    model = graph("(float[1] x) => (float[8192,8192] y)", "z = ConstantOfShape(s)\ny = Add(z, x)", {"s": np.array([8192, 8192])})
+    model = graph(
+        "(float[1] x) => (float[8192,8192] y)", "z = ConstantOfShape(s)\ny = Add(z, x)", {"s": np.array([8192, 8192])}
+    )
     read = read_model(save(model, tmp_path))
     assert read.ir is not None and len(ir.to_proto(read.ir).SerializeToString()) < 10_000
 

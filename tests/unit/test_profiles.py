@@ -145,7 +145,9 @@ def test_a_kernel_table_must_lie_beside_the_profile(tmp_path: Path) -> None:
 
 # -- hostile files ------------------------------------------------------------------------------------------------------
 
-_BOMB = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20))
+_BOMB = "a: &a [x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+)
 _HOSTILE = {
     "alias bomb": (_BOMB, "anchors and aliases"),
     "anchor": ("schema: &s planner/profile/1\n", "anchors and aliases"),

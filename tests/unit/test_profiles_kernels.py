@@ -179,9 +179,7 @@ def test_the_note_reaches_the_profile(asked: list[str], monkeypatch: pytest.Monk
     assert "not installed" in load_profile(shipped_directory() / "cpu.yaml").notes[0]
 
 
-def test_the_shipped_snapshot_is_what_the_installed_build_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_shipped_snapshot_is_what_the_installed_build_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Asked for real, in a worker; another version of onnxruntime than the snapshot's may say something else."""
     text = (shipped_directory() / "CPUExecutionProvider.kernels.json").read_text()
     monkeypatch.setenv("PLANNER_CACHE", str(tmp_path))

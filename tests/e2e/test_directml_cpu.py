@@ -1,0 +1,125 @@
+"""DirectML (by emulation where it is not Windows) and the CPU EP, on real models: both end verified, and labelled for what they are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from planner.cli import main as cli
+
+_MODELS = {
+    "magika": "bytes=1,2048",
+    "rec": "x=1,3,48,320",
+    "det": "x=1,3,480,480",
+    "cls": "x=1,3,48,192",
+    "digits": "",
+}
+
+
+def _target(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[str, Any], str]:
+    capsys.readouterr()
+    status = cli.main(["target", *map(str, args), "--json"])
+    out, err = capsys.readouterr()
+    return status, json.loads(out), err
+
+
+@pytest.mark.models
+@pytest.mark.slow
+@pytest.mark.parametrize("ep", ["directml", "cpu"])
+@pytest.mark.parametrize("name", _MODELS)
+def test_real_models_end_verified(
+    name: str, ep: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = request.getfixturevalue(name)
+    output = tmp_path / "out.onnx"
+    shape = ["--shape", _MODELS[name]] if _MODELS[name] else []
+    status, document, err = _target(
+        capsys, path, "--ep", ep, *shape, "--inputs", f"examples.inputs:{name}", "--output", output
+    )
+    assert status == 0 and document["passed"] is True, err
+    assert output.is_file() and document["artifact"]["bytes"] == output.stat().st_size
+    onnx.checker.check_model(output)
+    verification = document["verification"]
+    emulated = ep == "directml" and sys.platform != "win32"
+    assert verification["kind"] == ("emulation" if emulated else "hardware")
+    if emulated:
+        assert verification["ran_on"] == "CPUExecutionProvider"
+        assert "emulat" in " ".join([*verification.get("notes", []), err]).lower()
+        assert document["plan"]["precision"] == "fp16"
+    else:
+        assert verification["placement"]["fallback"] == []
+    assert document["plan"]["inputs"] is None or document["plan"]["inputs"]["synthetic"] is False
+    for output_ in verification["fidelity"]:
+        assert -200 <= output_["sqnr_db"] <= 200
+
+
+def _overflow(folder: Path) -> Path:
+    """x times ones over 2,000 channels of 100: 200,000, then scaled down to what float16 could hold."""
+    info = helper.make_tensor_value_info
+    weight = np.full((2000, 4), 1.0, np.float32)
+    proto = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "w"], ["h"], name="sum_of_many"),
+                helper.make_node("Mul", ["h", "small"], ["y"], name="scale_down"),
+            ],
+            "g",
+            [info("x", TensorProto.FLOAT, [1, 2000])],
+            [info("y", TensorProto.FLOAT, [1, 4])],
+            [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.float32(0.01), "small")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    path = folder / "overflow.onnx"
+    path.write_bytes(proto.SerializeToString())
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).uniform(90, 110, (8, 1, 2000)).astype(np.float32))
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="here DirectML is emulated")
+def test_an_overflow_of_float16_fails_and_its_node_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overflow(tmp_path)
+    status, document, err = _target(
+        capsys,
+        path,
+        "--ep",
+        "directml",
+        "--precision",
+        "fp16",
+        "--inputs",
+        tmp_path / "x.npz",
+        "-o",
+        tmp_path / "o.onnx",
+    )
+    assert status == 1 and document["passed"] is False
+    assert document["verification"]["fidelity"][0]["sqnr_db"] == -200
+    assert "sum_of_many" in err + json.dumps(document["verification"])
+    assert "scale_down" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="here DirectML is emulated")
+def test_auto_goes_on_to_float32_where_float16_overflows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overflow(tmp_path)
+    status, document, err = _target(
+        capsys, path, "--ep", "directml", "--inputs", tmp_path / "x.npz", "-o", tmp_path / "o.onnx"
+    )
+    assert status == 0 and document["plan"]["precision"] == "fp32", err
+    assert [a["passed"] for a in document["attempts"]] == [False, True]
+
+
+def test_the_table_for_people_says_emulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overflow(tmp_path)
+    cli.main(
+        ["target", str(path), "--ep", "directml", "--inputs", str(tmp_path / "x.npz"), "-o", str(tmp_path / "o.onnx")]
+    )
+    out = capsys.readouterr().out
+    if sys.platform != "win32":
+        assert "EMULATED by the CPU EP" in out
