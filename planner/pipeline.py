@@ -174,11 +174,12 @@ def quantize(
     """
     from planner.files import atomic
     from planner.quantize.apply import apply_plan
+    from planner.quantize.float16 import notes_on_float16
 
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
-    return artifact(output, applied.notes)
+    return artifact(output, (*applied.notes, *notes_on_float16(plan)))
 
 
 def artifact(path: Path, notes: tuple[str, ...] = ()) -> Artifact:
@@ -336,7 +337,20 @@ class _Job:
     progress: Progress
     timed: bool
     attempts: list[Attempt] = field(default_factory=list)
-    _ranges: dict[str, Range] | None = None
+
+    @functools.cached_property
+    def ranges(self) -> dict[str, Range]:
+        """What calibration saw, once anything asks for it."""
+        return calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
+
+    def protect(self, plan: Plan) -> Plan:
+        """The plan, with another type for those float16 nodes whose values float16 would not hold."""
+        from planner.quantize.float16 import without_unsafe_float16
+
+        if not plan.has_float16:
+            return plan
+        safe = without_unsafe_float16(self.model, self.session.profile, plan, self.ranges)
+        return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
     @functools.cached_property
     def reference(self) -> Path:
@@ -351,14 +365,14 @@ class _Job:
             yield with_fallback(resolution) if self.allow_fallback else resolution
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
-        if plan.is_quantized and self._ranges is None:
-            self._ranges = calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
-        return quantize(self.model, plan, self._ranges or {}, path, float16_io=self.float16_io)
+        ranges = self.ranges if plan.is_quantized else {}
+        return quantize(self.model, plan, ranges, path, float16_io=self.float16_io)
 
     def attempt(self, plan: Plan) -> Attempt:
         """Apply, verify, time."""
         from planner.verify.verify import verify
 
+        plan = self.protect(plan)
         path = self.folder / f"{len(self.attempts)}.onnx"
         self.progress(f"quantizing to {plan.precision}", 0, 1)
         made = self.apply(plan, path)
@@ -405,7 +419,7 @@ class _Job:
 
         def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
             plan = mixed_plan(self.model, session.profile, target, ladder, assignment, reasons or {})
-            return replace(plan, inputs=self.inputs.to_json()) if plan.is_quantized else plan
+            return self.protect(replace(plan, inputs=self.inputs.to_json()) if plan.is_quantized else plan)
 
         def tell(done: Evaluations) -> None:
             self.progress("searching", done.emulated + done.real, done.emulated + done.real + 1)

@@ -110,6 +110,11 @@ class Plan:
         """Whether any activation is an integer, so that applying the plan needs calibration."""
         return any(n.activation is not None and not n.activation.is_float for n in self.nodes)
 
+    @property
+    def has_float16(self) -> bool:
+        """Whether any node is float16, so that what calibration saw decides whether it can be."""
+        return any(n.activation is DType.FLOAT16 for n in self.nodes)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
