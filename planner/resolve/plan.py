@@ -179,7 +179,7 @@ class _Reader:
         shapes = self.get(data, "", "shapes", dict, "an object")
         options = self.get(target, "target.", "options", dict, "an object")
         for name, dims in shapes.items():
-            if not isinstance(dims, list) or not all(isinstance(d, int) and d > 0 for d in dims):
+            if not isinstance(dims, list) or not all(type(d) is int and d > 0 for d in dims):
                 raise self.fail(f"shapes.{name}", "a list of positive integers")
         nodes = self.get(data, "", "nodes", list, "a list")
         inputs = data.get("inputs")
@@ -222,9 +222,9 @@ class _Reader:
             op_type=self.get(data, where, "op_type", str, "a string"),
             weight=self.dtype(data, where, "weight"),
             activation=self.dtype(data, where, "activation"),
-            per_channel=bool(data.get("per_channel", False)),
+            per_channel=self.get({"per_channel": False, **data}, where, "per_channel", bool, "true or false"),
             fixed=fixed,
             rule=data.get("rule"),
             reason=str(data.get("reason", "")),
-            origins=tuple(str(o) for o in data.get("origins", ())),
+            origins=tuple(str(o) for o in self.get({"origins": [], **data}, where, "origins", list, "a list")),
         )
