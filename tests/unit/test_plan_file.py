@@ -60,7 +60,7 @@ def test_a_plan_is_quantized_where_an_activation_is_an_integer() -> None:
     ids=["empty", "text", "list", "no schema", "another schema", "deep"],
 )
 def test_what_is_no_plan_is_refused(text: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="plan.json") as caught:
+    with pytest.raises(RequestError, match=r"plan\.json") as caught:
         read_plan(write(tmp_path, text))
     assert words in str(caught.value)
 
