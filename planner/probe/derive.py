@@ -23,7 +23,7 @@ from planner.dtypes import DType
 from planner.probe.cases import all_cases
 from planner.probe.evidence import Evidence, directory, load, parse_id
 from planner.probe.forms import Form, Kind
-from planner.probe.predict import node_of
+from planner.probe.predict import node_of, predict
 from planner.probe.run import Result
 from planner.profiles.load import load_profile
 from planner.profiles.schema import Profile
@@ -45,6 +45,7 @@ _WHEN: dict[tuple[str, str], dict[str, Any]] = {
     ("ConvTranspose", "dilations=2x2"): {"attributes_not": {"dilations": [[1], [1, 1], [1, 1, 1]]}},
     ("Gemm", "alpha=0.5"): {"attributes_not": {"alpha": [1.0]}},
     ("Gemm", "beta=0.5"): {"attributes_not": {"beta": [1.0]}, "inputs": {"2": {"present": True}}},
+    ("Resize", "rank=5"): {"min_rank": 5, "attributes": {"mode": ["nearest"]}},
     ("Resize", "linear,antialias=1"): {"attributes": {"antialias": [1]}},
     ("GatherND", "batch_dims=1"): {"attributes_not": {"batch_dims": [0]}},
     ("LpNormalization", "p=1"): {"attributes_not": {"p": [2]}},
@@ -52,9 +53,12 @@ _WHEN: dict[tuple[str, str], dict[str, Any]] = {
     ("LayerNormalization", "axis=1"): {"inputs": {"1": {"min_rank": 2}}},
     ("LayerNormalization", "rank=4,axis=1"): {"inputs": {"1": {"min_rank": 2}}},
     ("Gemm", "bias=scalar"): {"inputs": {"2": {"present": True, "max_rank": 0}}},
+    **{(op, "large"): {"blocked": True} for op in ("Conv", "ConvTranspose", "MatMul", "Gemm")},
+    **{("Pow", f"exponent={e},plain"): {} for e in (2.0, 3.0, 0.5, -0.5)},
     ("Cast", "activation-to-int32"): {},
     ("Cast", "activation-to-float32"): {},
     ("Cast", "int64-to-int32,opset=11"): {},
+    ("Conv", "weight=dynamic,bias"): {"weight": False, "inputs": {"2": {"present": True, "constant": True}}},
     ("Gemm", "weight=dynamic,bias"): {"weight": False, "inputs": {"2": {"present": True, "constant": True}}},
     ("MatMul", "dynamic,rank=5"): {"weight": False, "min_rank": 5},
     ("MatMul", "rank=5"): {"weight": True, "min_rank": 5},
@@ -62,6 +66,8 @@ _WHEN: dict[tuple[str, str], dict[str, Any]] = {
        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")},
 }  # fmt: skip
 
+# Conditions that say something of float alone: their quantized cases differ from the base form in another way.
+_FLOAT_ONLY = {("Pow", "exponent=float32")}
 _NEVER = "the EP has no such operator"
 _NOWHERE = "the EP has no such operator on this device"
 Key = tuple[str, str]  # pair, granularity
@@ -89,10 +95,14 @@ class Deriver:
         self.profile = profile
         self.devices = tuple(evidence)
         self.taken: dict[str, dict[str, dict[str, dict[Key, bool]]]] = {}
+        documented = {r.id for r in profile.file.rules if r.refuse is not None and r.source.observed is None}
+        first = next(iter(evidence.values()), None)
         for device, found in evidence.items():
             for case, outcome in found.outcomes.items():
                 if outcome.result in (Result.FOLDED, Result.INVALID):
                     continue
+                if first is not None and predict(case, profile, device).rule in documented and case in first.outcomes:
+                    outcome = first.outcomes[case]  # decided already, whatever was observed: no rule of its own
                 op, pair, granularity, condition = parse_id(case)
                 pair = _as_read(case, pair)
                 here = self.taken.setdefault(op, {}).setdefault(condition, {}).setdefault(device, {})
@@ -162,6 +172,8 @@ class Deriver:
             base = self._base(op, device)
             allows_exact = any(base.values())
             for key, t in keys.items():
+                if (op, condition) in _FLOAT_ONLY and "float" not in key[0]:
+                    continue
                 expected = base.get(key, allows_exact if key[0] == "exact" else False)
                 if t and not expected:
                     further.setdefault(device, set()).add(key)
@@ -177,7 +189,9 @@ class Deriver:
             self._refuse(op, refused, when, condition, None)
         for device, taken in further.items():
             exact = any(p == "exact" for p, _ in taken)
-            pairs = _pair_rules({k: True for k in taken if k[0] != "exact"})
+            # A blocked weight has many scales: to a rule's pairs it is one per channel.
+            here = {(p, "per-channel" if g == "blocked" else g) for p, g in taken if p != "exact"}
+            pairs = _pair_rules(dict.fromkeys(here, True))
             if exact or pairs:
                 self.further.add(
                     {"when": when, **({"pairs": pairs} if pairs else {})}, op, [device], f"{op}/*/{condition}"
@@ -292,7 +306,7 @@ class Deriver:
         return written
 
     def _traits(self, devices: Devices) -> list[dict[str, Any]]:
-        """Traits that pick exactly these devices: none, one or two; else one device trait at a time."""
+        """Combinations of traits that together pick exactly these devices, one wherever one can."""
         if devices == frozenset(self.devices):
             return [{}]
         every = {d: frozenset(self.profile.device(d).traits) for d in self.devices}
@@ -308,7 +322,15 @@ class Deriver:
         for wanted, unwanted in choices:
             if frozenset(d for d, t in every.items() if t.issuperset(wanted) and t.isdisjoint(unwanted)) == devices:
                 return [{k: list(v) for k, v in (("traits", wanted), ("without", unwanted)) if v}]
-        raise SystemExit(f"no traits tell {sorted(devices)} from the others")
+        # No one combination: a rule for each kind of device.
+        kinds = {every[d] for d in devices}
+        if len(kinds) == 1:
+            raise SystemExit(f"no traits tell {sorted(devices)} from the others")
+        return [
+            t
+            for kind in sorted(kinds, key=sorted)
+            for t in self._traits(frozenset(d for d in devices if every[d] == kind))
+        ]
 
     def _id(self, body: Mapping[str, Any], names: Sequence[str], domain: str, cases: Sequence[str]) -> str:
         parts = ["no" if "refuse" in body else "takes"]
