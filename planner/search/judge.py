@@ -29,6 +29,9 @@ from planner.verify.placement import placement_of
 # Samples that a plan is run on: by emulation, and on the EP, whose simulator may take seconds each.
 EMULATED_SAMPLES, REAL_SAMPLES = 4, 2
 
+# So far from the floor, one sample on the EP decides.
+_CLEAR_DB = 6.0
+
 # Writes the model of a plan to a path.
 Apply = Callable[[Plan, Path], None]
 
@@ -138,6 +141,12 @@ class PlanJudge:
         self._file = (assignment, path)
         return path
 
+    def _decided(self, comparison: Comparison) -> bool:
+        """Whether further samples would hardly change the answer: each may take a simulator many seconds."""
+        if self._floor.kind != "sqnr":
+            return False
+        return abs(self._floor.score(comparison.results()) - self._floor.value) > _CLEAR_DB
+
     def _measure(
         self,
         worker: Worker,
@@ -165,6 +174,8 @@ class PlanJudge:
         try:
             for sample, expected in zip(samples, self._expected, strict=False):
                 comparison.add(expected, worker.run(cast_feed(sample, dtypes)).outputs)
+                if placed and self._decided(comparison):
+                    break
             fidelity = comparison.results()
             noise = max((10 ** (-entry.sqnr_db / 10) for entry in fidelity), default=NOISE_LIMIT)
             if not all(entry.finite for entry in fidelity):

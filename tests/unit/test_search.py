@@ -113,7 +113,9 @@ def test_the_result_says_which_nodes_were_promoted_and_what_each_gained() -> Non
 
 def test_a_loss_that_only_the_ep_has_is_found_on_the_ep() -> None:
     # Emulated, w8a16 is at 60 dB throughout; on the EP node 30 alone takes it to 15 dB.
-    network = Network(with_hot({}, quiet=1.0), goal_db=40, on_ep=lambda level, i: 0.03 if (level, i) == (1, 30) else 0.0)
+    network = Network(
+        with_hot({}, quiet=1.0), goal_db=40, on_ep=lambda level, i: 0.03 if (level, i) == (1, 30) else 0.0
+    )
     found, _ = network.find(64)
     assert found.passed
     assert found.assignment[30] == 2
