@@ -78,8 +78,14 @@ class Resolution:
 def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
     """Judge the model as it is: every node at the pair that the file stores."""
     verdicts = []
+    left: set[str] = set()  # names of nodes that are not on the target
     for node in model.nodes:
         ruling = judge(node, node.stored, node.stored_per_channel, profile, device, model.normalized_opset)
+        if profile.limits.bodies_follow and ruling.legal and (outer := left.intersection(node.scope)):
+            reason = f"inside {next(iter(outer))!r}, which {profile.ep} does not take; its body goes with it"
+            ruling = Ruling(False, "bodies-follow", reason, "unroll the loop, or split the model at it")
+        if ruling.legal is False:
+            left.add(node.name)
         verdicts.append(Verdict(node, node.stored, node.stored_per_channel, ruling))
     return Resolution("as stored", tuple(verdicts))
 
