@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -146,10 +147,13 @@ def score_on_ep(task: Task, path: Path, ep: str, options: Mapping[str, str], lim
         return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, limit)
 
 
-def onnxruntime_qnn(model: Path, output: Path, samples: Iterable[Sample], activation: DType) -> None:
-    """onnxruntime's own recipe for QNN, at its defaults but for the activation type: get_qnn_qdq_config, quantize."""
+def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activation: DType) -> None:
+    """onnxruntime's own recipe for QNN, at its defaults but for the activation type: shapes fixed, quant_pre_process,
+    get_qnn_qdq_config, quantize."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -159,6 +163,16 @@ def onnxruntime_qnn(model: Path, output: Path, samples: Iterable[Sample], activa
             sample = next(self.samples, None)
             return None if sample is None else dict(sample)
 
-    kinds = {DType.UINT8: QuantType.QUInt8, DType.UINT16: QuantType.QUInt16}
-    config = get_qnn_qdq_config(str(model), Reader(), activation_type=kinds[activation], weight_type=QuantType.QUInt8)
-    quantize(str(model), str(output), config)
+    model = onnx.load(task.model)
+    for name, dims in task.shapes.items():
+        make_input_shape_fixed(model.graph, name, list(dims))
+    fix_output_shapes(model)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        fixed, ready = Path(folder) / "fixed.onnx", Path(folder) / "ready.onnx"
+        onnx.save(model, fixed)
+        quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
+        kinds = {DType.UINT8: QuantType.QUInt8, DType.UINT16: QuantType.QUInt16}
+        config = get_qnn_qdq_config(
+            str(ready), Reader(), activation_type=kinds[activation], weight_type=QuantType.QUInt8
+        )
+        quantize(str(ready), str(output), config)

@@ -26,7 +26,7 @@ from examples.inputs import of_example
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
 from planner.model.normalize import bind_shapes
-from planner.model.read import load, read_model
+from planner.model.read import load
 from planner.model.write import save
 from planner.pipeline import Session, calibrate, quantize
 from planner.runtime.client import SessionFailed, Worker
@@ -108,7 +108,9 @@ def compare(name: str, precision: str, path: Path, session: Session, worker: Wor
     agreed = unknown = observed = 0
     wrong = []
     for verdict in resolution.verdicts:
-        names = [n for n in dict.fromkeys((verdict.node.name, *verdict.node.origins)) if n in placement.nodes or n in reasons]
+        names = [
+            n for n in dict.fromkeys((verdict.node.name, *verdict.node.origins)) if n in placement.nodes or n in reasons
+        ]
         if not names:
             continue
         observed += 1
@@ -122,10 +124,27 @@ def compare(name: str, precision: str, path: Path, session: Session, worker: Wor
             pair = f"{verdict.pair}{' per channel' if verdict.per_channel else ''}"
             wrong.append(
                 Disagreement(
-                    verdict.node.name, verdict.node.op_type, pair, verdict.ruling.legal, taken, verdict.ruling.rule, reason
+                    verdict.node.name,
+                    verdict.node.op_type,
+                    pair,
+                    verdict.ruling.legal,
+                    taken,
+                    verdict.ruling.rule,
+                    reason,
                 )
             )
-    return Row(name, precision, len(resolution.verdicts), observed, agreed, unknown, resolution.legal, real, seconds, tuple(wrong))
+    return Row(
+        name,
+        precision,
+        len(resolution.verdicts),
+        observed,
+        agreed,
+        unknown,
+        resolution.legal,
+        real,
+        seconds,
+        tuple(wrong),
+    )
 
 
 def main() -> int:
@@ -150,7 +169,10 @@ def main() -> int:
                         flush=True,
                     )
                     for d in row.disagreements[:6]:
-                        print(f"    {d.op_type} {d.pair} {d.node}: predicted {d.predicted} by {d.rule}, {d.reason}", file=sys.stderr)
+                        print(
+                            f"    {d.op_type} {d.pair} {d.node}: predicted {d.predicted} by {d.rule}, {d.reason}",
+                            file=sys.stderr,
+                        )
             except PlannerError as error:
                 print(f"{name}: {error}", file=sys.stderr)
     observed = sum(r.observed for r in rows)

@@ -73,7 +73,12 @@ def main() -> int:
                 tally[kind] += 1
                 wrong[kind].append({"case": case.name, "reason": reason[:200]})
     if args.json:
-        print(json.dumps({"ep": session.target.ep, "device": session.target.device, "cases": dict(tally), "wrong": wrong}, indent=1))
+        print(
+            json.dumps(
+                {"ep": session.target.ep, "device": session.target.device, "cases": dict(tally), "wrong": wrong},
+                indent=1,
+            )
+        )
     else:
         print(f"{session.target.ep} on {session.target.device}: {dict(tally)}")
         for kind, entries in wrong.items():

@@ -75,7 +75,7 @@ def measure(task: Task, floor: Floor, simulated: int, device: str) -> Row:
         ort_cpu = ort_db = None
         ort_on_npu = "no model"
         try:
-            onnxruntime_qnn(reference, theirs, inputs.calibration, activation)
+            onnxruntime_qnn(task, theirs, inputs.calibration, activation)
             ort_cpu = score_on_cpu(task, theirs)
             judged = verify(theirs, reference, session.target, inputs.evaluation[:2], floor=floor, explain=False)
             ort_db = min((f.sqnr_db for f in judged.fidelity), default=None)

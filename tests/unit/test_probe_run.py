@@ -59,7 +59,11 @@ def test_decibels_are_finite(reference: list[float], output: list[float], decibe
 
 def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path, stamp = tmp_path / "partial", {"ep": EP, "probe": 1}
-    lines = [json.dumps(stamp), json.dumps({"case": CONV.id, "result": "taken", "reason": None, "sqnr_db": 40.0}), '{"cas']
+    lines = [
+        json.dumps(stamp),
+        json.dumps({"case": CONV.id, "result": "taken", "reason": None, "sqnr_db": 40.0}),
+        '{"cas',
+    ]
     path.write_text("\n".join(lines))
     assert _read_partial(path, stamp, {CONV.id}) == {CONV.id: Outcome(Result.TAKEN, None, 40.0)}
 
@@ -78,7 +82,10 @@ def test_operators_are_selected_by_name_in_any_case() -> None:
 
 def test_two_registries_are_compared_kernel_by_kernel() -> None:
     def table(**types: list[str]) -> kernels.Table:
-        return {"source": "x", "kernels": {"ai.onnx": {op: [{"opset": "13+", "types": {"T": t}}] for op, t in types.items()}}}
+        return {
+            "source": "x",
+            "kernels": {"ai.onnx": {op: [{"opset": "13+", "types": {"T": t}}] for op, t in types.items()}},
+        }
 
     changed = kernels.differences(table(Abs=["float"], Add=["float"]), table(Abs=["float", "float16"], Div=["float"]))
     assert changed == [
