@@ -18,7 +18,7 @@ import yaml
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
 from planner.dtypes import Precision
-from planner.errors import PlannerError, RequestError
+from planner.errors import EPError, PlannerError, RequestError
 from planner.model.read import Model as ReadModel
 from planner.pipeline import Session, requested_precision, run_target
 from planner.profiles.load import load_profiles
@@ -199,7 +199,10 @@ class _Histograms:
             return ()
         form = tuple((node.name, node.op_type) for node in model.nodes)
         if form not in self.known:
-            self.known[form] = observed_ranges(model, self.inputs.calibration)
+            try:
+                self.known[form] = observed_ranges(model, self.inputs.calibration)
+            except EPError:  # a picture less; the verdict stands
+                self.known[form] = ()
         return self.known[form]
 
 
@@ -218,9 +221,11 @@ def _cell(
     shown = rows.model_of(model, name, str(subject.path))
     for precision in precisions:
         asked = "auto" if precision is None else str(precision)
+        legal: bool | None = None
         try:
             judged = session.check(model, precision)
-            if inputs is None or judged.legal is False or (judged.legal is None and not allow_unknown):
+            legal = judged.legal
+            if inputs is None or legal is False or (legal is None and not allow_unknown):
                 yield rows.resolution_row(judged, shown, session.target, asked)
                 continue
             with tempfile.TemporaryDirectory(prefix="planner-") as folder:
@@ -228,18 +233,18 @@ def _cell(
             assert outcome.kept is not None
             yield rows.attempt_row(
                 outcome.kept, shown, session.target, asked,
-                legal=judged.legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
+                legal=legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
                 ranges=seen.of(model) if outcome.kept.plan.is_quantized else (),
             )  # fmt: skip
         except PlannerError as error:
-            yield rows.error_row(str(error), error.hint, shown, session.target, asked)
+            yield rows.error_row(str(error), error.hint, shown, session.target, asked, legal)
         except Exception as error:
             # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
             if os.environ.get("PLANNER_DEBUG"):
                 raise
-            first = (str(error).splitlines() or [""])[0]
+            message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
-            yield rows.error_row(f"internal error: {type(error).__name__}: {first}", hint, shown, session.target, asked)
+            yield rows.error_row(message, hint, shown, session.target, asked, legal)
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

@@ -113,9 +113,9 @@ def attempt_row(
     )
 
 
-def error_row(message: str, hint: str, model: Model, target: Target, asked: str) -> Row:
-    """A precision that could not be judged because the EP or its worker failed."""
-    return Row(model, target, asked, "error", reason=message, suggestions=(hint,) if hint else ())
+def error_row(message: str, hint: str, model: Model, target: Target, asked: str, legal: bool | None = None) -> Row:
+    """A precision that could not be judged because the EP or its worker failed; ``legal`` by the profile."""
+    return Row(model, target, asked, "error", reason=message, suggestions=(hint,) if hint else (), legal=legal)
 
 
 def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]:
