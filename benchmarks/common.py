@@ -16,6 +16,8 @@ import onnx
 from examples import inputs
 from examples.fetch import EXAMPLES, MAGIKA_CONFIG, Example, fetch, fetch_file
 from planner.dtypes import DType
+from planner.model.normalize import bind_shapes
+from planner.model.write import save
 from planner.runtime.client import Worker
 from planner.runtime.providers import CPU
 from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
@@ -153,7 +155,6 @@ def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activat
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
     from onnxruntime.quantization.shape_inference import quant_pre_process
-    from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -163,13 +164,11 @@ def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activat
             sample = next(self.samples, None)
             return None if sample is None else dict(sample)
 
-    model = onnx.load(task.model)
-    for name, dims in task.shapes.items():
-        make_input_shape_fixed(model.graph, name, list(dims))
-    fix_output_shapes(model)
+    model = load(task.model)
+    bind_shapes(model, task.shapes)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         fixed, ready = Path(folder) / "fixed.onnx", Path(folder) / "ready.onnx"
-        onnx.save(model, fixed)
+        save(model, fixed)
         quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
         kinds = {DType.UINT8: QuantType.QUInt8, DType.UINT16: QuantType.QUInt16}
         config = get_qnn_qdq_config(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.dtypes import Precision, parse_dtype, parse_precision, precision_by_name
+from planner.dtypes import DType, Pair, Precision, parse_dtype, parse_precision, precision_by_name
 from planner.errors import RequestError
 from planner.model.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
@@ -134,8 +134,8 @@ def calibrate(
             progress(what, done, len(samples))
 
         path = folder / "observed.onnx"
-        save(observed.model, path)
-        worker.open(path, {})
+        save(observed.model, path, embed=False)
+        worker.open(path, {}, lean=True)
         progress(what, 0, len(samples))
         return collect(observed, lambda sample: worker.run(sample).outputs, samples, Method(method), step)
 
@@ -305,8 +305,21 @@ def run_target(
             for file in (source, source.with_name(f"{source.name}.data")):
                 if file.exists():
                     file.replace(temporary.with_name(file.name.replace(source.name, output.name)))
-        kept = replace(kept, artifact=replace(kept.artifact, path=str(output)))
+        notes = (*kept.artifact.notes, *(_notes_on_processor(kept.plan) if job.timed else ()))
+        kept = replace(kept, artifact=replace(kept.artifact, path=str(output), notes=notes))
         return Outcome(first, kept, tuple(job.attempts), report)
+
+
+def _notes_on_processor(plan: Plan) -> Iterator[str]:
+    """What a verification on this processor does not show of another: sums that saturate there."""
+    from planner.runtime.processor import has_vnni
+
+    saturating = sum(n.pair == Pair(DType.INT8, DType.UINT8) for n in plan.nodes)
+    if saturating and has_vnni() is not False:
+        yield (
+            f"{saturating} nodes multiply uint8 by int8: exact here; on an x86 processor without VNNI such sums can saturate: "
+            "verify there too, or choose --weight-type uint8 --activation-type uint8"
+        )
 
 
 def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:

@@ -93,9 +93,10 @@ class Parting:
 
     def ranked(self) -> tuple[Parted, ...]:
         """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
-        what falls by 1 dB or more from its least faithful input, deepest fall first."""
+        what falls by 1 dB or more from its least faithful input, by the error energy that it adds to its input's,
+        relative to its own signal."""
         falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
-        return tuple(sorted(falling, key=lambda t: (t.finite, 0.0 if not t.finite else -t.drop_db, t.depth)))
+        return tuple(sorted(falling, key=lambda t: (t.finite, -_added(t) if t.finite else 0.0, t.depth)))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -172,6 +173,11 @@ def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
             if name in available:
                 pairs[out.name] = name
     return pairs
+
+
+def _added(part: Parted) -> float:
+    """Error energy, relative to the signal's, beyond that of the least faithful input."""
+    return float(10 ** (-part.sqnr_db / 10) - 10 ** (-(part.sqnr_db + part.drop_db) / 10))
 
 
 @dataclass

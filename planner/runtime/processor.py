@@ -1,0 +1,23 @@
+"""What of this machine's processor bears on quantized kernels."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether an x86 processor adds products of 8-bit numbers without saturating (VNNI); None where that is unknown, or the
+    processor is no x86.
+
+    Without VNNI, AVX2 and AVX-512 add two products of an unsigned and a signed 8-bit number in 16 bits, which can
+    saturate (onnxruntime, docs: "Quantize ONNX models", on U8S8 and reduce_range); unsigned weights do not.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return None
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None else any(flag in ("avx512_vnni", "avx_vnni") for flag in flags)
