@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import planner
 from planner.errors import PlannerError
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "eps")
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
 
 _EPILOG = """\
 examples:
