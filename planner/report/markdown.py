@@ -12,6 +12,7 @@ FILE_NAME = "report.md"
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@])")
 NAMED_NODES = 5
+MOST_ACROSS = 6
 
 
 def escape(value: str) -> str:
@@ -36,7 +37,7 @@ def render(report: Report) -> str:
     counts = ", ".join(f"{text.ICONS[s]} {n} {s}" for s, n in text.tally(report).items()) or "nothing to report"
     lines = ["# Compatibility report", "", counts, ""]
     if cells:
-        lines += [*_matrix(cells), ""]
+        lines += [*matrix(cells), ""]
     emulated = sum(cell.best.kind == "emulation" for cell in cells)
     if emulated:
         lines += [f"Emulated verdicts ({emulated} of {len(cells)}) did not run on the target.", ""]
@@ -46,15 +47,19 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _matrix(cells: Iterable[Cell]) -> list[str]:
+def matrix(cells: Iterable[Cell]) -> list[str]:
+    """Lines of the table models x targets, each cell by its best row; targets go down where they are too many to go across."""
     by_place = {(c.model.name, text.target_name(c.target)): c for c in cells}
-    models = dict.fromkeys(name for name, _ in by_place)
-    targets = dict.fromkeys(target for _, target in by_place)
-    rows = []
-    for model in models:
-        places = (by_place.get((model, target)) for target in targets)
-        rows.append([escape(model), *("" if cell is None else _summary(cell.best) for cell in places)])
-    return table(["Model", *map(escape, targets)], rows)
+    models = list(dict.fromkeys(name for name, _ in by_place))
+    targets = list(dict.fromkeys(target for _, target in by_place))
+
+    def shown(model: str, target: str) -> str:
+        cell = by_place.get((model, target))
+        return "" if cell is None else _summary(cell.best)
+
+    if len(targets) > max(MOST_ACROSS, len(models)):
+        return table(["Target", *map(escape, models)], ([escape(t), *(shown(m, t) for m in models)] for t in targets))
+    return table(["Model", *map(escape, targets)], ([escape(m), *(shown(m, t) for t in targets)] for m in models))
 
 
 def _summary(row: Row) -> str:

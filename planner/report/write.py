@@ -73,12 +73,13 @@ def _unknown(name: str) -> RequestError:
     return RequestError(f"unknown report format {name!r}", f"formats: {', '.join([*FORMATS, FIGURES])}")
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path | str) -> Report:
     """The report in a JSON file that write_report made.
 
     Raises:
         RequestError: if it cannot be read or is no report.
     """
+    path = Path(path)
     try:
         value = stdlib_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
