@@ -128,6 +128,11 @@ def run(args: argparse.Namespace) -> int:
             histograms="html" in formats,
             told=told,
         )
+    if any(row.inputs is not None and row.inputs.synthetic for row in report.rows):
+        common.say(
+            "planner: WARNING: judged on synthetic data: the result says nothing about real inputs\n"
+            "  give real ones with --inputs, or model by model in a YAML file (--models)"
+        )
     files = [str(path) for path in write_report(report, args.output, formats)]
     difference = None if baseline is None else compare(baseline, report)
     if difference is not None and "markdown" in formats:
