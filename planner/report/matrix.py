@@ -18,7 +18,7 @@ import yaml
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
 from planner.dtypes import Precision
-from planner.errors import EPError, PlannerError, RequestError
+from planner.errors import PlannerError, RequestError
 from planner.model.read import Model as ReadModel
 from planner.pipeline import Session, requested_precision, run_target
 from planner.profiles.load import load_profiles
@@ -199,10 +199,7 @@ class _Histograms:
             return ()
         form = tuple((node.name, node.op_type) for node in model.nodes)
         if form not in self.known:
-            try:
-                self.known[form] = observed_ranges(model, self.inputs.calibration)
-            except EPError:  # a picture less; the verdict stands
-                self.known[form] = ()
+            self.known[form] = observed_ranges(model, self.inputs.calibration)
         return self.known[form]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from planner.calibrate.observe import extend
+from planner.errors import EPError
 from planner.model.read import Model
 from planner.model.write import save
 from planner.report.data import Range
@@ -24,11 +25,16 @@ MOST_SAMPLES = 4
 def observed_ranges(model: Model, samples: Sequence[Mapping[str, Any]]) -> tuple[Range, ...]:
     """Range and histogram of each float tensor of the main graph over the first few samples, run on the CPU EP.
 
-    The ends are exact over these samples; the counts are of some thousand values a tensor.
-
-    Raises:
-        EPError: the worker failed.
+    The ends are exact over these samples; the counts are of some thousand values a tensor. A worker that fails costs
+    the pictures, not the report: nothing is returned then.
     """
+    try:
+        return _observe(model, samples)
+    except EPError:
+        return ()
+
+
+def _observe(model: Model, samples: Sequence[Mapping[str, Any]]) -> tuple[Range, ...]:
     assert model.ir is not None
     observed = extend(model.ir, sample=True)
     seen: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in observed.sampled}
