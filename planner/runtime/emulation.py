@@ -53,6 +53,8 @@ def _float16_values(graph: ir.Graph) -> set[ir.Value]:
             halves |= {v for v in (*sub.inputs, *sub.initializers.values()) if v.dtype == _HALF}
         floats = [v for v in node.inputs if v is not None and (v in halves or v.dtype == _SINGLE)]
         for out in node.outputs:
+            if not out.name:
+                continue  # an output that is left out
             if out.dtype == _HALF or (out.dtype is None and floats and floats[0] in halves):
                 halves.add(out)
     return halves

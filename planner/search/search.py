@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from planner.search.ladder import IDEAL, Assignment, Ladder
@@ -24,8 +24,8 @@ _WORSE = 2.0
 # Evaluations of one level's blocks: by emulation, and on the EP, which may take seconds each.
 _EMULATED_TESTS, _REAL_TESTS = 20, 14
 _REAL_FIRST = 6
-# Moves that are tried one by one behind the first that the floor does not bear.
-_LATE_MOVES = 4
+# Rounds of bisecting for the moves that the floor does not bear.
+_EMULATED_ROUNDS, _REAL_ROUNDS = 4, 5
 
 
 @dataclass(frozen=True)
@@ -284,23 +284,53 @@ def _descend(
 ) -> Assignment:
     """As many moves as the floor bears on the EP; the start itself passed there."""
 
-    def passes(measure: Callable[[Assignment], Measured], chosen: Sequence[_Move]) -> bool:
-        return measure(_apply(ladder, start, chosen)).score >= goal.value
+    def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[_Move]], float]:
+        return lambda chosen: measure(_apply(ladder, start, chosen)).score
 
-    most = len(moves)
+    chosen = list(moves)
     if emulation:
-        most = _bisect(most, lambda k: passes(judge.emulated, moves[:k]))
-    most = most if passes(judge.real, moves[:most]) else _bisect(most - 1, lambda k: passes(judge.real, moves[:k]))
-    chosen = list(moves[:most])
-    # The first move that the floor does not bear hides later ones that it would.
-    measure = judge.emulated if emulation else judge.real
-    late = sorted(moves[most + 1 :], key=lambda m: -m.saving)[:_LATE_MOVES]
-    more = list(chosen)
-    for move in late:
-        before = _apply(ladder, start, more)
-        if _apply(ladder, start, [*more, move]) != before and passes(measure, [*more, move]):
-            more.append(move)
-    return _apply(ladder, start, more if len(more) > most and passes(judge.real, more) else chosen)
+        chosen = _bearable(ladder, chosen, scored(judge.emulated), goal, _EMULATED_ROUNDS)
+    return _apply(ladder, start, _bearable(ladder, chosen, scored(judge.real), goal, _REAL_ROUNDS))
+
+
+def _bearable(
+    ladder: Ladder, moves: Sequence[_Move], score: Callable[[Sequence[_Move]], float], goal: Goal, rounds: int
+) -> list[_Move]:
+    """The moves, in their order, but for those that are one too many.
+
+    Each round bisects to the first such, leaves it out and goes on with the rest. Where it does not lose accuracy but
+    breaks the plan (a node that the EP does not take so, after all), the very unit is found, and left out of every
+    further move to the same kind of type. What no round has confirmed is left out.
+    """
+    chosen: list[_Move] = []
+    rest = list(moves)
+
+    def bears(further: Sequence[_Move]) -> bool:
+        return score([*chosen, *further]) >= goal.value
+
+    for _ in range(rounds):
+        if not rest or bears(rest):
+            return [*chosen, *rest]
+        most = _bisect(len(rest) - 1, lambda k: bears(rest[:k]))  # noqa: B023 - called at once
+        chosen += rest[:most]
+        culprit, rest = rest[most], rest[most + 1 :]
+        if math.isinf(score([*chosen, culprit])):
+            units = culprit.units
+            good = _bisect(len(units) - 1, lambda k: bears([replace(culprit, units=units[:k])]))  # noqa: B023
+            chosen.append(replace(culprit, units=units[:good]))
+            broken, is_float = units[good], _is_float(ladder, culprit.level, units[good])
+            rest = [replace(culprit, units=units[good + 1 :])] + [
+                replace(move, units=tuple(u for u in move.units if u != broken))
+                if _is_float(ladder, move.level, broken) == is_float
+                else move
+                for move in rest
+            ]
+    return chosen
+
+
+def _is_float(ladder: Ladder, level: int, unit: int) -> bool:
+    activation = ladder.levels[level].verdicts[ladder.units[unit][0]].pair.activation
+    return activation is not None and activation.is_float
 
 
 def _bisect(most: int, passes: Callable[[int], bool]) -> int:

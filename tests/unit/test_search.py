@@ -120,7 +120,7 @@ def test_a_loss_that_only_the_ep_has_is_found_on_the_ep() -> None:
     assert found.passed
     assert found.assignment[30] == 2
     assert sum(level == 1 for level in found.assignment) >= 48
-    assert len(network.real_runs) < 30
+    assert len(network.real_runs) < 40
     assert all(p.measured_on == "EP" for p in found.promoted)
 
 
@@ -135,6 +135,20 @@ def test_a_node_that_overflows_at_one_level_gets_another() -> None:
     assert found.passed
     assert found.assignment[5] == 1
     assert found.assignment[20] == 2
+
+
+def test_a_node_that_the_ep_does_not_take_after_all_stays_where_it_is_and_alone() -> None:
+    network = Network(
+        lambda level, i: (1.0 if i == 3 else 1e-9, 1e-10, 1e-11)[level],
+        goal_db=40,
+        on_ep=lambda level, i: NOISE_LIMIT if i == 20 and level < 2 else 0.0,
+    )
+    found, _ = network.find(64)
+    assert found.passed
+    assert found.assignment[20] == 2
+    assert found.assignment[3] == 1
+    assert sum(level == 0 for level in found.assignment) >= 50
+    assert len(network.real_runs) < 40
 
 
 def test_where_nothing_reaches_the_floor_the_most_faithful_plan_is_named_and_has_not_passed() -> None:
