@@ -240,6 +240,8 @@ class _Extension:
             for out in list(node.outputs):
                 if out.dtype != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
                     continue
+                if _is_cut_off(out):
+                    continue
                 self.producers[out.name] = node.name or f"{node.op_type}:{out.name}"
                 source = node.inputs[0].name if node.inputs and node.inputs[0] is not None else None
                 if node.op_type in _RELABELS and source is not None and (source in observed or source in self.same):
@@ -337,6 +339,20 @@ class _Extension:
         else:
             graph.insert_after(place, nodes)
         return str(value.name), results
+
+
+def _is_cut_off(value: ir.Value) -> bool:
+    """Whether a Relu or Clip is all that reads the value. It is stored over their range, which is observed; looked at
+    itself, it would keep the runtime from fusing the two, at the cost of time and memory."""
+    uses = list(value.uses())
+    return (
+        len(uses) == 1
+        and not value.is_graph_output()
+        and uses[0].idx == 0
+        and uses[0].node.op_type in ("Relu", "Clip")
+        and uses[0].node.domain in ("", "ai.onnx")
+        and bool(uses[0].node.outputs[0].uses() or uses[0].node.outputs[0].is_graph_output())
+    )
 
 
 def _step(value: ir.Value) -> int | None:

@@ -20,10 +20,14 @@ def weight_bytes(model: ir.Model) -> int:
     )
 
 
-def save(model: ir.Model, path: Path) -> None:
-    """Save to ``path``; weights go to ``path`` + ".data" where they do not fit the file itself."""
-    external = f"{path.name}.data" if weight_bytes(model) > _EMBEDDED_LIMIT else None
-    if external is None:
+def save(model: ir.Model, path: Path, *, embed: bool = True) -> None:
+    """Save to ``path``; weights go to ``path`` + ".data" where they do not fit the file itself.
+
+    Args:
+        embed: false to put the weights beside the file whatever their size: they are written one by one, never all of
+            them in memory, and whoever loads the model can map them.
+    """
+    if embed and weight_bytes(model) <= _EMBEDDED_LIMIT:
         path.write_bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
     else:
-        ir.save(model, path, external_data=external)
+        ir.save(model, path, external_data=f"{path.name}.data")

@@ -137,6 +137,7 @@ class Worker:
         *,
         optimize: bool = True,
         log: bool = False,
+        lean: bool = False,
         session_config: Mapping[str, str] | None = None,
     ) -> Opened:
         """Build a session, in place of the one that was open.
@@ -145,6 +146,7 @@ class Worker:
             model: an ONNX file. options: provider options, as in a profile.
             optimize: whether onnxruntime may rewrite the graph, as it does by default.
             log: whether to listen to the EP's verbose log for its refusals.
+            lean: spend time to hold as little memory as possible.
             session_config: session configuration entries of onnxruntime.
 
         Raises:
@@ -157,6 +159,7 @@ class Worker:
             "options": {str(k): str(v) for k, v in options.items()},
             "optimize": optimize,
             "log": log,
+            "lean": lean,
             "session_config": dict(session_config or {}),
         }
         reply, _ = self._ask(request, {}, f"building a session for {model.name}")

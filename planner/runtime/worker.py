@@ -80,6 +80,11 @@ class Server:
         session_options = ort.SessionOptions()
         if not request["optimize"]:
             session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if request.get("lean"):
+            # Nothing is kept for the next run, and each node runs as soon as it can: what observes a tensor does so
+            # while the tensor is there.
+            session_options.enable_cpu_mem_arena = session_options.enable_mem_pattern = False
+            session_options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         # Older builds do not know the entry; an unknown one is ignored.
         session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         for key, value in request["session_config"].items():

@@ -88,6 +88,15 @@ def test_a_tensor_that_only_changes_shape_shares_the_observation() -> None:
     assert collect(observed, run(observed), [{"x": f32(-1, 2, 3, 4)}])["y"] == Range(0, 4)
 
 
+def test_what_only_a_relu_reads_is_left_to_the_relu() -> None:
+    m = model(
+        [helper.make_node("Neg", ["x"], ["h"]), helper.make_node("Relu", ["h"], ["y"])],
+        [("x", F, [2])],
+        [("y", F, [2])],
+    )
+    assert ranges(m, [{"x": f32(-1, 4)}]) == {"x": Range(-1, 4), "y": Range(0, 1)}
+
+
 def if_model() -> ir.Model:
     def branch(op: str) -> object:
         return helper.make_graph(
