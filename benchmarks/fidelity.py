@@ -2,6 +2,7 @@
 
     python -m benchmarks.fidelity                         (all example models, QNN's simulator, Snapdragon X Elite)
     python -m benchmarks.fidelity magika rec --json
+    python -m benchmarks.fidelity --work DIR --markdown   (files and answers stay in DIR: an interrupted run goes on)
 
 Every model is judged as shipped (its shapes bound), and in float16, w8a8, w8a16 and w8a16 with float16, which are made by
 the CPU profile, so that no rule of the judged EP had a say in them. A node counts where the EP's runtime names it: what
@@ -12,14 +13,17 @@ EP's own log refuses count as not taken, and the rest as not observed.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import glob
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from examples.fetch import EXAMPLES, fetch
 from examples.inputs import of_example
@@ -28,8 +32,9 @@ from planner.errors import PlannerError
 from planner.model.normalize import bind_shapes
 from planner.model.read import load
 from planner.model.write import save
-from planner.pipeline import Session, calibrate, quantize
-from planner.runtime.client import SessionFailed, Worker
+from planner.pipeline import Session, artifact, calibrate, quantize
+from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.providers import launcher
 from planner.verify.placement import placement_of, unplaced
 
 PRECISIONS = ("fp16", "w8a8", "w8a16", "w8a16+fp16")
@@ -54,7 +59,7 @@ class Row:
 
     Attributes:
         nodes: of the model; observed: that the runtime named; agreed, unknown: of the observed ones.
-        predicted: the verdict on the whole model; real: whether the EP took every node.
+        predicted: the verdict on the whole model; real: whether the EP took every node, None where it did not answer.
         seconds: of predicting.
     """
 
@@ -65,28 +70,65 @@ class Row:
     agreed: int
     unknown: int
     predicted: bool | None
-    real: bool
+    real: bool | None
     seconds: float
     disagreements: tuple[Disagreement, ...]
 
 
 def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The model as shipped with its shapes bound, then the files made of it."""
+    """The model as shipped with its shapes bound, then the files made of it; those that lie in the folder are kept."""
     example = EXAMPLES[name]
-    source = fetch(name)
-    bound = load(source)
-    bind_shapes(bound, example.shapes)
     shipped = folder / f"{name}.onnx"
-    save(bound, shipped)
+    if not shipped.exists():
+        bound = load(fetch(name))
+        bind_shapes(bound, example.shapes)
+        save(bound, shipped)
     yield "as shipped", shipped
-    session = Session.open("cpu")
-    model = session.read(shipped)
-    ranges = calibrate(model, list(islice(of_example(name)(), 2)))
-    for precision in PRECISIONS:
-        resolution = session.check(model, parse_precision(precision))
-        path = folder / f"{name}.{precision}.onnx"
-        quantize(model, session.plan(model, resolution), ranges, path)
-        yield precision, path
+    paths = {precision: folder / f"{name}.{precision}.onnx" for precision in PRECISIONS}
+    if any(not path.exists() for path in paths.values()):
+        session = Session.open("cpu")
+        model = session.read(shipped)
+        ranges = calibrate(model, list(islice(of_example(name)(), 2)))
+        for precision, path in paths.items():
+            quantize(model, session.plan(model, session.check(model, parse_precision(precision))), ranges, path)
+    yield from paths.items()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the EP did with a file.
+
+    Attributes:
+        placed: node -> the EP that runs it. reasons: of nodes that were left. real: whether it took every node; None where
+            it gave no answer in time, or died.
+    """
+
+    placed: Mapping[str, str]
+    reasons: Mapping[str, str]
+    real: bool | None
+
+
+def ask(path: Path, session: Session, worker: Worker) -> Answer:
+    """The EP's answer; one that was given before to the same file by the same package is read back."""
+    packages = launcher(session.target.ep).availability().packages
+    stamp = {"model": artifact(path).sha256, "target": session.target.to_json(), "packages": dict(packages)}
+    kept = path.with_name(f"{path.name}.{session.target.ep}.{session.target.device}.json")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        data = json.loads(kept.read_text(encoding="utf-8"))
+        if data["stamp"] == stamp:
+            return Answer(data["placed"], data["reasons"], data["real"])
+    candidate = {n.name: n.op_type for n in load(path).graph.all_nodes() if n.name}
+    try:
+        placement = placement_of(worker.open(path, session.target.options, log=True), session.target.ep, candidate)
+        reasons = {f.name: f.reason for f in placement.fallback}
+        answer = Answer(placement.nodes, reasons, not placement.fallback)
+    except SessionFailed as error:
+        placement = unplaced(candidate, {r.name: r.reason for r in error.refusals})
+        answer = Answer({}, {f.name: f.reason for f in placement.fallback}, False)
+    except (WorkerCrashed, WorkerTimeout):
+        answer = Answer({}, {}, None)
+    kept.write_text(json.dumps({"stamp": stamp, **asdict(answer)}), encoding="utf-8")
+    return answer
 
 
 def compare(name: str, precision: str, path: Path, session: Session, worker: Worker) -> Row:
@@ -95,56 +137,73 @@ def compare(name: str, precision: str, path: Path, session: Session, worker: Wor
     model = session.read(path)
     resolution = session.check(model, None, stored=True)
     seconds = time.perf_counter() - started
-    asked = load(path)
-    candidate = {n.name: n.op_type for n in asked.graph.all_nodes() if n.name}
-    try:
-        opened = worker.open(path, session.target.options, log=True)
-        placement = placement_of(opened, session.target.ep, candidate)
-        real = not placement.fallback
-    except SessionFailed as error:
-        placement = unplaced(candidate, {r.name: r.reason for r in error.refusals})
-        real = False
-    reasons = {f.name: f.reason for f in placement.fallback}
+    answer = ask(path, session, worker)
     agreed = unknown = observed = 0
     wrong = []
     for verdict in resolution.verdicts:
-        names = [
-            n for n in dict.fromkeys((verdict.node.name, *verdict.node.origins)) if n in placement.nodes or n in reasons
-        ]
+        own = dict.fromkeys((verdict.node.name, *verdict.node.origins))
+        names = [n for n in own if n in answer.placed or n in answer.reasons]
         if not names:
             continue
         observed += 1
-        taken = all(placement.nodes.get(n) == session.target.ep for n in names)
-        if verdict.ruling.legal is None:
-            unknown += 1
-        if verdict.ruling.legal is taken:
-            agreed += 1
-        else:
-            reason = next((reasons[n] for n in names if n in reasons), None)
+        taken = all(answer.placed.get(n) == session.target.ep for n in names)
+        ruling = verdict.ruling
+        unknown += ruling.legal is None
+        agreed += ruling.legal is taken
+        if ruling.legal is not taken:
+            reason = next((answer.reasons[n] for n in names if n in answer.reasons), None)
             pair = f"{verdict.pair}{' per channel' if verdict.per_channel else ''}"
-            wrong.append(
-                Disagreement(
-                    verdict.node.name,
-                    verdict.node.op_type,
-                    pair,
-                    verdict.ruling.legal,
-                    taken,
-                    verdict.ruling.rule,
-                    reason,
-                )
-            )
+            node = verdict.node
+            wrong.append(Disagreement(node.name, node.op_type, pair, ruling.legal, taken, ruling.rule, reason))
+    nodes = len(resolution.verdicts)
     return Row(
-        name,
-        precision,
-        len(resolution.verdicts),
-        observed,
-        agreed,
-        unknown,
-        resolution.legal,
-        real,
-        seconds,
-        tuple(wrong),
-    )
+        name, precision, nodes, observed, agreed, unknown, resolution.legal, answer.real, seconds, tuple(wrong)
+    )  # fmt: skip
+
+
+def summary_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """The figures over all files."""
+    observed, agreed = sum(r.observed for r in rows), sum(r.agreed for r in rows)
+    return {
+        "files": len(rows),
+        "nodes_observed": observed,
+        "agreement": agreed / observed if observed else None,
+        "unknown": sum(r.unknown for r in rows) / observed if observed else None,
+        "taken_whole": sum(r.real is True for r in rows),
+        "called_unsupported_but_taken_whole": sum(r.real is True and r.predicted is False for r in rows),
+        "called_supported_but_not_taken_whole": sum(r.real is False and r.predicted is True for r in rows),
+        "undecided": sum(r.predicted is None for r in rows),
+        "no_answer_of_the_ep": sum(r.real is None for r in rows),
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: a line a precision, then a line a model, cells "agreed/observed" with what is wrong of the whole verdict."""
+
+    def cell(r: Row | None) -> str:
+        if r is None:
+            return "-"
+        if r.real is None:
+            return "no answer"
+        said = {True: "yes", False: "no", None: "unknown"}
+        whole = said[r.real] if r.predicted is r.real else f"**said {said[r.predicted]}, is {said[r.real]}**"
+        return f"{r.agreed}/{r.observed} {whole}"
+
+    kinds = ("as shipped", *PRECISIONS)
+    lines = ["| files | count | nodes observed | agreement | unknown | taken whole | falsely no | falsely yes |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for kind in (*kinds, "all"):
+        these = summary_of([r for r in rows if kind in (r.precision, "all")])
+        share, unknown = these["agreement"] or 0.0, these["unknown"] or 0.0
+        lines.append(
+            f"| {kind} | {these['files']} | {these['nodes_observed']:,} | {share:.2%} | {unknown:.2%} | {these['taken_whole']} | "
+            f"{these['called_unsupported_but_taken_whole']} | {these['called_supported_but_not_taken_whole']} |"
+        )
+    lines += ["", f"| model | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
+    by_file = {(r.model, r.precision): r for r in rows}
+    for model in dict.fromkeys(r.model for r in rows):
+        lines.append(f"| {model} | {' | '.join(cell(by_file.get((model, kind))) for kind in kinds)} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -152,47 +211,57 @@ def main() -> int:
     parser.add_argument("models", nargs="*", default=list(EXAMPLES))
     parser.add_argument("--ep", default="qnn")
     parser.add_argument("--device")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keep files and answers here: a rerun goes on from them"
+    )
+    parser.add_argument("--timeout", type=float, default=240, metavar="S", help="seconds that the EP has for a file")
+    parser.add_argument("--kept-only", action="store_true", help="judge only what --work has an answer to; ask nothing")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     session = Session.open(args.ep, args.device)
     rows: list[Row] = []
-    with Worker(session.target.ep) as worker, tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        worker = stack.enter_context(Worker(session.target.ep, timeout=args.timeout))
+        folder = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         for name in args.models or EXAMPLES:
             try:
-                for precision, path in files_of(name, Path(folder)):
+                for precision, path in files_of(name, folder) if not args.kept_only else _kept(name, folder):
                     rows.append(compare(name, precision, path, session, worker))
-                    row = rows[-1]
-                    print(
-                        f"{row.model:16} {row.precision:11} {row.agreed:4}/{row.observed:4} of {row.nodes:4}  "
-                        f"predicted {row.predicted!s:5} real {row.real!s:5} {row.seconds:5.2f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                    for d in row.disagreements[:6]:
-                        print(
-                            f"    {d.op_type} {d.pair} {d.node}: predicted {d.predicted} by {d.rule}, {d.reason}",
-                            file=sys.stderr,
-                        )
+                    _show(rows[-1])
             except PlannerError as error:
-                print(f"{name}: {error}", file=sys.stderr)
-    observed = sum(r.observed for r in rows)
-    agreed = sum(r.agreed for r in rows)
-    summary = {
-        "ep": session.target.ep,
-        "device": session.target.device,
-        "files": len(rows),
-        "nodes_observed": observed,
-        "agreement": agreed / observed if observed else None,
-        "unknown": sum(r.unknown for r in rows) / observed if observed else None,
-        "called_unsupported_but_taken_whole": sum(r.real and r.predicted is False for r in rows),
-        "called_supported_but_not_taken_whole": sum(not r.real and r.predicted is True for r in rows),
-        "undecided": sum(r.predicted is None for r in rows),
-    }
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+    summary = {"ep": session.target.ep, "device": session.target.device, **summary_of(rows)}
     if args.json:
         print(json.dumps({**summary, "rows": [asdict(r) for r in rows]}, indent=1))
+    elif args.markdown:
+        print(table(rows))
     else:
         print(json.dumps(summary, indent=1))
     return 0
+
+
+def _kept(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    for precision in ("as shipped", *PRECISIONS):
+        path = folder / (f"{name}.onnx" if precision == "as shipped" else f"{name}.{precision}.onnx")
+        if any(folder.glob(f"{glob.escape(path.name)}.*.json")):
+            yield precision, path
+
+
+def _show(row: Row) -> None:
+    print(
+        f"{row.model:16} {row.precision:11} {row.agreed:4}/{row.observed:4} of {row.nodes:4}  "
+        f"predicted {row.predicted!s:5} real {row.real!s:5} {row.seconds:5.2f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    for d in row.disagreements[:6]:
+        print(
+            f"    {d.op_type} {d.pair} {d.node}: predicted {d.predicted} by {d.rule}, {d.reason}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

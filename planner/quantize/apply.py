@@ -36,6 +36,8 @@ _IR_TYPES = {
 }
 # Operators whose results lie in a fixed range whatever their input: no headroom.
 _BOUNDED = frozenset({"Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf", "Clip"})
+# Recurrent operators have a bias a gate, added to two products of different scales: no one int32 scale fits, so it stays float.
+_FLOAT_BIAS = frozenset({"LSTM", "GRU", "RNN"})
 _FLOAT_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
@@ -203,6 +205,8 @@ class _Walk:
                 new = self._weight(value, array, line.weight, axis, bias, data)
                 weight = weight or self.stored[new].parameters
                 node.replace_input_with(i, new)
+            elif role is Role.BIAS and node.op_type in _FLOAT_BIAS:
+                node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
             elif role is Role.BIAS:
                 node.replace_input_with(i, self._bias(value, array, data, weight, activation, node))
         share = data if node.op_type in DATA_MOVEMENT and _keeps_range(node) else None
@@ -497,6 +501,8 @@ def _shares_data_type(node: ir.Node, position: int) -> bool:
     first = schema.inputs[1] if node.op_type in ("Where", "OneHot") else schema.inputs[0]
     if node.op_type == "OneHot":
         return position == 2
+    if node.op_type == "Pow":
+        return True  # its exponent may have another type, but EPs have kernels for equal ones only
     return (
         bool(formal.type_str == first.type_str)
         or ("float16" in str(formal.types)

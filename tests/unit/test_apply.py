@@ -456,3 +456,21 @@ def test_a_plan_for_another_model_is_refused() -> None:
     other = read(graph("(float[1,4] x) => (float[1,4] q)", "q = Sigmoid (x)", opset=21))
     with pytest.raises(RequestError, match="does not fit"):
         apply_plan(model, plan_of(other, (None, U8)), {})
+
+
+def test_the_bias_of_a_recurrent_operator_stays_float() -> None:
+    body = "y, h, c = LSTM <hidden_size=3> (x, w, r, b)"
+    constants = {"w": weights(1, 12, 4), "r": weights(1, 12, 3), "b": weights(1, 24)}
+    model = read(graph("(float[2,1,4] x) => (float[2,1,1,3] y)", body, constants))
+    proto = check(model, (I8, U16), samples_of({"x": (2, 1, 4)}), 30)
+    lstm = next(n for n in proto.graph.node if n.op_type == "LSTM")
+    kept = {i.name: i.data_type for i in proto.graph.initializer}
+    assert kept.get(lstm.input[3]) == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.INT32 not in kept.values()
+
+
+def test_the_exponent_of_a_float16_pow_is_float16_too() -> None:
+    model = read(graph("(float[2,3] x) => (float[2,3] y)", "a = Abs(x)\ny = Pow(a, e)", {"e": np.float32(2.5)}))
+    proto = check(model, (F16, F16), samples_of({"x": (2, 3)}), 40)
+    power = next(n for n in proto.graph.node if n.op_type == "Pow")
+    assert {i.name: i.data_type for i in proto.graph.initializer}[power.input[1]] == onnx.TensorProto.FLOAT16
