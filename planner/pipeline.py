@@ -323,8 +323,11 @@ def _notes_on_processor(plan: Plan) -> Iterator[str]:
 
 
 def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
-    """What makes an attempt better than another: passed; on the EP; faster, where timed; more faithful, where none passed."""
-    speed = 0.0 if attempt.latency is None else -attempt.latency.candidate_ms
+    """What makes an attempt better than another: passed; on the EP; faster, where timed; more faithful, where none passed.
+
+    Faster is told by the speed-up over float32 timed in the same minute: the machine may be busier in another.
+    """
+    speed = 0.0 if attempt.latency is None else attempt.latency.speedup
     fidelity = 0.0 if attempt.passed else attempt.worst_db
     return attempt.passed, not attempt.verification.placement.fallback, speed, fidelity
 
