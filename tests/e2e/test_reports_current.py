@@ -28,6 +28,22 @@ def without_evidence(row: Row) -> Row:
     )  # fmt: skip
 
 
+def comparable(report: Report) -> Report:
+    """The report with SQNR above 80 dB called 80 (what rounds differently there is noise), and without that of hardware:
+    how integer sums saturate differs from one processor to the next."""
+
+    def capped(row: Row) -> Row:
+        if row.verification is None:
+            return row
+        fidelity = tuple(
+            replace(f, sqnr_db=None if f.sqnr_db is None or row.kind == "hardware" else min(f.sqnr_db, 80.0))
+            for f in row.verification.fidelity
+        )
+        return replace(row, verification=replace(row.verification, fidelity=fidelity))
+
+    return replace(report, rows=tuple(capped(row) for row in report.rows))
+
+
 @pytest.fixture
 def fetched(example: Callable[[str], Path], digits: Path) -> Callable[[str], str]:
     """Skips the test where the model cannot be had."""
@@ -62,7 +78,7 @@ def test_what_ran_runs_the_same(model: str, fetched: Callable[[str], str]) -> No
     now = generate.ran(model, committed.date)
     keys = {row.key for row in now.rows}
     before = replace(committed, rows=tuple(row for row in committed.rows if row.key in keys))
-    changes = compare(before, now).changes
+    changes = compare(comparable(before), comparable(now)).changes
     assert not changes, f"{HINT}\n" + "\n".join(map(str, changes))
 
 
@@ -99,9 +115,9 @@ def test_the_index_is_of_these_reports() -> None:
 
 def test_a_change_of_verdict_would_be_noticed() -> None:
     """The comparison that keeps the reports current sees a lost decibel, a lost verdict and a node off target."""
-    committed = generate.stored("digits")
-    index, row = next((i, r) for i, r in enumerate(committed.rows) if r.verification and r.verification.placement)
-    assert row.verification and row.verification.fidelity[0].sqnr_db is not None
+    committed = comparable(generate.stored("digits"))
+    index, row = next((i, r) for i, r in enumerate(committed.rows) if r.kind == "simulator")
+    assert row.verification is not None and row.verification.fidelity[0].sqnr_db is not None
     worse = replace(row.verification.fidelity[0], sqnr_db=row.verification.fidelity[0].sqnr_db - 2)
     for changed in (
         replace(row, status="failed"),
