@@ -5,7 +5,7 @@ The formulas are those of ONNX QuantizeLinear: q = saturate(round_half_even(x / 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -134,13 +134,31 @@ def _broadcast(parameters: Parameters, rank: int) -> tuple[np.ndarray, np.ndarra
 
 
 def weight_parameters(weight: np.ndarray, dtype: DType, axis: int | None) -> Parameters:
-    """Parameters of a constant weight: symmetric per channel or for a signed type, else the whole range per tensor."""
-    if axis is not None:
-        others = tuple(i for i in range(weight.ndim) if i != axis)
-        return symmetric(np.abs(weight).max(axis=others, initial=0.0), dtype, axis)
-    if dtype.is_signed:
-        return symmetric(np.abs(weight).max(initial=0.0), dtype, None)
+    """Parameters of a constant weight: symmetric per channel or for a signed type, else the whole range per tensor.
+
+    With 4 bits, symmetric scales are those of the least squared error. With 8 bits that measured no better on the example
+    models than the whole range.
+    """
+    if axis is not None or dtype.is_signed:
+        others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+        whole = symmetric(np.abs(weight).max(axis=others, initial=0.0), dtype, axis)
+        return _least_squares(weight, whole, others) if dtype.bits == 4 else whole
     return asymmetric(float(weight.min(initial=0.0)), float(weight.max(initial=0.0)), dtype)
+
+
+# Fractions of the whole range that are tried as the range of a 4-bit weight.
+_FRACTIONS = np.linspace(0.5, 1.0, 11)
+
+
+def _least_squares(weight: np.ndarray, whole: Parameters, others: tuple[int, ...] | None) -> Parameters:
+    """Of the scales below that of the whole range, for each channel the one with the least squared error."""
+    best, scale = np.full(whole.scale.shape, np.inf), whole.scale
+    for fraction in _FRACTIONS:
+        tried = replace(whole, scale=(whole.scale * fraction).astype(np.float32))
+        error = ((dequantize(quantize(weight, tried), tried) - weight) ** 2).sum(axis=others)
+        better = error < best
+        best, scale = np.where(better, error, best), np.where(better, tried.scale, scale)
+    return replace(whole, scale=np.asarray(scale, np.float32))
 
 
 def bias_parameters(activation_scale: float, weight_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
