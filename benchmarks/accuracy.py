@@ -118,6 +118,8 @@ def fixed(model: Path, shapes: Mapping[str, Sequence[int]], out: Path) -> Path:
     for value in proto.graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
             dim.dim_value = size
+    # qnn_preprocess_model fails on a model that has any.
+    del proto.metadata_props[:]
     onnx.save(proto, out)
     return out
 
