@@ -43,7 +43,8 @@ def planned_inputs(plan: Plan, model: Model, source: str | None = None) -> Input
     planned = plan.inputs or {"synthetic": True, "seed": 0}
     if source is None and not planned.get("synthetic"):
         source = str(planned.get("source"))
-    inputs = load_inputs(source, model, seed=int(planned.get("seed") or 0))
+    method = str(planned.get("calibration", "minmax"))
+    inputs = load_inputs(source, model, seed=int(planned.get("seed") or 0), method=method)
     if plan.inputs is not None and inputs.sha256 != plan.inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",
@@ -131,7 +132,8 @@ def quantize(
         raise RequestError(f"{model} is not the model that the plan was made for (its hash differs)")
     ranges = {}
     if plan.is_quantized:
-        ranges = calibrate(read, planned_inputs(plan, read, inputs).calibration)
+        loaded = planned_inputs(plan, read, inputs)
+        ranges = calibrate(read, loaded.calibration, method=loaded.method)
     return _apply(read, plan, ranges, Path(output))
 
 
@@ -152,9 +154,11 @@ def verify(
     assert read.ir is not None
     loaded = load_inputs(inputs, read)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-        plain = Path(folder) / "reference.onnx"
-        save(read.ir, plain)
-        return _verify(Path(candidate), plain, session.target, loaded.evaluation, floor=floor)
+        normalized = Path(folder) / "reference.onnx"
+        save(read.ir, normalized)
+        return _verify(
+            Path(candidate), Path(reference), session.target, loaded.evaluation, floor=floor, normalized=normalized
+        )
 
 
 def target(

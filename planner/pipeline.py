@@ -45,17 +45,25 @@ class Session:
     target: Target
 
     @classmethod
-    def open(cls, ep: str, device: str | None = None, profiles: Sequence[Path] = ()) -> Session:
+    def open(
+        cls, ep: str, device: str | None = None, profiles: Sequence[Path] = (), evidence: Sequence[Path] = ()
+    ) -> Session:
         """Find the EP's profile and the device in it.
 
         Args:
             ep: alias or full provider name. device: name from the profile; None for its default.
             profiles: files that add to or override the shipped profiles.
+            evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
         Raises:
             RequestError: unknown EP or device, malformed profile.
         """
         profile = load_profiles(profiles).find(ep)
+        if evidence:
+            from planner.probe.learned import with_learned
+
+            for path in evidence:
+                profile = with_learned(profile, path)
         name = device or profile.file.default_device
         profile.device(name)
         return cls(profile, Target(profile.ep, name, profile.options(name)))
@@ -284,7 +292,7 @@ def run_target(
     with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
         job = _Job(
             session, model, inputs, Path(folder), floor or DEFAULT_FLOOR, allow_fallback, float16_io, progress,
-            timed=real == "hardware",
+            timed=real == "hardware", asked=precision is not None,
         )  # fmt: skip
         first = next(job.resolutions(precision))
         if first.legal is False:
@@ -352,6 +360,7 @@ class _Job:
     float16_io: bool
     progress: Progress
     timed: bool
+    asked: bool
     attempts: list[Attempt] = field(default_factory=list)
 
     @functools.cached_property
@@ -360,17 +369,20 @@ class _Job:
         return calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
 
     def protect(self, plan: Plan) -> Plan:
-        """The plan, with another type for those float16 nodes whose values float16 would not hold."""
+        """The plan, with another type for those float16 nodes whose values float16 would not hold.
+
+        A precision that was asked for stays as it was asked for, and fails where it must.
+        """
         from planner.quantize.float16 import without_unsafe_float16
 
-        if not plan.has_float16:
+        if self.asked or not plan.has_float16:
             return plan
         safe = without_unsafe_float16(self.model, self.session.profile, plan, self.ranges)
         return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
     @functools.cached_property
     def reference(self) -> Path:
-        """The float32 model as a file."""
+        """The normalized float32 model as a file."""
         path = self.folder / "reference.onnx"
         assert self.model.ir is not None
         save(self.model.ir, path)
@@ -396,17 +408,19 @@ class _Job:
         what = f"verifying {plan.precision} on {self.session.target.ep}"
         verification = verify(
             path,
-            self.reference,
+            Path(self.model.path),
             self.session.target,
             self.inputs.evaluation,
             floor=self.floor,
+            normalized=self.reference,
             allow_fallback=self.allow_fallback,
+            predicted={n.name: True for n in plan.nodes if n.rule is not None},
             progress=lambda done, total: self.progress(what, done, total),
         )
         latency = None
         if self.timed and verification.passed:
             self.progress(f"timing {plan.precision}", 0, 1)
-            latency = measure_latency(self.reference, path, self.session.target, self.inputs.evaluation[0])
+            latency = measure_latency(Path(self.model.path), path, self.session.target, self.inputs.evaluation[0])
             self.progress(f"timing {plan.precision}", 1, 1)
         self.attempts.append(Attempt(plan, made, verification, latency))
         return self.attempts[-1]

@@ -21,7 +21,9 @@ model and inputs give the same bytes.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file that the plan was made for")
     parser.add_argument("--plan", metavar="FILE", type=Path, required=True, help="a plan written by `planner plan`")
-    common.add_inputs_arguments(parser)
+    parser.add_argument(
+        "--inputs", metavar="SOURCE", help="where the plan's inputs lie now, if not where they lay when it was made"
+    )
     common.add_output_arguments(parser)
     parser.add_argument(
         "--profile",
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.calibrate.inputs import load_inputs
+    from planner.api import planned_inputs
     from planner.errors import RequestError
     from planner.files import check_output
     from planner.pipeline import Session, calibrate, quantize
@@ -55,16 +57,7 @@ def run(args: argparse.Namespace) -> int:
         common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
     ranges = {}
     if plan.is_quantized:
-        planned = plan.inputs or {}
-        source = args.inputs or (None if planned.get("synthetic", True) else str(planned.get("source")))
-        seed = args.seed if args.inputs or not planned else int(planned.get("seed") or 0)
-        method = str(planned.get("calibration", "minmax"))
-        inputs = load_inputs(source, model, seed=seed, method=method)
-        if planned and inputs.sha256 != planned.get("sha256"):
-            raise RequestError(
-                f"the inputs are not those that {args.plan} was made with (their hash differs)",
-                "make the plan anew with `planner plan --inputs`",
-            )
+        inputs = planned_inputs(plan, model, args.inputs)
         common.warn_of_inputs(inputs)
         with common.progress() as progress:
             ranges = calibrate(model, inputs.calibration, progress, inputs.method)

@@ -46,13 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
-    from planner.model.read import load
     from planner.model.write import save
     from planner.verify.floor import DEFAULT_FLOOR
     from planner.verify.verify import verify
 
     session = common.session(args)
-    load(args.candidate)
+    candidate = session.read(args.candidate)
+    predicted = {
+        name: verdict.ruling.legal
+        for verdict in session.check(candidate, None, stored=True).verdicts
+        if verdict.ruling.legal is not None
+        for name in (verdict.node.name, *verdict.node.origins)
+    }
+    del candidate
     model = session.read(args.reference, common.shapes(args))
     assert model.ir is not None
     inputs = load_inputs(args.inputs, model, seed=args.seed)
@@ -61,15 +67,17 @@ def run(args: argparse.Namespace) -> int:
         inputs.evaluation if inputs.synthetic or not inputs.held_apart else (*inputs.calibration, *inputs.evaluation)
     )
     with tempfile.TemporaryDirectory(prefix="planner-") as folder, common.progress() as progress:
-        reference = Path(folder) / "reference.onnx"
-        save(model.ir, reference)
+        normalized = Path(folder) / "reference.onnx"
+        save(model.ir, normalized)
         verification = verify(
             args.candidate,
-            reference,
+            args.reference,
             session.target,
             samples,
             floor=common.floor(args) or DEFAULT_FLOOR,
+            normalized=normalized,
             allow_fallback=args.allow_fallback,
+            predicted=predicted,
             bisect=args.bisect,
             progress=lambda done, total: progress(f"running on {session.target.ep}", done, total),
         )

@@ -23,7 +23,7 @@ from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes,
 from planner.verify.fidelity import Comparison, Fidelity
 from planner.verify.floor import Floor, load_metric
 from planner.verify.part import Parting, find_parting
-from planner.verify.placement import Placement, own_name, placement_of, unplaced
+from planner.verify.placement import Contradiction, Placement, contradictions, own_name, placement_of, unplaced
 
 Kind = Literal["hardware", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
@@ -72,6 +72,7 @@ class Verification:
         session_error: the EP's message where it built no session.
         parting: where the run leaves the reference on the worst sample, looked for where the fidelity did not pass, or
             when asked.
+        contradictions: nodes that the EP placed otherwise than the profile predicts.
     """
 
     ran_on: str
@@ -90,6 +91,7 @@ class Verification:
     parting: Parting | None = None
     metric: MetricValue | None = None
     notes: tuple[str, ...] = field(default=())
+    contradictions: tuple[Contradiction, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -113,6 +115,7 @@ class Verification:
             "session_error": self.session_error,
             "parting": None if self.parting is None else self.parting.to_json(),
             "notes": list(self.notes),
+            "contradictions": [entry.to_json() for entry in self.contradictions],
         }
 
 
@@ -123,7 +126,9 @@ def verify(
     samples: Sequence[Sample],
     *,
     floor: Floor,
+    normalized: Path | None = None,
     allow_fallback: bool = False,
+    predicted: Mapping[str, bool] | None = None,
     progress: Progress | None = None,
     timeout: float = 300,
     explain: bool = True,
@@ -135,9 +140,12 @@ def verify(
 
     Args:
         candidate: the model to judge. reference: the float32 model it was made from, of the same inputs and outputs.
+        normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
+            only used to find where two runs part. The outputs are always compared with the reference's own.
         samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
         floor: what the candidate must reach. progress: called with (samples done, of how many).
         allow_fallback: nodes that are not on the EP are noted, and do not fail it.
+        predicted: whether a node is on the target, by the profile; what the EP does otherwise is told.
         timeout: seconds that one request to a worker may take.
         explain: look for the node where the runs part (one more run) if the fidelity is below the floor.
         bisect: look for it in any case.
@@ -176,7 +184,7 @@ def verify(
             try:
                 opened = worker.open(candidate, target.options, log=True)
             except SessionFailed as error:
-                return _no_session(error, target, kind, worker.runtime, operators, floor)
+                return _no_session(error, target, kind, worker.runtime, operators, floor, predicted or {})
             placement = placement_of(opened, target.ep, operators)
             try:
                 yardstick.open(plain, {}, session_config=AS_WRITTEN)
@@ -220,7 +228,7 @@ def verify(
     parting = None
     if bisect or (explain and shortfalls):
         try:
-            parting = find_parting(candidate, reference, target, [worst], timeout=timeout)
+            parting = find_parting(candidate, normalized or reference, target, [worst], timeout=timeout)
             if shortfalls:
                 reasons.append(f"where the two part: {parting.sentence()}")
         except EPError as error:
@@ -241,6 +249,7 @@ def verify(
         parting=parting,
         metric=measured,
         notes=tuple(notes),
+        contradictions=contradictions(predicted or {}, placement, target.ep, operators),
     )
 
 
@@ -263,6 +272,7 @@ def _no_session(
     runtime: Mapping[str, str],
     operators: Mapping[str, str],
     floor: Floor,
+    predicted: Mapping[str, bool],
 ) -> Verification:
     placement = unplaced(operators, refusal_reasons(error.refusals, operators))
     refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
@@ -281,6 +291,7 @@ def _no_session(
         floor,
         (f"{error}{named}",),
         session_error=str(error),
+        contradictions=contradictions(predicted, placement, target.ep, operators),
     )
 
 

@@ -117,6 +117,17 @@ def test_a_node_that_float16_cannot_hold_gets_another_type_and_the_result_says_s
     assert "sum_of_many" in " ".join(document["artifact"]["notes"])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="here DirectML is emulated")
+def test_a_precision_that_was_asked_for_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overflow(tmp_path)
+    asked = ["--ep", "directml", "--precision", "fp16", "--inputs", tmp_path / "x.npz", "-o", tmp_path / "o.onnx"]
+    status, document, err = _target(capsys, path, *asked)
+    assert status == 1 and document["passed"] is False
+    assert document["plan"]["precision"] == "fp16"
+    assert {n["activation"] for n in document["plan"]["nodes"]} == {"float16"}
+    assert "sum_of_many" in err
+
+
 def test_the_table_for_people_says_emulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _overflow(tmp_path)
     cli.main(
