@@ -71,7 +71,8 @@ def measure(task: Task, floor: Floor, simulated: int, device: str) -> Row:
         assert kept is not None and found is not None
         place = kept.verification.placement
         types = Counter(n.activation for n in kept.plan.nodes if n.activation is not None and not n.activation.is_float)
-        activation = DType.UINT8 if types.most_common(1)[0][0].bits == 8 else DType.UINT16
+        narrow = bool(types) and types.most_common(1)[0][0].bits == 8
+        activation = DType.UINT8 if narrow else DType.UINT16
         ort_cpu = ort_db = None
         ort_on_npu = "no model"
         try:
