@@ -47,6 +47,14 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a profile that adds to or overrides the shipped ones; may be repeated",
     )
+    group.add_argument(
+        "--evidence",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="what `planner probe --from-model` learned: it stands above the profile's rules; may be repeated",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, name: str = "model") -> None:
@@ -128,7 +136,7 @@ def session(args: argparse.Namespace) -> Session:
     """The profile and device that the target arguments name."""
     from planner.pipeline import Session
 
-    opened = Session.open(args.ep, args.device, args.profile)
+    opened = Session.open(args.ep, args.device, args.profile, args.evidence)
     for note in opened.profile.notes:
         say(f"planner: note: {note}")
     return opened
@@ -328,5 +336,12 @@ def conclude_verification(verification: Verification) -> None:
     """The reasons on stderr, where it did not pass."""
     for note in verification.notes:
         say(f"planner: note: {note}")
+    if verification.contradictions:
+        first = verification.contradictions[0]
+        say(
+            f"planner: the EP contradicts the profile at {len(verification.contradictions)} nodes; first {first.op_type} "
+            f"{first.name!r}: {first.sentence()}\n"
+            "  let planner learn it: `planner probe --from-model` this model, then give the file to --evidence"
+        )
     for reason in verification.reasons[:5]:
         say(f"planner: not verified: {reason}")

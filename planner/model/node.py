@@ -41,6 +41,7 @@ class Node:
         stored_blocked: whether it has one scale per block of numbers.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
+        captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Node:
     stored_blocked: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True
+    captures_constants: bool = False
 
     @property
     def weight(self) -> Operand | None:
@@ -73,3 +75,19 @@ class Node:
         """The largest rank among its activations and outputs; 0 if none is known."""
         shapes = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]
         return max((len(s) for s in (*shapes, *self.output_shapes) if s is not None), default=0)
+
+
+def signature(node: Node, pair: Pair, per_channel: bool) -> str:
+    """The node at a pair in one line: what legality could depend on (operands, attributes), and no names."""
+    operands = ", ".join(_operand(o) for o in node.inputs)
+    attributes = ", ".join(f"{k}={v}" for k, v in sorted(node.attributes.items()))
+    channels = " per channel" if per_channel else ""
+    name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return f"{name} {pair}{channels} ({operands}){f' {{{attributes}}}' if attributes else ''}"
+
+
+def _operand(operand: Operand | None) -> str:
+    if operand is None:
+        return "-"
+    shape = "?" if operand.shape is None else "x".join("?" if d is None else str(d) for d in operand.shape)
+    return f"{'constant ' if operand.constant else ''}{operand.dtype or '?'}[{shape}]"

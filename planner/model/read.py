@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -336,6 +336,24 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         stored_blocked=_is_blocked(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
+        captures_constants=any(_captures_constants(body) for body in _bodies(node)),
+    )
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _captures_constants(body: ir.Graph) -> bool:
+    own = {id(graph) for graph in (body, *body.subgraphs())}
+    return any(
+        value is not None and value.is_initializer() and id(value.graph) not in own
+        for inner in body.all_nodes()
+        for value in inner.inputs
     )
 
 

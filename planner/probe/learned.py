@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from planner.errors import RequestError
-from planner.model.node import Node, Operand
+from planner.model.node import signature
 from planner.model.read import read_model
+from planner.profiles.schema import Learned as Known
 from planner.profiles.schema import Profile
-from planner.resolve.choose import Verdict, judge_stored
+from planner.resolve.choose import judge_stored
 from planner.runtime.client import SessionFailed, Worker
 from planner.verify.placement import placement_of, unplaced
 
 SCHEMA = "planner/learned/1"
+_LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -80,27 +82,10 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
         # A node stands for all that it was fused from: it is on the target where all of them are.
         on_target = all(placement.nodes.get(n) == profile.ep for n in names) if names else None
         reason = next((reasons[n] for n in names if n in reasons), None)
-        entry = (signature(verdict), on_target, verdict.ruling.legal, verdict.ruling.rule, reason)
+        entry = (signature(verdict.node, verdict.pair, verdict.per_channel), on_target, verdict.ruling.legal, verdict.ruling.rule, reason)
         kinds[entry] = kinds.get(entry, 0) + 1
     nodes = [Learned(e[0], n, *e[1:]) for e, n in kinds.items()]  # type: ignore[arg-type]
     return FromModel(model.sha256, profile.ep, device, runtime, tuple(sorted(nodes, key=lambda n: n.signature)))
-
-
-def signature(verdict: Verdict) -> str:
-    """The node in one line: what legality could depend on, and no names."""
-    node: Node = verdict.node
-    operands = ", ".join(_operand(o) for o in node.inputs)
-    attributes = ", ".join(f"{k}={v}" for k, v in sorted(node.attributes.items()))
-    channels = " per channel" if verdict.per_channel else ""
-    name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return f"{name} {verdict.pair}{channels} ({operands}){f' {{{attributes}}}' if attributes else ''}"
-
-
-def _operand(operand: Operand | None) -> str:
-    if operand is None:
-        return "-"
-    shape = "?" if operand.shape is None else "x".join("?" if d is None else str(d) for d in operand.shape)
-    return f"{'constant ' if operand.constant else ''}{operand.dtype or '?'}[{shape}]"
 
 
 def dump(found: FromModel) -> str:
@@ -115,3 +100,56 @@ def dump(found: FromModel) -> str:
     lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
     lines.append('"nodes": [\n' + ",\n".join(json.dumps(n.to_json()) for n in found.nodes) + "\n]")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load(path: Path) -> FromModel:
+    """Read a file that `planner probe --from-model` wrote.
+
+    Raises:
+        RequestError: it is missing or no such file.
+    """
+    hint = "make one with `planner probe --from-model MODEL -o FILE`"
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not learned evidence")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}", hint)
+        nodes = tuple(Learned(**node) for node in data["nodes"])
+        if not all(isinstance(n.signature, str) and n.on_target in (True, False, None) for n in nodes):
+            raise ValueError("a node without a signature or an answer")
+        runtime = {str(k): str(v) for k, v in data["runtime"].items()}
+        return FromModel(str(data["model"]), str(data["ep"]), str(data["device"]), runtime, nodes)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file", hint) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path}: not learned evidence ({type(error).__name__}: {error})", hint) from None
+
+
+def with_learned(profile: Profile, path: Path) -> Profile:
+    """The profile, knowing what a model taught: it holds on the device that was asked, and on others of its options.
+
+    A kind of node that fared both ways (its neighbours decided) teaches nothing.
+
+    Raises:
+        RequestError: no such file, or one about another EP or an unknown device.
+    """
+    found = load(path)
+    if found.ep != profile.ep:
+        raise RequestError(f"{path} is about {found.ep}, not {profile.ep}")
+    profile.device(found.device)  # an unknown one is refused there
+    options = profile.options(found.device)
+    devices = [name for name in profile.devices if profile.options(name) == options]
+    fared: dict[str, set[bool]] = {}
+    for node in found.nodes:
+        if node.on_target is not None:
+            fared.setdefault(node.signature, set()).add(node.on_target)
+    packages = ", ".join(f"{k} {v}" for k, v in sorted(found.runtime.items()))
+    reasons = {n.signature: n.reason for n in found.nodes if n.reason}
+    learned = {
+        (device, kind): Known(next(iter(answers)), reasons.get(kind), f"{path.name} ({packages})")
+        for kind, answers in fared.items()
+        if len(answers) == 1
+        for device in devices
+    }
+    return replace(profile, learned={**profile.learned, **learned})

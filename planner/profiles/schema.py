@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import onnx
@@ -65,6 +65,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether the file stores that weight with one scale per block.
         min_outputs: the node has at least so many outputs that are used.
+        captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
         attributes: attribute name to the values it may have; an absent attribute counts as its ONNX default.
         attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
         inputs: input position (as text) to what must hold of that operand.
@@ -78,6 +79,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     max_rank: int | None = None
     blocked: bool | None = None
     min_outputs: int | None = None
+    captures_constants: bool | None = None
     attributes: dict[str, list[AttributeValue]] = {}
     attributes_not: dict[str, list[AttributeValue]] = {}
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
@@ -266,6 +268,19 @@ class KernelTable:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """How a kind of node fared on the EP itself, as a model taught: `planner probe --from-model`.
+
+    Attributes:
+        reason: the EP's own, where it did not take it. source: the file it stands in, and the packages that answered.
+    """
+
+    on_target: bool
+    reason: str | None
+    source: str
+
+
+@dataclass(frozen=True)
 class Profile:
     """A profile, loaded: the file's content, its kernel tables, its hash.
 
@@ -274,6 +289,7 @@ class Profile:
         prefer: by device, the precisions in order of preference.
         tables: kernel table by the name that rules use.
         notes: what whoever relies on a verdict should know of the profile.
+        learned: by (device, signature of a node), what the EP itself was seen to do: it stands above the rules.
     """
 
     path: str
@@ -283,6 +299,7 @@ class Profile:
     tables: Mapping[str, KernelTable]
     _by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
     notes: tuple[str, ...] = ()
+    learned: Mapping[tuple[str, str], Learned] = field(default_factory=dict, repr=False)
 
     @property
     def ep(self) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import onnx
 
 from planner.dtypes import DType, Pair
-from planner.model.node import Node, Operand
+from planner.model.node import Node, Operand, signature
 from planner.model.roles import Role
 from planner.profiles.schema import KernelTable, OperandCondition, PairRule, Profile, Rule, When
+
+LEARNED = "learned"  # what a ruling names in place of a rule where evidence from a model decided
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,25 @@ def judge(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: s
     search, the first rule that allows the pair makes it legal. Where rules speak of the operator but none allows the
     pair, it is illegal and the reason lists what is allowed. Where none speaks of it, the answer is unknown.
 
+    What the EP itself was seen to do with such a node, where a model taught it, stands above all of this.
+
     Args:
         per_channel: whether the weight has one scale per output channel.
         opset: ai.onnx opset of the model that is to run.
     """
+    ruling = _by_rules(node, pair, per_channel, profile, device, opset)
+    if not profile.learned:
+        return ruling
+    seen = profile.learned.get((device, signature(node, pair, per_channel)))
+    if seen is None or seen.on_target is ruling.legal:
+        return ruling
+    if seen.on_target:
+        return Ruling(True, LEARNED)
+    reason = f"{profile.ep} left such a node to another EP when it was asked ({seen.source})"
+    return Ruling(False, LEARNED, f"{reason}: {seen.reason}" if seen.reason else reason, "choose another precision for it")
+
+
+def _by_rules(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: str, opset: int) -> Ruling:
     limit = _beyond_limits(node, profile)
     if limit is not None:
         return limit
@@ -141,6 +158,8 @@ def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> st
         return "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
     if when.blocked is not None and when.blocked != node.stored_blocked:
         return "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    if when.captures_constants is not None and when.captures_constants != node.captures_constants:
+        return f"its body reads {'no' if when.captures_constants else 'some'} constants of the graph around it"
     outputs = sum(1 for name in node.outputs if name)
     if when.min_outputs is not None and outputs < when.min_outputs:
         return f"it has fewer than {when.min_outputs} outputs"

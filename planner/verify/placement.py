@@ -56,6 +56,56 @@ class Placement:
         }
 
 
+@dataclass(frozen=True)
+class Contradiction:
+    """A node that fared otherwise than the profile predicts.
+
+    Attributes:
+        predicted, observed: whether it is on the target, by the profile and by the EP's own assignment.
+        reason: the EP's own, where it left the node.
+    """
+
+    name: str
+    op_type: str
+    predicted: bool
+    observed: bool
+    reason: str | None
+
+    def sentence(self) -> str:
+        """What was said, what was seen."""
+        if self.predicted:
+            return f"predicted on the EP, which left it: {self.reason}"
+        return "predicted not on the EP, which took it"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op_type": self.op_type,
+            "predicted": self.predicted,
+            "observed": self.observed,
+            "reason": self.reason,
+        }
+
+
+def contradictions(
+    predicted: Mapping[str, bool], placement: Placement, ep: str, candidate: Mapping[str, str]
+) -> tuple[Contradiction, ...]:
+    """Where the EP's own placement differs from what was predicted; a node that could not be traced contradicts nothing.
+
+    Args:
+        predicted: whether a node is on the target, by its name. candidate: the candidate's nodes, name -> operator.
+    """
+    left = {f.name: f.reason for f in placement.fallback}
+    found = []
+    for name, expected in predicted.items():
+        if name not in candidate or (name not in left and name not in placement.nodes):
+            continue
+        observed = name not in left and placement.nodes[name] == ep
+        if observed is not expected:
+            found.append(Contradiction(name, candidate[name], expected, observed, left.get(name)))
+    return tuple(found)
+
+
 def own_name(name: str, candidate: Iterable[str]) -> str | None:
     """The candidate's node that a name after optimization stands for; None for a node that onnxruntime added."""
     own = candidate if isinstance(candidate, set | frozenset | dict) else set(candidate)

@@ -103,3 +103,51 @@ def test_explain_compares_two_chips() -> None:
 
 def test_explain_of_an_unknown_operator_cannot_tell() -> None:
     assert planner("explain", "NoSuchOperator", "--ep", "directml").returncode in (0, 4)
+
+
+def wrong_profile(folder: Path) -> Path:
+    """The CPU's profile with a rule that forbids what it really takes."""
+    path = folder / "wrong.yaml"
+    path.write_text(
+        "schema: planner/profile/1\nep: CPUExecutionProvider\ntitle: wrong\naliases: [cpu]\ndefault_device: cpu\n"
+        "prefer: [fp32]\ndevices:\n  cpu: {title: t, class: cpu, source: {documented: nowhere}}\n"
+        "rules:\n"
+        "  - {id: no-relu, ops: [Relu], refuse: not in this test, source: {documented: nowhere}}\n"
+        "  - {id: rest, ops: ['*'], pairs: [{activation: [float32]}], source: {documented: nowhere}}\n"
+    )
+    return path
+
+
+def test_what_a_model_teaches_is_read_by_check_and_verify(tmp_path: Path) -> None:
+    model, learned = tmp_path / "relu.onnx", tmp_path / "learned.json"
+    model.write_bytes(build(case_by_id("Relu/float32")).SerializeToString())
+    target = ("--ep", "cpu", "--profile", str(wrong_profile(tmp_path)))
+    assert planner("check", str(model), *target).returncode == 1
+
+    # A verification on the EP says that the profile is wrong, and what to do.
+    verify = ("verify", str(model), "--reference", str(model), *target)
+    done = planner(*verify, "--json")
+    (found,) = json.loads(done.stdout)["verification"]["contradictions"]
+    assert (found["op_type"], found["predicted"], found["observed"]) == ("Relu", False, True)
+    assert "planner probe --from-model" in done.stderr
+
+    # What --from-model writes is believed by every later command.
+    assert planner("probe", *target, "--from-model", str(model), "-o", str(learned)).returncode == 0
+    checked = planner("check", str(model), *target, "--evidence", str(learned), "--json")
+    assert checked.returncode == 0
+    assert [n["rule"] for n in json.loads(checked.stdout)["nodes"]] == ["learned"]
+    done = planner(*verify, "--evidence", str(learned), "--json")
+    assert json.loads(done.stdout)["verification"]["contradictions"] == []
+
+
+def test_evidence_that_is_none_or_about_another_ep_is_refused(tmp_path: Path) -> None:
+    model, bad = tmp_path / "relu.onnx", tmp_path / "bad.json"
+    model.write_bytes(build(case_by_id("Relu/float32")).SerializeToString())
+    for content in ("", "[]", "{}", '{"schema": "planner/learned/1", "nodes": 3}', '{"schema": "planner/evidence/1"}'):
+        bad.write_text(content)
+        done = planner("check", str(model), "--ep", "cpu", "--evidence", str(bad))
+        assert done.returncode == 2 and "Traceback" not in done.stderr and "bad.json" in done.stderr
+    other = {"schema": "planner/learned/1", "model": "", "ep": QNN, "device": "npu", "runtime": {}, "nodes": []}
+    bad.write_text(json.dumps(other))
+    done = planner("check", str(model), "--ep", "cpu", "--evidence", str(bad))
+    assert done.returncode == 2 and "is about QNNExecutionProvider" in done.stderr

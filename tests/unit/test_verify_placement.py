@@ -6,7 +6,7 @@ import pytest
 
 from planner.runtime.client import Assigned, Opened
 from planner.runtime.refusals import Refusal
-from planner.verify.placement import own_name, placement_of, unplaced
+from planner.verify.placement import Placement, contradictions, own_name, placement_of, unplaced
 
 NPU, CPU = "SomeExecutionProvider", "CPUExecutionProvider"
 CANDIDATE = {"conv": "Conv", "dq": "DequantizeLinear", "m": "MatMul", "add": "Add", "erf": "Erf", "q": "QuantizeLinear"}
@@ -75,3 +75,25 @@ def test_without_a_session_nothing_is_on_the_target() -> None:
     placement = unplaced(CANDIDATE, {"conv": "refused"})
     assert (placement.total, placement.on_target) == (6, 0)
     assert [(f.name, f.reason) for f in placement.fallback] == [("conv", "refused")]
+
+
+def test_a_node_that_the_ep_places_otherwise_than_predicted_contradicts_the_profile() -> None:
+    names = {"conv": "Conv", "erf": "Erf", "relu": "Relu", "gone": "Identity"}
+    opened = Opened(
+        (Assigned("X", "Conv", "conv"), Assigned("X", "Relu", "relu"), Assigned(CPU, "Erf", "erf")),
+        (Refusal("Erf", "erf", "no Erf"),),
+        None,
+        0.1,
+        None,
+        {},
+    )
+    placement = placement_of(opened, "X", names)
+    found = contradictions({"conv": False, "erf": True, "relu": True, "gone": True}, placement, "X", names)
+    assert [(c.name, c.op_type, c.predicted, c.observed, c.reason) for c in found] == [
+        ("conv", "Conv", False, True, None),
+        ("erf", "Erf", True, False, "no Erf"),
+    ]
+
+
+def test_an_emulation_contradicts_nothing() -> None:
+    assert contradictions({"conv": True}, Placement(1, None, ()), "X", {"conv": "Conv"}) == ()
