@@ -67,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a profile that adds to or overrides the shipped ones; may be repeated",
     )
+    group.add_argument(
+        "--evidence",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="what `planner probe --from-model` learned of one of the EPs; may be repeated",
+    )
     parser.add_argument(
         "--precision",
         metavar="P,P",
@@ -108,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     floor = None if args.floor is None else parse_floor(args.floor, None)
     baseline = None if args.baseline is None else read_report(args.baseline)
     check_directory(args.output, formats, overwrite=args.overwrite)
-    sessions = open_targets(_split(args.ep), _split(args.device), args.profile)
+    sessions = open_targets(_split(args.ep), _split(args.device), args.profile, args.evidence)
     for note in dict.fromkeys(note for session in sessions for note in session.profile.notes):
         common.say(f"planner: note: {note}")
     with common.progress(sys.stderr.isatty()) as progress:

@@ -21,6 +21,7 @@ from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
 from planner.model.read import Model as ReadModel
 from planner.pipeline import Session, requested_precision, run_target
+from planner.probe import learned
 from planner.profiles.load import load_profiles
 from planner.report import rows
 from planner.report.data import Range, Report, Row, unique_names
@@ -94,19 +95,28 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     return tuple(found)
 
 
-def open_targets(eps: Sequence[str], devices: Sequence[str] = (), profiles: Sequence[Path] = ()) -> tuple[Session, ...]:
+def open_targets(
+    eps: Sequence[str], devices: Sequence[str] = (), profiles: Sequence[Path] = (), evidence: Sequence[Path] = ()
+) -> tuple[Session, ...]:
     """The targets that lists of EPs and devices span.
 
     Args:
         eps: aliases or full names, or "all". devices: names of the profiles, or "all"; none for each profile's default.
             Every EP takes those of the list that its profile has. With all EPs, one that has none of them is left out.
+        evidence: files that `planner probe --from-model` wrote; each stands above the rules of the EP it is about.
 
     Raises:
-        RequestError: an unknown EP, a device that no EP has, or an EP named that has none of the devices.
+        RequestError: an unknown EP, a device that no EP has, an EP named that has none of the devices, or evidence about
+            none of the EPs.
     """
     known = load_profiles(profiles)
     everything = ALL in eps
     chosen = list(known.by_ep.values()) if everything else [known.find(ep) for ep in dict.fromkeys(eps)]
+    for path in evidence:
+        about = learned.load(path).ep
+        if about not in {profile.ep for profile in chosen}:
+            raise RequestError(f"{path} is about {about}, which is not asked for")
+        chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
     wanted = list(dict.fromkeys(devices))
     sessions: dict[tuple[str, str], Session] = {}
     for profile in chosen:

@@ -14,7 +14,9 @@ import report_samples as samples
 from small_models import f32, graph, save
 
 from planner.cli import main as cli
+from planner.dtypes import parse_precision
 from planner.errors import EPError, RequestError
+from planner.probe.learned import FromModel, Learned, dump, signature
 from planner.report import Report, Row, matrix, read_report, rows
 from planner.report.matrix import Subject, make_report, open_targets, read_subjects
 
@@ -145,6 +147,26 @@ def test_devices_are_shared_out_among_the_eps_that_have_them(profile: Path) -> N
     assert caught.value.hint == "it has: cpu"
     with pytest.raises(RequestError, match="no EP asked for has a device 'huge'"):
         names(["all"], ["huge", "small"])
+
+
+def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, profile: Path, tmp_path: Path) -> None:
+    path = model(tmp_path, "Relu")
+    (toy,) = open_targets(["toy"], [], [profile])
+    kinds = [
+        Learned(signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        for v in toy.check(toy.read(path), parse_precision("w8a8")).verdicts
+    ]
+    seen = tmp_path / "seen.json"
+    seen.write_text(dump(FromModel("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
+    arguments = [path, "--ep", "toy,cpu", "--profile", profile, "--precision", "w8a8", "--no-run", "--formats", "json"]
+    assert planner(*arguments, "-o", tmp_path / "rules").status == 0
+    assert planner(*arguments, "-o", tmp_path / "seen", "--evidence", seen).status == 1
+    assert {r.target.ep: r.status for r in report_of(tmp_path / "seen").rows} == {
+        "ToyExecutionProvider": "illegal",
+        "CPUExecutionProvider": "passed",
+    }
+    ran = planner(path, "--ep", "cpu", "--no-run", "-o", tmp_path / "other", "--evidence", seen)
+    assert ran.status == 2 and "not asked for" in ran.err
 
 
 @pytest.mark.parametrize(
