@@ -56,7 +56,8 @@ def main() -> int:
                 continue
             onnx.save(case.model, path)
             try:
-                predicted = session.check(session.read(path), None, stored=True).legal
+                resolution = session.check(session.read(path), None, stored=True)
+                predicted = resolution.legal
             except PlannerError as error:
                 # Refused as a request (no nodes, an input that is read as a tensor but is none): no verdict to compare.
                 tally[f"not judged: {str(error).partition(': ')[2][:40]}"] += 1
@@ -71,7 +72,8 @@ def main() -> int:
             else:
                 kind = "called legal, not taken" if predicted else "called illegal, taken"
                 tally[kind] += 1
-                wrong[kind].append({"case": case.name, "reason": reason[:200]})
+                said = reason if predicted else str(resolution.violations[0].ruling.reason)
+                wrong[kind].append({"case": case.name, "reason": said[:200]})
     if args.json:
         print(
             json.dumps(

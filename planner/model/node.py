@@ -41,6 +41,7 @@ class Node:
         stored_blocked: whether it has one scale per block of numbers.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
+        expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
     """
 
@@ -59,6 +60,7 @@ class Node:
     scope: tuple[str, ...] = ()
     known: bool = True
     captures_constants: bool = False
+    expansion: tuple[str, ...] | None = None
 
     @property
     def weight(self) -> Operand | None:

@@ -104,7 +104,10 @@ def _normalized(
         opset=opset,
         normalized_opset=graph_model.opset_imports.get("", opset),
         node_count=node_count,
-        nodes=tuple(_nodes(graph_model.graph, original, ())),
+        # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
+        nodes=tuple(
+            _nodes(graph_model.graph, original, ()) or [_node(node, original, ()) for node in graph_model.graph]
+        ),
         dynamic_inputs=tuple(
             f"{v.name} {v.shape if v.shape is not None else '(unknown rank)'}"
             for v in graph_model.graph.inputs
@@ -324,7 +327,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         inputs=operands,
         outputs=outputs,
         output_shapes=tuple(_shape(o) for o in node.outputs),
-        output_dtypes=tuple(_dtype_name(o.dtype) for o in node.outputs),
+        output_dtypes=tuple(_dtype_of(o) for o in node.outputs),
         attributes={
             k: a.value
             for k, a in node.attributes.items()
@@ -337,7 +340,28 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
+        expansion=_expansion(node, domain),
     )
+
+
+def _expansion(node: ir.Node, domain: str) -> tuple[str, ...] | None:
+    """Operators of the definition that ONNX gives for this very node; None where the operator has no such definition."""
+    opset = node.graph.opset_imports.get("", 1) if isinstance(node.graph, ir.Graph) and node.graph.opset_imports else 21
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    if not schema.has_context_dependent_function:
+        return None
+    types = [onnx.TypeProto() if v is None or v.type is None else ir.to_proto(v).type for v in node.inputs]
+    versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+    try:
+        found = schema.get_context_dependent_function_with_opset_version(
+            versions[-1], ir.to_proto(node).SerializeToString(), [t.SerializeToString() for t in types]
+        )
+    except (RuntimeError, IndexError):
+        return None
+    return tuple(n.op_type for n in onnx.FunctionProto.FromString(found).node)
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
@@ -365,6 +389,11 @@ def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
 
 def _dtype_name(dtype: ir.DataType | None) -> str | None:
     return None if dtype is None else _DTYPE_NAMES.get(dtype, dtype.name.lower())
+
+
+def _dtype_of(value: ir.Value) -> str | None:
+    """Element type of a tensor; None for a sequence or an optional, whatever it holds."""
+    return _dtype_name(value.dtype) if isinstance(value.type, ir.TensorType | None) else None
 
 
 def quantized_source(value: ir.Value | None) -> ir.Value | None:
@@ -400,7 +429,7 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in _FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
-    return Operand(value.name or "", role, _dtype_name(value.dtype), _shape(value), constant)
+    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant)
 
 
 def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pair, bool]:

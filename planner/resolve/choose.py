@@ -79,8 +79,11 @@ def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
     """Judge the model as it is: every node at the pair that the file stores."""
     verdicts = []
     left: set[str] = set()  # names of nodes that are not on the target
+    known = _Constants()
     for node in model.nodes:
         ruling = judge(node, node.stored, node.stored_per_channel, profile, device, model.normalized_opset)
+        if known.folds(node) and not ruling.legal:
+            ruling = Ruling(True, FOLDED)
         if profile.limits.bodies_follow and ruling.legal and (outer := left.intersection(node.scope)):
             reason = f"inside {next(iter(outer))!r}, which {profile.ep} does not take; its body goes with it"
             ruling = Ruling(False, "bodies-follow", reason, "unroll the loop, or split the model at it")
@@ -88,6 +91,35 @@ def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
             left.add(node.name)
         verdicts.append(Verdict(node, node.stored, node.stored_per_channel, ruling))
     return Resolution("as stored", tuple(verdicts))
+
+
+FOLDED = "constant-folding"  # what a ruling names where the runtime computes the node before any EP is asked
+
+
+class _Constants:
+    """Which values the runtime knows ahead, followed through a graph in order."""
+
+    def __init__(self) -> None:
+        self.values: set[str] = set()
+
+    def folds(self, node: Node) -> bool:
+        """Whether onnxruntime computes the node while it loads the model: all its inputs are known, it has no body, and it
+        gives the same every time."""
+        inputs = [o for o in node.inputs if o is not None]
+        known = (bool(inputs) or node.op_type == "Constant") and all(o.constant or o.name in self.values for o in inputs)
+        if not known or node.op_type in _NOT_FOLDED or node.domain:
+            return False
+        self.values.update(node.outputs)
+        return True
+
+
+# onnxruntime, core/optimizer/constant_folding.cc and utils.cc (IsOperationDeterministic).
+_NOT_FOLDED = frozenset(
+    {
+        "RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial", "Bernoulli", "If", "Loop",
+        "Scan", "QuantizeLinear", "DequantizeLinear",
+    }
+)  # fmt: skip
 
 
 def resolve(
@@ -99,8 +131,11 @@ def resolve(
         otherwise: precisions that a node may fall back to where the first has no legal pair (only `auto` has any).
     """
     verdicts = []
+    known = _Constants()
     for node in model.nodes:
         verdict = _first_legal(model, node, profile, device, precision)
+        if known.folds(node) and not verdict.ruling.legal:
+            verdict = replace(verdict, ruling=Ruling(True, FOLDED))
         for other in otherwise:
             if verdict.ruling.legal:
                 break

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -57,7 +57,9 @@ def judge(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: s
     if seen.on_target:
         return Ruling(True, LEARNED)
     reason = f"{profile.ep} left such a node to another EP when it was asked ({seen.source})"
-    return Ruling(False, LEARNED, f"{reason}: {seen.reason}" if seen.reason else reason, "choose another precision for it")
+    return Ruling(
+        False, LEARNED, f"{reason}: {seen.reason}" if seen.reason else reason, "choose another precision for it"
+    )
 
 
 def _by_rules(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: str, opset: int) -> Ruling:
@@ -267,8 +269,8 @@ def _by_kernels(rule: Rule, table: KernelTable, node: Node, pair: Pair, opset: i
     around a float32 kernel, so it needs QuantizeLinear and DequantizeLinear kernels for its types as well."""
     activation = DType.FLOAT32 if pair.activation is not None and not pair.activation.is_float else pair.activation
     problem = _kernel_problem(table, node, activation, opset)
-    if problem is not None and activation is DType.FLOAT16 and rule.cast_float16:
-        problem = _kernel_problem(table, node, DType.FLOAT32, opset)
+    if problem is not None and rule.cast_float16:
+        problem = _kernel_problem(table, _in_float32(node), _WIDENED.get(activation, activation), opset)
     if problem is None and pair.activation is not None and not pair.activation.is_float:
         problem = _conversion_problem(table, pair, opset)
     if problem is None:
@@ -277,18 +279,40 @@ def _by_kernels(rule: Rule, table: KernelTable, node: Node, pair: Pair, opset: i
     return Ruling(False, rule.id, f"{reason} ({table.source})", suggestion or rule.suggestion)
 
 
+_WIDENED: dict[DType | None, DType | None] = {DType.FLOAT16: DType.FLOAT32}
+
+
+def _in_float32(node: Node) -> Node:
+    """The node as a runtime runs it that casts float16 operands to float32 for want of a kernel."""
+
+    def widened(dtype: str | None) -> str | None:
+        return "float32" if dtype == "float16" else dtype
+
+    inputs = tuple(None if o is None else replace(o, dtype=widened(o.dtype)) for o in node.inputs)
+    return replace(node, inputs=inputs, output_dtypes=tuple(widened(d) for d in node.output_dtypes))
+
+
 def _kernel_problem(
     table: KernelTable, node: Node, activation: DType | None, opset: int
 ) -> tuple[str, str | None] | None:
     """Why no kernel of the table serves the node, and what to do; None where one does."""
     types = table.types(node.op_type, node.domain, opset)
-    if types is None:
-        body = _function_body(node.op_type, node.domain, opset)
-        if body is None:
-            return f"{_qualified(node)} has no kernel at opset {opset}", None
-        # The runtime replaces an operator without a kernel by its definition in terms of others.
-        missing = [op for op in body if table.types(op, "", opset) is None]
-        return (f"{_qualified(node)} has no kernel, nor has {missing[0]}, which defines it", None) if missing else None
+    problem = (
+        (f"{_qualified(node)} has no kernel at opset {opset}", None)
+        if types is None
+        else _type_problem(types, node, activation, opset)
+    )
+    # The runtime replaces an operator without a kernel (for its types) by its definition in terms of others.
+    body = node.expansion or _function_body(node.op_type, node.domain, opset)
+    if problem is None or body is None:
+        return problem
+    missing = [op for op in body if not _is_served(table, op, opset)]
+    return (f"{_qualified(node)} has no kernel, nor has {missing[0]}, which defines it", None) if missing else None
+
+
+def _type_problem(
+    types: Mapping[str, frozenset[str]], node: Node, activation: DType | None, opset: int
+) -> tuple[str, str | None] | None:
     for position, operand in enumerate(node.inputs):
         if operand is None:
             continue
@@ -299,7 +323,31 @@ def _kernel_problem(
             floats = [t for t in ("float16", "float32", "float64") if t in types[constraint]]
             hint = f"choose {' or '.join(floats)}" if flows and floats else None
             return f"{_qualified(node)} has no {dtype} kernel", hint
+    inputs = {_constraint(node.op_type, node.domain, opset, i) for i in range(len(node.inputs))}
+    for position, dtype in enumerate(node.output_dtypes):
+        constraint = _constraint(node.op_type, node.domain, opset, position, output=True)
+        # A type that an input shares was looked at there, as the plan would have it.
+        if dtype is not None and constraint not in inputs and dtype not in types.get(constraint or "", {dtype}):
+            return f"{_qualified(node)} has no kernel that gives {dtype}", None
     return None
+
+
+# Operators whose definition depends on their node, where they stand in the definition of another: what they need at most.
+_NESTED = {
+    "CastLike": ("Cast",),
+    "NegativeLogLikelihoodLoss": (
+        "Cast", "Div", "Equal", "GatherElements", "Mul", "Neg", "ReduceMean", "ReduceSum", "Slice", "Squeeze", "Sub",
+        "Unsqueeze", "Where",
+    ),
+}  # fmt: skip
+
+
+def _is_served(table: KernelTable, op_type: str, opset: int) -> bool:
+    """Whether the table has kernels for an operator of ONNX, or for all that it is defined by. Constants need none."""
+    if op_type == "Constant" or table.types(op_type, "", opset) is not None:
+        return True
+    body = _NESTED.get(op_type) or _function_body(op_type, "", opset)
+    return body is not None and all(_is_served(table, op, opset) for op in body)
 
 
 def _conversion_problem(table: KernelTable, pair: Pair, opset: int) -> tuple[str, str | None] | None:
@@ -318,10 +366,11 @@ def _conversion_problem(table: KernelTable, pair: Pair, opset: int) -> tuple[str
 
 
 @functools.cache
-def _constraint(op_type: str, domain: str, opset: int, position: int) -> str | None:
-    """Name of the type parameter of an input, as ONNX and ONNX Runtime call it ("T")."""
+def _constraint(op_type: str, domain: str, opset: int, position: int, *, output: bool = False) -> str | None:
+    """Name of the type parameter of an operand, as ONNX and ONNX Runtime call it ("T")."""
     try:
-        formal = onnx.defs.get_schema(op_type, opset, domain).inputs
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+        formal = schema.outputs if output else schema.inputs
     except onnx.defs.SchemaError:
         return "T"  # contrib operators call the type of their data so
     return str(formal[min(position, len(formal) - 1)].type_str) if formal else None

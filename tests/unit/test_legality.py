@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.dtypes import DType, Pair
-from planner.model.node import Node, Operand
+from planner.model.node import Node, Operand, signature
 from planner.model.roles import Role
 from planner.profiles.load import load_profile
-from planner.profiles.schema import Profile
+from planner.profiles.schema import Learned, Profile
 from planner.resolve.legality import Ruling, judge, takes
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
@@ -228,3 +229,52 @@ def test_every_ruling_of_the_shipped_profiles_is_whole(
         ruling = judge(node(op_type, *inputs), Pair(weight, activation), per_channel, found, device, 21)
         assert (ruling.reason is None) is bool(ruling.legal)
         assert ruling.legal is None or ruling.rule
+
+
+def test_an_operator_without_a_kernel_is_served_by_the_kernels_of_its_definition(profile: Any) -> None:
+    kernels = {
+        "ReduceSum": [{"opset": "13+", "types": {"T": ["float"]}}],
+        "Log": [{"opset": "13+", "types": {"T": ["float"]}}],
+    }
+    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    x = operand("x", Role.ACTIVATION, (2, 4))
+    assert judge(node("ReduceLogSum", x), Pair(None, F32), False, found, "npu", 21).legal is True
+    del kernels["Log"]
+    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    ruling = judge(node("ReduceLogSum", x), Pair(None, F32), False, found, "npu", 21)
+    assert ruling.legal is False and "nor has Log, which defines it" in str(ruling.reason)
+
+
+def test_a_definition_that_depends_on_the_node_is_the_nodes_own(profile: Any) -> None:
+    loss = node("NegativeLogLikelihoodLoss", operand("x", Role.ACTIVATION, (2, 4)))
+    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels={"Neg": [{"opset": "13+", "types": {"T": ["float"]}}]})
+    assert judge(replace(loss, expansion=("Neg", "Constant")), Pair(None, F32), False, found, "npu", 21).legal is True
+    assert judge(replace(loss, expansion=("Neg", "Where")), Pair(None, F32), False, found, "npu", 21).legal is False
+
+
+def test_the_type_that_a_node_gives_needs_a_kernel_too(profile: Any) -> None:
+    kernels = {"Cast": [{"opset": "19-30", "types": {"T1": ["float"], "T2": ["int8"]}}]}
+    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    cast = node("Cast", operand("x", Role.EXACT, (2, 4)))
+    assert judge(replace(cast, output_dtypes=("int8",)), Pair(None, None), False, found, "npu", 21).legal is True
+    ruling = judge(replace(cast, output_dtypes=("int4",)), Pair(None, None), False, found, "npu", 21)
+    assert ruling.legal is False and "gives int4" in str(ruling.reason)
+
+
+def test_what_the_ep_was_seen_to_do_stands_above_the_rules(profile: Any) -> None:
+    found = profile({"pairs": [{"weight": ["int8"], "activation": ["uint8"]}]})
+    pair = Pair(I8, U8)
+    key = ("npu", signature(node(), pair, False))
+    seen = replace(found, learned={key: Learned(False, "no room", "a file")})
+    ruling = rule(seen, pair)
+    assert (ruling.legal, ruling.rule) == (False, "learned") and "no room" in str(ruling.reason)
+    assert rule(seen, pair, device="old").legal is True
+    agreeing = replace(found, learned={key: Learned(True, None, "a file")})
+    assert rule(agreeing, pair).rule == "r0"
+
+
+def test_an_if_whose_branches_read_outer_weights_can_be_told_apart(profile: Any) -> None:
+    found = profile({"ops": ["If"], "when": {"captures_constants": True}, "refuse": "no"}, {"ops": ["If"]})
+    branch = node("If", operand("c", Role.EXACT, (), "bool"))
+    assert judge(branch, Pair(None, None), False, found, "npu", 21).legal is True
+    assert judge(replace(branch, captures_constants=True), Pair(None, None), False, found, "npu", 21).legal is False

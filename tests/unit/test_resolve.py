@@ -186,3 +186,14 @@ def test_resolving_a_thousand_nodes_takes_little(tmp_path: Path) -> None:
     started = time.process_time()
     assert resolve(long, qnn, "snapdragon-x-elite", parse_precision("w8a16")).legal
     assert time.process_time() - started < 1.0
+
+
+def test_what_the_runtime_computes_while_it_loads_is_no_question_to_the_ep(tmp_path: Path) -> None:
+    body = "z = ConstantOfShape(s)\nr = RandomNormalLike(z)\na = Add(x, z)\ny = Add(a, r)"
+    made = graph("(float[512,1024] x) => (float[512,1024] y)", body, {"s": np.array([512, 1024])})
+    add = {"ops": ["Add"], "pairs": [{"activation": ["float32"]}]}
+    refuse = {"ops": ["ConstantOfShape", "RandomNormalLike"], "refuse": "no such operator"}
+    verdicts = judge_stored(read_model(save(made, tmp_path)), profile(tmp_path, refuse, add), "npu").verdicts
+    legal = {v.node.op_type: (v.ruling.legal, v.ruling.rule) for v in verdicts}
+    assert legal["ConstantOfShape"] == (True, "constant-folding")
+    assert legal["RandomNormalLike"] == (False, "r0")
