@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from planner.errors import PlannerError
 from planner.probe.cases import NODE, PROBE_VERSION, Case, build, case_by_id, inputs_of
@@ -25,6 +26,7 @@ _TIMEOUT = 30.0
 # An EP that leaves a process in a bad state would do so for every case after: a fresh one now and then is cheap.
 _CASES_PER_PROCESS = 1500
 _QUIET = {"session.intra_op.allow_spinning": "0"}  # threads of idle sessions would take the cores from one another
+_COMPANY = "company"  # what the nodes of `in_company` are called
 _RANDOM = ("RandomNormalLike", "RandomUniformLike", "Bernoulli")
 
 
@@ -194,9 +196,12 @@ class _Asker:
             said = error.refusals[-1].reason if error.refusals else str(error)
             return self._unless_invalid(case, path, Outcome(Result.FAILS, tidy(said, case)))
         outcome = placed(opened, self.ep, case)
+        inputs = inputs_of(case)
+        if outcome.result is Result.CPU and outcome.reason is None and self._takes_in_company(case, path):
+            outcome = Outcome(Result.TAKEN)
+            inputs = {**inputs, _COMPANY: np.zeros(1, np.float32)}
         if outcome.result is not Result.TAKEN or case.form.op in _RANDOM:
             return outcome
-        inputs = inputs_of(case)
         try:
             ran = self.worker.run(inputs).outputs
         except (WorkerCrashed, WorkerTimeout) as error:
@@ -207,6 +212,18 @@ class _Asker:
         if self.ep == CPU:
             return outcome
         return Outcome(outcome.result, outcome.reason, self._distance(path, inputs, ran))
+
+    def _takes_in_company(self, case: Case, path: Path) -> bool:
+        """Ask again with two more nodes: an EP may find a graph of one node not worth its while, and say nothing."""
+        path.write_bytes(in_company(build(case)).SerializeToString())
+        try:
+            opened = self.worker.open(path, self.options, log=True, session_config=_QUIET)
+        except (WorkerCrashed, WorkerTimeout):
+            self.process_is_new = True
+            return False
+        except SessionFailed:
+            return False
+        return placed(opened, self.ep, case).result is Result.TAKEN
 
     def _warm_up(self, path: Path) -> None:
         """Build a session that every EP takes and keep it: the EP's libraries stay loaded between cases."""
@@ -234,12 +251,23 @@ class _Asker:
         return min((_sqnr_db(expected[name], ran[name]) for name in expected if name in ran), default=None)
 
 
+def in_company(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with two nodes beside it that every EP takes; they share nothing with it."""
+    graph = model.graph
+    for op, source, result in (("Relu", _COMPANY, f"{_COMPANY}_a"), ("Neg", f"{_COMPANY}_a", f"{_COMPANY}_b")):
+        graph.node.append(onnx.helper.make_node(op, [source], [result], name=result))
+    graph.input.append(onnx.helper.make_tensor_value_info(_COMPANY, onnx.TensorProto.FLOAT, [1]))
+    graph.output.append(onnx.helper.make_tensor_value_info(f"{_COMPANY}_b", onnx.TensorProto.FLOAT, [1]))
+    return model
+
+
 def placed(opened: Opened, ep: str, case: Case) -> Outcome:
     """Who runs the operator of the case, by the assignment after partitioning. The Q/DQ around it do not count."""
     own = [
         a
         for a in opened.assignment
-        if a.op_type not in ("QuantizeLinear", "DequantizeLinear") or case.form.op == a.op_type
+        if (a.op_type not in ("QuantizeLinear", "DequantizeLinear") or case.form.op == a.op_type)
+        and not a.name.startswith(_COMPANY)
     ]
     if not own:
         return Outcome(Result.FOLDED)
