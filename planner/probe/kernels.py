@@ -7,6 +7,7 @@ nothing of planner; the EP may live in an environment of its own.
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 Table = dict[str, Any]
+
+
+def this_platform() -> str:
+    """System and processor, as snapshots name them: builds of one version have other kernels on other processors."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    return f"{sys.platform}-{machine}"
 
 
 def installed(ep: str) -> Table:
@@ -116,6 +123,7 @@ def _registry(ep: str) -> Table:
     return {
         "source": f"kernel registry of onnxruntime {version} (get_all_opkernel_def)",
         "package": f"onnxruntime {version}",
+        "platform": this_platform(),
         "kernels": {
             domain: {
                 op: [

@@ -82,7 +82,13 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
         # A node stands for all that it was fused from: it is on the target where all of them are.
         on_target = all(placement.nodes.get(n) == profile.ep for n in names) if names else None
         reason = next((reasons[n] for n in names if n in reasons), None)
-        entry = (signature(verdict.node, verdict.pair, verdict.per_channel), on_target, verdict.ruling.legal, verdict.ruling.rule, reason)
+        entry = (
+            signature(verdict.node, verdict.pair, verdict.per_channel),
+            on_target,
+            verdict.ruling.legal,
+            verdict.ruling.rule,
+            reason,
+        )
         kinds[entry] = kinds.get(entry, 0) + 1
     nodes = [Learned(e[0], n, *e[1:]) for e, n in kinds.items()]  # type: ignore[arg-type]
     return FromModel(model.sha256, profile.ep, device, runtime, tuple(sorted(nodes, key=lambda n: n.signature)))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
 import sys
 from pathlib import Path
 
 from planner.errors import EPError, RequestError
 from planner.files import write_text
+from planner.probe.kernels import this_platform as _platform
 
 
 def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
@@ -64,11 +64,6 @@ def cache_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "planner"
-
-
-def _platform() -> str:
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-    return f"{sys.platform}-{machine}"
 
 
 def _made_of(snapshot: str, build: str) -> bool:

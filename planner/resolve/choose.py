@@ -106,7 +106,9 @@ class _Constants:
         """Whether onnxruntime computes the node while it loads the model: all its inputs are known, it has no body, and it
         gives the same every time."""
         inputs = [o for o in node.inputs if o is not None]
-        known = (bool(inputs) or node.op_type == "Constant") and all(o.constant or o.name in self.values for o in inputs)
+        known = (bool(inputs) or node.op_type == "Constant") and all(
+            o.constant or o.name in self.values for o in inputs
+        )
         if not known or node.op_type in _NOT_FOLDED or node.domain:
             return False
         self.values.update(node.outputs)

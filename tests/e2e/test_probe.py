@@ -14,6 +14,7 @@ from planner.probe.evidence import load, stored
 from planner.probe.learned import from_model
 from planner.probe.run import Outcome, Result, probe
 from planner.profiles.load import load_profiles
+from planner.runtime.providers import launcher
 
 QNN = "QNNExecutionProvider"
 
@@ -151,3 +152,14 @@ def test_evidence_that_is_none_or_about_another_ep_is_refused(tmp_path: Path) ->
     bad.write_text(json.dumps(other))
     done = planner("check", str(model), "--ep", "cpu", "--evidence", str(bad))
     assert done.returncode == 2 and "is about QNNExecutionProvider" in done.stderr
+
+
+@pytest.mark.skipif(
+    launcher("OpenVINOExecutionProvider").availability().kind is None, reason="onnxruntime-openvino is not installed"
+)
+def test_openvino_answers_today_as_its_evidence_says() -> None:
+    evidence = stored("OpenVINOExecutionProvider", "cpu")
+    assert evidence is not None
+    ids = [c for c in all_cases() if c in evidence.outcomes][::307]
+    found = answers(*ids, ep=evidence.ep, options=dict(evidence.options))
+    assert {i: o.result for i, o in found.items()} == {i: evidence.outcomes[i].result for i in ids}

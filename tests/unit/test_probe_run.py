@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from planner.probe import kernels
-from planner.probe.cases import all_cases, case_by_id
-from planner.probe.run import Outcome, Result, _read_partial, _sqnr_db, placed, select, tidy
+from planner.probe.cases import NODE, all_cases, build, case_by_id
+from planner.probe.run import Outcome, Result, _read_partial, _sqnr_db, in_company, placed, select, tidy
 from planner.runtime.client import Assigned, Opened
 from planner.runtime.refusals import Refusal
 
@@ -100,3 +101,14 @@ def test_a_registry_file_holds_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "k.json"
     path.write_text(kernels.dump(table))
     assert kernels.read(path) == table
+
+
+def test_a_case_in_company_is_the_same_case_with_two_nodes_beside_it() -> None:
+    case = case_by_id("Cast/exact/int64-to-int32")
+    model = in_company(build(case))
+    onnx.checker.check_model(model)
+    assert [n.op_type for n in model.graph.node][-2:] == ["Relu", "Neg"]
+    # Who runs the company says nothing of the case.
+    assigned = tuple(Assigned("X", n.op_type, n.name) for n in model.graph.node if n.op_type != "Cast")
+    left = Opened((Assigned("CPUExecutionProvider", "Cast", NODE), *assigned), (), None, 0.1, None, {})
+    assert placed(left, "X", case).result is Result.CPU
