@@ -68,6 +68,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
         attributes: attribute name to the values it may have; an absent attribute counts as its ONNX default.
         attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
+        attributes_above: attribute name to a bound that it, or one of its numbers, lies above.
         inputs: input position (as text) to what must hold of that operand.
     """
 
@@ -82,6 +83,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     captures_constants: bool | None = None
     attributes: dict[str, list[AttributeValue]] = {}
     attributes_not: dict[str, list[AttributeValue]] = {}
+    attributes_above: dict[str, float] = {}
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
 
 

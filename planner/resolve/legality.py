@@ -181,6 +181,11 @@ def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> st
         value_ = attribute(node, name, opset)
         if value_ is None or value_ in excluded:
             return f"attribute {name}={value_} is among {', '.join(map(str, excluded))}"
+    for name, bound_ in when.attributes_above.items():
+        value_ = attribute(node, name, opset)
+        numbers = value_ if isinstance(value_, list | tuple) else [value_]
+        if not any(isinstance(n, int | float) and n > bound_ for n in numbers):
+            return f"attribute {name}={value_} is not above {bound_:g}"
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None

@@ -278,3 +278,14 @@ def test_an_if_whose_branches_read_outer_weights_can_be_told_apart(profile: Any)
     branch = node("If", operand("c", Role.EXACT, (), "bool"))
     assert judge(branch, Pair(None, None), False, found, "npu", 21).legal is True
     assert judge(replace(branch, captures_constants=True), Pair(None, None), False, found, "npu", 21).legal is False
+
+
+def test_a_bound_on_an_attribute(profile: Any) -> None:
+    found = profile(
+        {"ops": ["Conv"], "when": {"attributes_above": {"dilations": 2048}}, "refuse": "too wide"},
+        {"ops": ["Conv"], "pairs": [{"activation": ["float32"]}]},
+    )
+    wide, narrow = node("Conv", dilations=(1, 4096)), node("Conv", dilations=(2048,))
+    assert rule(found, Pair(F32, F32), of=wide).legal is False
+    assert rule(found, Pair(F32, F32), of=narrow).legal is True
+    assert rule(found, Pair(F32, F32), of=node("Conv")).legal is True

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from planner.probe import kernels
@@ -106,7 +105,6 @@ def test_a_registry_file_holds_what_was_written(tmp_path: Path) -> None:
 def test_a_case_in_company_is_the_same_case_with_two_nodes_beside_it() -> None:
     case = case_by_id("Cast/exact/int64-to-int32")
     model = in_company(build(case))
-    onnx.checker.check_model(model)
     assert [n.op_type for n in model.graph.node][-2:] == ["Relu", "Neg"]
     # Who runs the company says nothing of the case.
     assigned = tuple(Assigned("X", n.op_type, n.name) for n in model.graph.node if n.op_type != "Cast")
