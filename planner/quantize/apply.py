@@ -503,11 +503,10 @@ def _shares_data_type(node: ir.Node, position: int) -> bool:
         return position == 2
     if node.op_type == "Pow":
         return True  # its exponent may have another type, but EPs have kernels for equal ones only
-    return (
-        bool(formal.type_str == first.type_str)
-        or ("float16" in str(formal.types)
+    return bool(formal.type_str == first.type_str) or (
+        "float16" in str(formal.types)
         and formal.type_str not in ("tensor(float)",)
-        and node.op_type in ("BatchNormalization",))
+        and node.op_type in ("BatchNormalization",)
     )
 
 

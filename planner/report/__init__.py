@@ -5,6 +5,7 @@ Formats are one module each with ``FILE_NAME`` and ``render(report) -> str``; ``
 
 from __future__ import annotations
 
+from planner import make_callable
 from planner.report.baseline import Change, Difference, compare
 from planner.report.data import (
     Cell,
@@ -55,3 +56,5 @@ __all__ = [
     "unique_names",
     "write_report",
 ]
+
+make_callable(__name__)

@@ -11,6 +11,7 @@ from planner.calibrate.observe import Range
 from planner.dtypes import DType
 from planner.quantize.parameters import (
     HEADROOM,
+    WIDEST_SPREAD,
     activation_parameters,
     asymmetric,
     bias_parameters,
@@ -19,6 +20,7 @@ from planner.quantize.parameters import (
     quantize,
     scale_for_bias,
     symmetric,
+    weight_parameters,
 )
 
 ACTIVATIONS = st.sampled_from([DType.UINT8, DType.INT8, DType.UINT16, DType.INT16])
@@ -82,3 +84,10 @@ def test_a_bias_is_stored_at_the_accumulators_scale_and_fits() -> None:
     assert raised[1] == weight_scale[1] and raised[0] > weight_scale[0]
     scale, zero = bias_parameters(0.1, raised)
     assert (np.abs(bias / scale) < 2**31).all() and not zero.any()
+
+
+def test_a_channel_of_almost_no_weights_keeps_a_scale_that_an_integer_multiplier_can_reach() -> None:
+    weight = np.array([[1.0, -0.5], [1e-9, 0.0], [0.0, 0.0]], np.float32)
+    scale = weight_parameters(weight, DType.INT8, 0).scale
+    assert scale.max() / scale.min() == pytest.approx(WIDEST_SPREAD, rel=1e-6)
+    assert scale[0] == pytest.approx(1 / 127, rel=1e-6)
