@@ -467,7 +467,12 @@ class _Job:
                 reasons = {i: r.reason() for p, r in zip(found.promoted, report.promoted, strict=True) for i in p.nodes}
                 attempt = self.attempt(plan_of(found.assignment, reasons))
                 shortfall = self.floor.value - attempt.worst_db
-                if attempt.passed or not found.passed or self.floor.kind != "sqnr" or attempt.verification.session_error:
+                if (
+                    attempt.passed
+                    or not found.passed
+                    or self.floor.kind != "sqnr"
+                    or attempt.verification.session_error
+                ):
                     break
                 asked += shortfall + _MARGIN_DB
         self.progress("searching", 1, 1)

@@ -103,7 +103,6 @@ class Launcher:
             providers.append(CPU)
         return ort.InferenceSession(model, session_options, providers=providers)
 
-
     def compile(self, ort: Any, model: str, output: str, session_options: Any, options: Mapping[str, str]) -> str:
         """Write the model compiled ahead of time for the device that the options name; returns the device's own name.
 

@@ -137,9 +137,7 @@ class Server:
             return {"status": "compile_failed", "message": f"{error}"}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
 
-    def time(
-        self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
         if self.session is None:
             return {"status": "run_failed", "message": "no session is open"}

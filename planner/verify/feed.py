@@ -13,21 +13,13 @@ import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
 from planner.errors import RequestError
+from planner.model.read import load as load  # what runs is read as strictly as what is planned
 from planner.model.write import save
 from planner.runtime.emulation import emulate_float16, uses_float16
 
 # Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
 # far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
 AS_WRITTEN = {"session.disable_quant_qdq": "1"}
-
-
-def load(path: Path) -> ir.Model:
-    """Read an ONNX file, weights mapped; RequestError if it is none."""
-    try:
-        return ir.load(path)
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path}: cannot be read as an ONNX model: {first}") from None
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:

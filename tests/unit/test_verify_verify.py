@@ -37,7 +37,9 @@ def write(path: Path, dtype: int = TensorProto.FLOAT, gain: float = 1.0, op_type
 def test_the_cpu_ep_is_verified_really(tmp_path: Path) -> None:
     model = write(tmp_path / "m.onnx")
     seen: list[tuple[int, int]] = []
-    found = verify(model, model, CPU, SAMPLES, floor=Floor("sqnr", 60), progress=lambda done, total: seen.append((done, total)))
+    found = verify(
+        model, model, CPU, SAMPLES, floor=Floor("sqnr", 60), progress=lambda done, total: seen.append((done, total))
+    )
     assert found.passed, found.reasons
     assert (found.ran_on, found.kind) == ("CPUExecutionProvider", "hardware")
     assert found.placement.to_json() == {"total": 1, "on_target": 1, "fallback": []}
