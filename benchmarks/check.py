@@ -6,19 +6,18 @@
 The model of two hundred nodes is PP-OCRv6 rec at opset 21, its shapes bound. The larger ones are chains of blocks as exporters
 write them: Conv, a decomposed Gelu, a decomposed LayerNormalization, a projection, a residual Add, a Reshape and its way back.
 Times are the medians of several runs, the tools in turns, so that a busy machine slows both; memory is the peak resident
-size of the process and its children.
+size of the process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +93,20 @@ def chain(nodes: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def measure(command: list[str], folder: Path) -> tuple[float, float, int]:
+# A child's peak begins at the size of the process that started it: a small one stands between.
+_MEASURE = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, status)
+"""
+
+
+def measure(command: list[str]) -> tuple[float, float, int]:
     """(seconds, peak resident MiB, exit status) of a process."""
-    with (folder / "out.txt").open("wb") as out:
-        started = time.perf_counter()
-        pid = os.posix_spawnp(
-            command[0],
-            command,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2)],
-        )
-        _, status, usage = os.wait4(pid, 0)
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status)
+    done = subprocess.run([sys.executable, "-S", "-c", _MEASURE, *command], capture_output=True, text=True, check=True)
+    seconds, peak, status = done.stdout.split()
+    return float(seconds), float(peak), int(status)
 
 
 def planner(model: Path) -> list[str]:
@@ -135,7 +136,7 @@ def main() -> int:
         runs: dict[str, list[tuple[float, float, int]]] = {tool: [] for tool in tools}
         for _ in range(args.rounds):
             for tool, command in tools.items():
-                runs[tool].append(measure(command, folder))
+                runs[tool].append(measure(command))
         for tool, results in runs.items():
             found["rec"][tool] = {
                 "seconds": statistics.median(r[0] for r in results),
@@ -146,7 +147,7 @@ def main() -> int:
             path = folder / f"{size}.onnx"
             model = chain(size)
             onnx.save(model, path)
-            results = [measure(planner(path), folder) for _ in range(args.rounds)]
+            results = [measure(planner(path)) for _ in range(args.rounds)]
             found["chain"][len(model.graph.node)] = {
                 "seconds": statistics.median(r[0] for r in results),
                 "peak_mib": statistics.median(r[1] for r in results),
