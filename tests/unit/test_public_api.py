@@ -22,7 +22,9 @@ def test_every_public_function_can_be_called_before_and_after_its_package_was_im
 
 
 def test_importing_planner_loads_nothing_heavy() -> None:
-    code = "import sys, planner; print([m for m in ('numpy', 'onnx', 'onnxruntime', 'yaml', 'rich') if m in sys.modules])"
+    code = (
+        "import sys, planner; print([m for m in ('numpy', 'onnx', 'onnxruntime', 'yaml', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
