@@ -316,7 +316,7 @@ def test_the_json_schema_takes_the_shipped_profiles(path: Path) -> None:
         (("rules", 1, "source"), DELETE),
         (("limits", "max_rank"), "5"),
     ],
-    ids=str,
+    ids=lambda value: "deleted" if value is DELETE else str(value),
 )
 def test_the_json_schema_refuses_what_the_loader_refuses(where: tuple[str | int, ...], value: object) -> None:
     jsonschema = pytest.importorskip("jsonschema")
