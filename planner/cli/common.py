@@ -150,16 +150,20 @@ def console() -> Console:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, limit: int | None = None
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, limit: int | None = None, whole: int = 0
 ) -> None:
-    """A table on stdout; cells are plain text (names of nodes are never read as markup)."""
+    """A table on stdout; cells are plain text (names of nodes are never read as markup).
+
+    Args:
+        limit: most rows to show. whole: that many first columns are short names, which are never broken.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=False, ratio=None if i < len(columns) - 1 else 1)
+        table.add_column(column, overflow="fold", no_wrap=i < whole, ratio=None if i < len(columns) - 1 else 1)
     rows = list(rows)
     for row in rows[:limit]:
         table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))

@@ -58,16 +58,8 @@ def run(args: argparse.Namespace) -> int:
         common.print_table(
             "execution providers",
             ("EP", "alias", "devices", "here", "why"),
-            [
-                (
-                    e["ep"],
-                    ", ".join(e["aliases"]),
-                    ", ".join(d["name"] for d in e["devices"]),
-                    {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[e["here"]],
-                    e["reason"] or ", ".join(f"{k} {v}" for k, v in e["packages"].items()),
-                )
-                for e in eps
-            ],
+            [row for e in eps for row in _rows(e)],
+            whole=4,
         )
     if found:
         common.say(
@@ -75,3 +67,14 @@ def run(args: argparse.Namespace) -> int:
             "  uninstall all of them, then install one; use an environment for each EP that needs another"
         )
     return common.YES
+
+
+def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A line for each device of an EP, the first with what all share."""
+    here = {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[entry["here"]]
+    why = entry["reason"] or ", ".join(f"{k} {v}" for k, v in entry["packages"].items())
+    first, *others = (device["name"] for device in entry["devices"])
+    return [
+        (entry["ep"], ", ".join(entry["aliases"]), first, here, why),
+        *(("", "", device, "", "") for device in others),
+    ]
