@@ -57,9 +57,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         common.print_table(
             "execution providers",
-            ("EP", "alias", "devices", "here", "why"),
+            ("EP", "alias", "devices", "here"),
             [row for e in eps for row in _rows(e)],
             whole=4,
+        )
+        print()
+        common.print_table(
+            "what runs here",
+            ("EP", "with, or why not"),
+            [(e["ep"], e["reason"] or ", ".join(f"{k} {v}" for k, v in e["packages"].items())) for e in eps],
+            whole=1,
         )
     if found:
         common.say(
@@ -72,9 +79,8 @@ def run(args: argparse.Namespace) -> int:
 def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
     here = {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[entry["here"]]
-    why = entry["reason"] or ", ".join(f"{k} {v}" for k, v in entry["packages"].items())
     first, *others = (device["name"] for device in entry["devices"])
     return [
-        (entry["ep"], ", ".join(entry["aliases"]), first, here, why),
-        *(("", "", device, "", "") for device in others),
+        (entry["ep"], ", ".join(entry["aliases"]), first, here),
+        *(("", "", device, "") for device in others),
     ]
