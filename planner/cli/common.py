@@ -39,7 +39,13 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="device of the profile: npu, gpu, cpu or a chip (see `planner eps`); default: the profile's own",
     )
-    group.add_argument(
+    add_profile_argument(group)
+    add_evidence_argument(group)
+
+
+def add_profile_argument(parser: argparse._ActionsContainer) -> None:
+    """--profile, of a parser or of a group in one."""
+    parser.add_argument(
         "--profile",
         metavar="FILE",
         type=Path,
@@ -47,13 +53,17 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a profile that adds to or overrides the shipped ones; may be repeated",
     )
-    group.add_argument(
+
+
+def add_evidence_argument(parser: argparse._ActionsContainer) -> None:
+    """--evidence, of a parser or of a group in one."""
+    parser.add_argument(
         "--evidence",
         metavar="FILE",
         type=Path,
         action="append",
         default=[],
-        help="what `planner probe --from-model` learned: it stands above the profile's rules; may be repeated",
+        help="what `planner probe --from-model` learned of an EP: it stands above the profile's rules; may be repeated",
     )
 
 

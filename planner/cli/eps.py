@@ -17,14 +17,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="a profile that adds to or overrides the shipped ones",
-    )
+    common.add_profile_argument(parser)
     common.add_json_argument(parser)
 
 

@@ -25,14 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--inputs", metavar="SOURCE", help="where the plan's inputs lie now, if not where they lay when it was made"
     )
     common.add_output_arguments(parser)
-    parser.add_argument(
-        "--profile",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="a profile that adds to or overrides the shipped ones",
-    )
+    common.add_profile_argument(parser)
     common.add_json_argument(parser)
 
 

@@ -59,22 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="devices; every EP takes those that its profile has; default: the profile's own",
     )
-    group.add_argument(
-        "--profile",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="a profile that adds to or overrides the shipped ones; may be repeated",
-    )
-    group.add_argument(
-        "--evidence",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="what `planner probe --from-model` learned of one of the EPs; may be repeated",
-    )
+    common.add_profile_argument(group)
+    common.add_evidence_argument(group)
     parser.add_argument(
         "--precision",
         metavar="P,P",
