@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import planner
+from planner.cli.deferred import defer_imports
 from planner.errors import PlannerError
 
 COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     if argv is None:
         _end_as_interrupted()
+        defer_imports()
     try:
         status = int(args.run(args))
         sys.stdout.flush()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
@@ -15,6 +17,7 @@ from planner.dtypes import DType, Pair
 from planner.errors import PlannerError, RequestError
 from planner.model.check import check_proto, complaint
 from planner.model.fuse import FUSED_OPERATORS, constant_array
+from planner.model.mapped import parse_mapped
 from planner.model.node import Node, Operand
 from planner.model.normalize import describe, known_operator, normalize, quiet
 from planner.model.roles import EXACT_OPERATORS, Role, role_of
@@ -131,7 +134,7 @@ def load(path: Path) -> ir.Model:
     if path.is_dir():
         raise RequestError(f"{path}: is a directory", "give the path of an .onnx file")
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = parse_mapped(path)
     except PermissionError:
         raise RequestError(f"{path}: permission denied") from None
     except (DecodeError, ValueError, RuntimeError, UnicodeDecodeError, OSError):
@@ -147,6 +150,7 @@ def load(path: Path) -> ir.Model:
     try:
         with quiet():
             model: ir.Model = ir.from_proto(proto)
+        _map_own_weights(model, path.resolve())
         _locate_external_data(model, path.parent.resolve())
         # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
         for graph in (model.graph, *model.graph.subgraphs()):
@@ -157,6 +161,29 @@ def load(path: Path) -> ir.Model:
         raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
     _check_graph(model, path)
     return model
+
+
+def _map_own_weights(model: ir.Model, path: Path) -> None:
+    """Give the weights that stayed in the file as views of it: one mapping for all of them."""
+    own = {name: v for name, v in model.graph.initializers.items() if _lies_in(v.const_value, path)}
+    if not own:
+        return
+    with path.open("rb") as stream:
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    for name, value in own.items():
+        tensor = value.const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        place = memoryview(data)[tensor.offset or 0 :][: tensor.length]
+        if tensor.dtype.bitwidth < 8:
+            codes = np.frombuffer(place, np.uint8)
+            value.const_value = ir.PackedTensor(codes, tensor.dtype, shape=tensor.shape, name=name)
+        else:
+            numbers = np.frombuffer(place, tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+            value.const_value = ir.Tensor(numbers, tensor.dtype, shape=tensor.shape, name=name)
+
+
+def _lies_in(tensor: ir.TensorProtocol | None, path: Path) -> bool:
+    return isinstance(tensor, ir.ExternalTensor) and tensor.location == path.name
 
 
 def _locate_external_data(model: ir.Model, base: Path) -> None:
