@@ -56,7 +56,7 @@ def main() -> int:
                 continue
             onnx.save(case.model, path)
             try:
-                resolution = session.check(session.read(path), None, stored=True)
+                resolution = session.check(session.read(path, stored=True), None, stored=True)
                 predicted = resolution.legal
             except PlannerError as error:
                 # Refused as a request (no nodes, an input that is read as a tensor but is none): no verdict to compare.

@@ -73,7 +73,7 @@ def check(
         `legal` is True, False, or None where the profile has no evidence for a node; `violations` say why not.
     """
     session = Session.open(ep, device, profiles)
-    read = session.read(Path(model), shapes)
+    read = session.read(Path(model), shapes, stored=precision is None)
     return session.check(read, requested_precision(precision, None, None), stored=precision is None)
 
 

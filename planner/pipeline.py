@@ -68,10 +68,14 @@ class Session:
         profile.device(name)
         return cls(profile, Target(profile.ep, name, profile.options(name)))
 
-    def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
-        """Read a model in the form in which this target sees it: only operators that it takes are fused into."""
+    def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
+        """Read a model in the form in which this target sees it: only operators that it takes are fused into.
+
+        Args:
+            stored: to judge the file as it is: its opset stays, which is otherwise raised to what is written.
+        """
         fused = [op for op in sorted(FUSED_OPERATORS) if takes(self.profile, self.target.device, op, 21)]
-        return read_model(path, shapes, fused=fused)
+        return read_model(path, shapes, fused=fused, as_stored=stored)
 
     def resolutions(self, model: Model, precision: Precision | None) -> Iterator[Resolution]:
         """What the precision resolves to; for None (auto) each candidate in the profile's order of preference."""

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     session = common.session(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     stored = args.precision is None and args.weight_type is None
-    model = session.read(args.model, common.shapes(args))
+    model = session.read(args.model, common.shapes(args), stored=stored)
     resolution = session.check(model, precision, stored=stored)
     if args.json:
         common.print_json("planner/check/1", document(session, model, resolution))

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.verify.verify import verify
 
     session = common.session(args)
-    candidate = session.read(args.candidate)
+    candidate = session.read(args.candidate, stored=True)
     predicted = {
         name: verdict.ruling.legal
         for verdict in session.check(candidate, None, stored=True).verdicts

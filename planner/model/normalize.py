@@ -24,7 +24,12 @@ _FOLD_INPUT_LIMIT = 1 << 26
 
 
 def normalize(
-    model: ir.Model, shapes: Mapping[str, Sequence[int]], target_opset: int, fused: Collection[str]
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]],
+    target_opset: int,
+    fused: Collection[str],
+    *,
+    as_stored: bool = False,
 ) -> list[str]:
     """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
 
@@ -33,6 +38,8 @@ def normalize(
         shapes: the fixed shape of each graph input that is to be bound.
         target_opset: the ai.onnx opset to raise the model to where it is below it.
         fused: operators that decomposed ones may be fused into.
+        as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
+            in it that onnxruntime does not fold either.
 
     Raises:
         RequestError: if a shape names no input or contradicts the model.
@@ -44,15 +51,15 @@ def normalize(
         common.RemoveInitializersFromInputsPass()(model)
         _lift_constants(model)
         _infer_shapes(model)
-        if (note := _raise_opset(model, target_opset)) is not None:
+        if not as_stored and (note := _raise_opset(model, target_opset)) is not None:
             notes.append(note)
         # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).
         for _ in range(2):
-            _fold(model)
+            _fold(model, as_stored)
             _infer_shapes(model)
         _fuse_batch_normalization(model)
         fuse(model, fused)
-        _eliminate_identities(model)
+        _eliminate_identities(model, as_stored)
         common.RemoveUnusedNodesPass()(model)
         _lift_constants(model)
         common.RemoveUnusedOpsetsPass()(model)
@@ -155,7 +162,13 @@ def _raise_opset(model: ir.Model, target: int) -> str | None:
     return None
 
 
-def _fold(model: ir.Model) -> None:
+# What onnxscript computes or removes and onnxruntime leaves to whoever takes it where the graph gives out the result
+# (core/graph/graph_utils.cc, CanRemoveNode; a Size that only shapes come from is followed by its shape inference).
+_LEFT = ("Dropout", "Size", "OptionalHasElement")
+_HIDDEN = "left"
+
+
+def _fold(model: ir.Model, as_stored: bool) -> None:
     from onnxscript import optimizer
 
     def should_fold(node: ir.Node) -> bool | None:
@@ -169,16 +182,27 @@ def _fold(model: ir.Model) -> None:
             return True if dims is not None and dims.size and 0 < math.prod(int(d) for d in dims) <= 64 else None
         return None
 
-    with contextlib.suppress(Exception):
-        optimizer.fold_constants(
-            model,
-            onnx_shape_inference=True,
-            input_size_limit=_FOLD_INPUT_LIMIT,
-            output_size_limit=_FOLD_OUTPUT_LIMIT,
-            should_fold=should_fold,
-        )
+    left = [n for n in model.graph.all_nodes() if n.domain in ("", "ai.onnx") and _is_left(n)] if as_stored else []
+    for node in left:
+        node.domain = _HIDDEN  # the folder passes over operators of a domain that the model does not import
+    try:
+        with contextlib.suppress(Exception):
+            optimizer.fold_constants(
+                model,
+                onnx_shape_inference=True,
+                input_size_limit=_FOLD_INPUT_LIMIT,
+                output_size_limit=_FOLD_OUTPUT_LIMIT,
+                should_fold=should_fold,
+            )
+    finally:
+        for node in left:
+            node.domain = ""
     common.RemoveUnusedNodesPass()(model)
     _lift_constants(model)
+
+
+def _is_left(node: ir.Node) -> bool:
+    return node.op_type in _LEFT and any(out.is_graph_output() for out in node.outputs)
 
 
 def _fuse_batch_normalization(model: ir.Model) -> None:
@@ -198,9 +222,10 @@ def _fuse_batch_normalization(model: ir.Model) -> None:
     _lift_constants(model)
 
 
-def _eliminate_identities(model: ir.Model) -> None:
+def _eliminate_identities(model: ir.Model, as_stored: bool) -> None:
     """Drop Identity nodes, but those by which a graph or a body of an If or Loop gives out a value that it was given:
-    an input, an initializer, a value of the graph around it, or one that is given out already."""
+    an input, an initializer, a value of the graph around it, or one that is given out already. Onnxruntime keeps one that
+    gives out a value that other nodes read too (core/optimizer/identity_elimination.cc)."""
     for node in list(model.graph.all_nodes()):
         if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or len(node.inputs) != 1:
             continue
@@ -210,6 +235,8 @@ def _eliminate_identities(model: ir.Model) -> None:
         if out.is_graph_output():
             producer = value.producer()
             if producer is None or producer.graph is not node.graph or value.is_graph_output():
+                continue
+            if as_stored and len(value.uses()) > 1:
                 continue
             value.name, out.name = out.name, None
         if value.shape is None:

@@ -66,6 +66,7 @@ def read_model(
     *,
     target_opset: int = 21,
     fused: Collection[str] = FUSED_OPERATORS,
+    as_stored: bool = False,
 ) -> Model:
     """Read, check and normalize an ONNX file.
 
@@ -74,6 +75,7 @@ def read_model(
         shapes: input name to fixed dimensions. A single entry under the name "" means the only input.
         target_opset: the opset to raise to where the file's is lower.
         fused: operators that decomposed ones may be fused into: those that the target takes.
+        as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
 
     Raises:
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
@@ -81,7 +83,7 @@ def read_model(
     path = Path(path)
     graph_model = load(path)
     try:
-        return _normalized(path, graph_model, dict(shapes or {}), target_opset, fused)
+        return _normalized(path, graph_model, dict(shapes or {}), target_opset, fused, as_stored)
     except (PlannerError, MemoryError):
         raise
     except Exception:
@@ -93,13 +95,18 @@ def read_model(
 
 
 def _normalized(
-    path: Path, graph_model: ir.Model, asked: dict[str, Sequence[int]], target_opset: int, fused: Collection[str]
+    path: Path,
+    graph_model: ir.Model,
+    asked: dict[str, Sequence[int]],
+    target_opset: int,
+    fused: Collection[str],
+    as_stored: bool,
 ) -> Model:
     shapes = _resolve_shapes(graph_model, asked)
     original = _Original(graph_model)
     opset = graph_model.opset_imports.get("", graph_model.opset_imports.get("ai.onnx", 0))
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
-    notes = normalize(graph_model, shapes, target_opset, fused)
+    notes = normalize(graph_model, shapes, target_opset, fused, as_stored=as_stored)
     _restore_names(graph_model.graph, original)
     return Model(
         path=str(path),

@@ -63,7 +63,7 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
     Raises:
         RequestError: unreadable model, or inputs without a fixed shape. EPError: the EP cannot be started.
     """
-    model = read_model(path)
+    model = read_model(path, as_stored=True)
     if model.dynamic_inputs and profile.limits.static_shapes:
         raise RequestError(f"{path}: dynamic inputs: {', '.join(model.dynamic_inputs)}", "fix their shapes first")
     verdicts = judge_stored(model, profile, device).verdicts

@@ -172,3 +172,24 @@ def test_names_are_unique_and_the_users_own_come_first() -> None:
 )
 def test_known_operators(op_type: str, domain: str, known: bool) -> None:
     assert known_operator(op_type, domain) is known
+
+
+def test_a_model_that_is_judged_as_it_is_keeps_its_opset_and_its_operators() -> None:
+    model = graph(
+        "(float[1,4] x) => (float[1,4] y)",
+        "y = Scatter<axis = 1>(x, i, u)",
+        {"i": np.array([[0]]), "u": f32([[1]])},
+        opset=10,
+    )
+    found: ir.Model = ir.from_proto(model)
+    assert normalize(found, {}, 21, frozenset(), as_stored=True) == []
+    assert (operators(found), found.opset_imports[""]) == (["Scatter"], 10)
+    assert operators(normalized(model)) == ["ScatterElements"]
+
+
+@pytest.mark.parametrize("operator", ["Dropout", "Size"])
+def test_what_the_runtime_does_not_fold_stays_in_a_model_that_is_judged_as_it_is(operator: str) -> None:
+    result = "int64 y" if operator == "Size" else "float[2,4] y"
+    found: ir.Model = ir.from_proto(graph(f"(float[2,4] x) => ({result})", f"y = {operator}(x)"))
+    normalize(found, {}, 21, frozenset(), as_stored=True)
+    assert operators(found) == [operator]
