@@ -73,6 +73,21 @@ class Node:
         return self.stored.activation is not None
 
     @property
+    def static_outputs(self) -> bool:
+        """Whether the shape of every output that is used is known."""
+        return all(
+            shape is not None and None not in shape
+            for name, shape in zip(self.outputs, self.output_shapes, strict=True)
+            if name
+        )
+
+    @property
+    def has_empty(self) -> bool:
+        """Whether an activation or an output has a dimension of 0, so that it holds no number."""
+        flowing = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]
+        return any(shape is not None and 0 in shape for shape in (*flowing, *self.output_shapes))
+
+    @property
     def rank(self) -> int:
         """The largest rank among its activations and outputs; 0 if none is known."""
         shapes = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]

@@ -66,6 +66,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         blocked: whether the file stores that weight with one scale per block.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
+        static_outputs: whether the shape of every output is known, by inference or because the model states it.
+        empty: whether an operand that flows, or a result, holds no number at all: one of its dimensions is 0.
         attributes: attribute name to the values it may have; an absent attribute counts as its ONNX default.
         attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
         attributes_above: attribute name to a bound that it, or one of its numbers, lies above.
@@ -81,6 +83,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     blocked: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None
+    static_outputs: bool | None = None
+    empty: bool | None = None
     attributes: dict[str, list[AttributeValue]] = {}
     attributes_not: dict[str, list[AttributeValue]] = {}
     attributes_above: dict[str, float] = {}

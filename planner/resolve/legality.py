@@ -162,6 +162,10 @@ def unmet_condition(when: When, node: Node, per_channel: bool, opset: int) -> st
         return "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
     if when.captures_constants is not None and when.captures_constants != node.captures_constants:
         return f"its body reads {'no' if when.captures_constants else 'some'} constants of the graph around it"
+    if when.static_outputs is not None and when.static_outputs != node.static_outputs:
+        return f"the shapes of its results are {'not ' if when.static_outputs else ''}known"
+    if when.empty is not None and when.empty != node.has_empty:
+        return f"{'none' if when.empty else 'one'} of its operands and results is empty"
     outputs = sum(1 for name in node.outputs if name)
     if when.min_outputs is not None and outputs < when.min_outputs:
         return f"it has fewer than {when.min_outputs} outputs"
