@@ -91,3 +91,14 @@ def test_a_channel_of_almost_no_weights_keeps_a_scale_that_an_integer_multiplier
     scale = weight_parameters(weight, DType.INT8, 0).scale
     assert scale.max() / scale.min() == pytest.approx(WIDEST_SPREAD, rel=1e-6)
     assert scale[0] == pytest.approx(1 / 127, rel=1e-6)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_codes_do_not_depend_on_the_pieces_in_which_they_are_made(
+    monkeypatch: pytest.MonkeyPatch, axis: int | None
+) -> None:
+    weight = np.random.default_rng(3).normal(size=(37, 11, 3)).astype(np.float32)
+    found = weight_parameters(weight, DType.INT8, axis)
+    whole = quantize(weight, found)
+    monkeypatch.setattr("planner.quantize.parameters._AT_ONCE", 100)
+    assert (quantize(weight, found) == whole).all()
