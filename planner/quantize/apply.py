@@ -7,7 +7,7 @@ another type gets an explicit conversion, made once per value and type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +80,14 @@ def _check_names(model: ir.Model, planned: Mapping[str, PlanNode], path: str) ->
     if missing or extra:
         what = f"has no line for node {missing[0]!r}" if missing else f"names node {extra[0]!r}, which is not there"
         raise RequestError(f"the plan does not fit {path}: it {what}", "make the plan anew with `planner plan`")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An array that is made while the model is written, and not kept: together, the new weights may be gigabytes."""
+
+    make: Callable[[], np.ndarray]
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -290,7 +298,7 @@ class _Walk:
         return scale, zero
 
     def _stored_constant(
-        self, value: ir.Value, codes: np.ndarray, parameters: q.Parameters, dtype: ir.DataType, suffix: str
+        self, value: ir.Value, codes: np.ndarray | _Made, parameters: q.Parameters, dtype: ir.DataType, suffix: str
     ) -> ir.Value:
         graph = _initializer_graph(value)
         base = f"{value.name}{suffix}"
@@ -331,14 +339,14 @@ class _Walk:
         bias: np.ndarray | None,
         data: q.Parameters | None,
     ) -> ir.Value:
-        parameters = q.weight_parameters(array.astype(np.float32), dtype, axis)
+        parameters = q.weight_parameters(array.astype(np.float32, copy=False), dtype, axis)
         if bias is not None and data is not None:
             scale = q.scale_for_bias(bias, float(data.scale), parameters.scale)
             if (scale != parameters.scale).any():
                 parameters = q.Parameters(dtype, scale, parameters.zero_point, axis)
         key = (value, ("weight", dtype, axis, parameters.scale.tobytes()))
         if key not in self.conversions:
-            codes = q.quantize(array, parameters)
+            codes = _Made(lambda: q.quantize(array, parameters), array.shape)
             shared = sum(1 for k in self.conversions if k[0] is value)
             suffix = f"_{dtype}" + (f"_{shared}" if shared else "")
             self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], suffix)
@@ -385,20 +393,17 @@ class _Walk:
 
     def _float_constant(self, value: ir.Value, array: np.ndarray, dtype: DType) -> ir.Value:
         if dtype is DType.FLOAT16:
-            with np.errstate(over="ignore"):
-                converted = array.astype(np.float16)
-            overflowed = np.isinf(converted) & np.isfinite(array)
-            if overflowed.any():
+            half = _half(array)
+            if (np.isfinite(array) & np.isinf(half)).any():
                 self.notes.append(
                     f"constant {value.name!r} holds values beyond float16's {_FLOAT16_LARGEST:g}: clamped to it"
                 )
-                converted = np.where(overflowed, np.sign(array) * _FLOAT16_LARGEST, converted).astype(np.float16)
-            vanished = (converted == 0) & (array != 0)
-            if vanished.any():
+            if ((half == 0) & (array != 0)).any():
                 self.notes.append(f"constant {value.name!r} holds values below float16's 6e-8: they become 0")
+            made = _Made(lambda: _clamped(array, _half(array)), array.shape)
         else:
-            converted = array.astype(np.float32)
-        return _initializer(_initializer_graph(value), f"{value.name}_{dtype}", converted, _IR_TYPES[dtype])
+            made = _Made(lambda: array.astype(np.float32), array.shape)
+        return _initializer(_initializer_graph(value), f"{value.name}_{dtype}", made, _IR_TYPES[dtype])
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, after: ir.Node | ir.Graph) -> ir.Value:
         graph = _graph_of(after)
@@ -436,16 +441,34 @@ def _initializer_graph(value: ir.Value) -> ir.Graph:
     return value.graph
 
 
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray, dtype: ir.DataType) -> ir.Value:
+def _half(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+def _clamped(array: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """The array in float16, with float16's largest number in place of finite ones that overflowed."""
+    return np.where(np.isinf(half) & np.isfinite(array), np.sign(half) * np.float16(_FLOAT16_LARGEST), half)
+
+
+def _initializer(graph: ir.Graph, name: str, array: np.ndarray | _Made, dtype: ir.DataType) -> ir.Value:
     if name in graph.initializers:
         number = 2
         while f"{name}_{number}" in graph.initializers:
             number += 1
         name = f"{name}_{number}"
-    value = ir.Value(
-        name=name, const_value=ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
-    )
-    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(dtype)
+
+    def tensor(array: np.ndarray) -> ir.TensorProtocol:
+        return ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
+
+    shape = ir.Shape(array.shape)
+    content: ir.TensorProtocol
+    if isinstance(array, _Made):
+        make = array.make
+        content = ir.LazyTensor(lambda: tensor(make()), dtype, shape, name=name)
+    else:
+        content = tensor(array)
+    value = ir.Value(name=name, const_value=content, shape=shape, type=ir.TensorType(dtype))
     graph.register_initializer(value)
     return value
 
