@@ -147,7 +147,8 @@ def calibrate(
 
         path = folder / "observed.onnx"
         save(observed.model, path, embed=False)
-        worker.open(path, {}, lean=True)
+        # Weights that are not packed stay in the file, mapped; packing would copy them all.
+        worker.open(path, {}, lean=True, session_config={"session.disable_prepacking": "1"})
         progress(what, 0, len(samples))
         return collect(observed, lambda sample: worker.run(sample).outputs, samples, Method(method), step)
 
