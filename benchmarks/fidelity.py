@@ -2,6 +2,7 @@
 
     python -m benchmarks.fidelity                         (all example models, QNN's simulator, Snapdragon X Elite)
     python -m benchmarks.fidelity magika rec --json
+    python -m benchmarks.fidelity --fresh                 (models that no rule has seen)
     python -m benchmarks.fidelity --work DIR --markdown   (files and answers stay in DIR: an interrupted run goes on)
 
 Every model is judged as shipped (its shapes bound), and in float16, w8a8, w8a16 and w8a16 with float16, which are made by
@@ -25,7 +26,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from examples.fetch import EXAMPLES, fetch
+from benchmarks.fresh import FRESH, samples
+from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
@@ -77,10 +79,10 @@ class Row:
 
 def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     """The model as shipped with its shapes bound, then the files made of it; those that lie in the folder are kept."""
-    example = EXAMPLES[name]
+    example = {**EXAMPLES, **FRESH}[name]
     shipped = folder / f"{name}.onnx"
     if not shipped.exists():
-        bound = load(fetch(name))
+        bound = load(fetch_file(example.file) if name in FRESH else fetch(name))
         bind_shapes(bound, example.shapes)
         save(bound, shipped)
     yield "as shipped", shipped
@@ -88,7 +90,8 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     if any(not path.exists() for path in paths.values()):
         session = Session.open("cpu")
         model = session.read(shipped)
-        ranges = calibrate(model, list(islice(of_example(name)(), 2)))
+        inputs = samples(shipped) if name in FRESH else of_example(name)()
+        ranges = calibrate(model, list(islice(inputs, 2)))
         for precision, path in paths.items():
             quantize(model, session.plan(model, session.check(model, parse_precision(precision))), ranges, path)
     yield from paths.items()
@@ -134,7 +137,7 @@ def ask(path: Path, session: Session, worker: Worker) -> Answer:
 def compare(name: str, precision: str, path: Path, session: Session, worker: Worker) -> Row:
     """Predict, then ask the EP."""
     started = time.perf_counter()
-    model = session.read(path)
+    model = session.read(path, stored=True)
     resolution = session.check(model, None, stored=True)
     seconds = time.perf_counter() - started
     answer = ask(path, session, worker)
@@ -208,7 +211,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=list(EXAMPLES))
+    parser.add_argument("models", nargs="*", help="names of example models (all) or, with --fresh, of those")
+    parser.add_argument("--fresh", action="store_true", help="models that no rule has seen (benchmarks/fresh.py)")
     parser.add_argument("--ep", default="qnn")
     parser.add_argument("--device")
     parser.add_argument(
@@ -225,7 +229,7 @@ def main() -> int:
         worker = stack.enter_context(Worker(session.target.ep, timeout=args.timeout))
         folder = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        for name in args.models or EXAMPLES:
+        for name in args.models or (FRESH if args.fresh else EXAMPLES):
             try:
                 for precision, path in files_of(name, folder) if not args.kept_only else _kept(name, folder):
                     rows.append(compare(name, precision, path, session, worker))

@@ -8,6 +8,7 @@ Each fused node keeps the name of the output value, by which it is traced to the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -25,11 +26,13 @@ _GELU_CUBIC = 0.044715
 FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
 
 
-def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS) -> None:
+def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:
     """Fuse decomposed operators, and the bias of Conv and ConvTranspose, in every graph, in place.
 
     Args:
         operators: which of FUSED_OPERATORS may be made: those that the target takes.
+        as_stored: only what an EP that takes Gelu makes of the file itself: a Gelu around Erf, whatever the opset, with DQ and Q at
+            both ends or at none (onnxruntime, core/providers/qnn/builder/qnn_node_group/gelu_fusion.cc; seen on smart-turn).
     """
     opset = model.opset_imports.get("", 1)
     fusions: list[tuple[tuple[str, ...], Callable[[ir.Node], None]]] = [
@@ -37,6 +40,10 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS) -> None:
         (("Flatten", "Reshape"), _remove_no_op),
         (("Add",), _fuse_bias),
     ]
+    if as_stored:
+        if "Gelu" in operators:
+            fusions.append((("Erf",), functools.partial(_fuse_gelu, whole_units=True)))
+        operators = ()
     if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), _fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
@@ -202,7 +209,7 @@ def _remove_if_dead(node: ir.Node) -> None:
         node.graph.remove(node, safe=True)
 
 
-def _fuse_gelu(core: ir.Node) -> None:
+def _fuse_gelu(core: ir.Node, *, whole_units: bool = False) -> None:
     """0.5 x (1 + erf(x / sqrt 2)) and 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in any order and grouping of the
     factors (Hendrycks and Gimpel, Gaussian Error Linear Units)."""
     plus_one = _only_user(core.outputs[0])
@@ -213,11 +220,21 @@ def _fuse_gelu(core: ir.Node) -> None:
         if not is_argument(core.inputs[0], x):
             continue
         last = _half_times(plus_one.outputs[0], x)
+        if last is not None and whole_units and _is_dequantized(x) is not _is_quantized(last.outputs[0]):
+            return
         # A constant of more dimensions than x would give the result more than Gelu has.
         if last is not None and _same_shape(last.outputs[0].shape, x.shape):
             approximate = "none" if core.op_type == "Erf" else "tanh"
             _replace(last, ir.Node("", "Gelu", [x], [ir.AttrString("approximate", approximate)]))
             return
+
+
+def _is_dequantized(value: ir.Value) -> bool:
+    return _producer(value, "DequantizeLinear") is not None
+
+
+def _is_quantized(value: ir.Value) -> bool:
+    return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
 
 
 def _sources(value: ir.Value | None) -> list[ir.Value]:

@@ -50,6 +50,7 @@ def normalize(
         common.InlinePass()(model)
         common.RemoveInitializersFromInputsPass()(model)
         _lift_constants(model)
+        _say_onesided(model)
         _infer_shapes(model)
         if not as_stored and (note := _raise_opset(model, target_opset)) is not None:
             notes.append(note)
@@ -58,7 +59,7 @@ def normalize(
             _fold(model, as_stored)
             _infer_shapes(model)
         _fuse_batch_normalization(model)
-        fuse(model, fused)
+        fuse(model, fused, as_stored=as_stored)
         _eliminate_identities(model, as_stored)
         common.RemoveUnusedNodesPass()(model)
         _lift_constants(model)
@@ -137,6 +138,13 @@ def quiet() -> Iterator[None]:
 
 def _lift_constants(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _say_onesided(model: ir.Model) -> None:
+    """Write the default of STFT down: onnx's shape inference (1.23) takes an absent ``onesided`` for 0, it is 1."""
+    for node in model.graph.all_nodes():
+        if node.op_type == "STFT" and node.domain in ("", "ai.onnx") and "onesided" not in node.attributes:
+            node.attributes["onesided"] = ir.AttrInt64("onesided", 1)
 
 
 def _infer_shapes(model: ir.Model) -> None:

@@ -114,10 +114,7 @@ def _normalized(
         opset=opset,
         normalized_opset=graph_model.opset_imports.get("", opset),
         node_count=node_count,
-        # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
-        nodes=tuple(
-            _nodes(graph_model.graph, original, ()) or [_node(node, original, ()) for node in graph_model.graph]
-        ),
+        nodes=_all_nodes(graph_model.graph, original),
         dynamic_inputs=tuple(
             f"{v.name} {v.shape if v.shape is not None else '(unknown rank)'}"
             for v in graph_model.graph.inputs
@@ -131,7 +128,12 @@ def _normalized(
 
 def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
     """The nodes of a graph as it stands, without normalizing it: what probes judge, whose models are the question itself."""
-    return tuple(_nodes(model.graph, _Original(model), ()))
+    return _all_nodes(model.graph, _Original(model))
+
+
+def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
+    # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
+    return tuple(_nodes(graph, original, ()) or [_node(node, original, ()) for node in graph])
 
 
 def load(path: Path) -> ir.Model:
@@ -488,14 +490,19 @@ def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pai
             not activation.is_float and dtype is not None and dtype.is_float and not operand.constant
         ):
             activation = dtype
-    if activation is None:
-        for out in node.outputs:
-            if out.dtype in _FLOATS:
-                activation = _FLOATS[out.dtype]
-                break
+    floats = [out for out in node.outputs if out.dtype in _FLOATS]
+    if activation is None and floats:
+        activation = _FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
     if activation is None:
         return Pair(None, None), False
+    if not activation.is_float and floats and not any(_is_quantized(out) for out in floats):
+        # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
+        return Pair(None if weight is None else DType.FLOAT32, DType.FLOAT32), False
     return Pair(weight, activation), per_channel
+
+
+def _is_quantized(value: ir.Value) -> bool:
+    return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
 
 
 def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:

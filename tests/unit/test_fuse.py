@@ -20,9 +20,11 @@ from planner.model.normalize import normalize
 R2, RPI, C3 = math.sqrt(2), math.sqrt(2 / math.pi), 0.044715
 
 
-def normalized(model: onnx.ModelProto, fused: frozenset[str] = FUSED_OPERATORS, opset: int = 20) -> ir.Model:
+def normalized(
+    model: onnx.ModelProto, fused: frozenset[str] = FUSED_OPERATORS, opset: int = 20, *, as_stored: bool = False
+) -> ir.Model:
     found: ir.Model = ir.from_proto(model)
-    normalize(found, {}, opset, fused)
+    normalize(found, {}, opset, fused, as_stored=as_stored)
     return found
 
 
@@ -87,6 +89,25 @@ def test_gelu_by_erf_in_any_order_of_operands(inner: str, plus: str, outer: str)
     found = normalized(model)
     assert operators(found) == ["Gelu"]
     same(model, found)
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, False), (False, True), (True, False), (True, True)])
+def test_gelu_of_a_file_that_is_judged_as_it_is_has_q_and_dq_at_both_ends_or_at_none(before: bool, after: bool) -> None:
+    """What QNN's own fusion takes; one end quantized leaves an Erf that nobody takes."""
+    text = "b = QuantizeLinear(x, s, z)  a = DequantizeLinear(b, s, z)" if before else "a = Abs(x)"
+    text += "  i = Div(a, r2)  e = Erf(i)  p = Add(e, one)  m = Mul(half, p)  g = Mul(a, m)"
+    text += "  q = QuantizeLinear(g, s, z)  y = DequantizeLinear(q, s, z)" if after else "  y = Neg(g)"
+    model = gelu(text, {**_CONSTANTS, "s": f32(0.1), "z": np.uint8(7)}, opset=17)
+    assert ("Gelu" in operators(normalized(model, as_stored=True))) is (before is after)
+
+
+def test_nothing_else_is_fused_in_a_file_that_is_judged_as_it_is() -> None:
+    by_tanh = (
+        f"{_CUBE['x^3*c']}  s = Add(x, k)  i = Mul(rpi, s)  e = Tanh(i)  p = Add(one, e)  {next(iter(_OUTER.values()))}"
+    )
+    for model, operator in ((gelu(by_tanh), "Gelu"), (layer_norm("pow", "div"), "LayerNormalization")):
+        assert operators(normalized(model)) == [operator]
+        assert operator not in operators(normalized(model, as_stored=True))
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,16 @@ def test_what_the_runtime_does_not_fold_stays_in_a_model_that_is_judged_as_it_is
     found: ir.Model = ir.from_proto(graph(f"(float[2,4] x) => ({result})", f"y = {operator}(x)"))
     normalize(found, {}, 21, frozenset(), as_stored=True)
     assert operators(found) == [operator]
+
+
+def test_the_spectrum_of_an_stft_is_one_sided_where_the_file_does_not_say(tmp_path: Path) -> None:
+    model = graph(
+        "(float[1,64] x) => (float[1,n,9,2] y)",
+        "y = STFT(x, step, window)",
+        {"step": np.array(16), "window": f32(np.hanning(16))},
+        opset=17,
+        check=False,
+    )
+    found = normalized(model)
+    assert found.graph.node(0).outputs[0].shape == [1, 4, 9, 2]
+    assert [tuple(a.shape) for a in run(found, random_feed(model))] == [(1, 4, 9, 2)]

@@ -444,6 +444,13 @@ def test_quantized_neighbours_are_the_stored_pair(channels: int, tmp_path: Path)
     assert node.stored == Pair(DType.INT8, DType.UINT16) and node.stored_per_channel is (channels > 1)
 
 
+def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path: Path) -> None:
+    body = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nv = DequantizeLinear(w, s)\ny = MatMul(d, v)"
+    constants = {"s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8)}
+    proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
+    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == Pair(DType.FLOAT32, DType.FLOAT32)
+
+
 def test_shape_and_index_arithmetic_has_no_precision(tmp_path: Path) -> None:
     body = "s = Shape(x)\na = ArgMax(x)\nm = Greater(x, k)\nb = Cast<to = 1>(m)\ny = Mul(x, b)"
     proto = graph("(float[N,4] x) => (float[N,4] y, int64[A,B] a, int64[2] s)", body, {"k": f32(0)})
