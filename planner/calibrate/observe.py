@@ -23,8 +23,9 @@ from planner.errors import RequestError
 
 # Values beyond this are masks (attention adds -3.4e38 where it must not look), not data.
 MASK_MAGNITUDE = 1e30
-# Values of a tensor that a histogram takes from one sample.
+# Values of a tensor that a histogram takes from one sample; of a tensor inside a body, from one pass through it.
 SAMPLED_VALUES = 4096
+SAMPLED_IN_BODY = 256
 
 # Operators whose result holds the very values of their first input: one observation serves both.
 _RELABELS = frozenset(
@@ -90,11 +91,11 @@ class Observed:
 def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] | None = None) -> Observed:
     """A copy of the float32 model whose outputs are the minimum, maximum and sum of each float tensor.
 
-    Tensors inside If and Loop bodies are included: their extremes leave the body as further outputs of the If (the other
-    branch gives the empty range) or as scan outputs of the Loop. Inner tensors of a Scan are not observed.
+    Tensors inside bodies are included: what is seen of them leaves the body as further outputs of the If (the other branch
+    gives the empty range) or as scan outputs of the Loop or Scan, one entry an iteration.
 
     Args:
-        sample: take values for histograms along, from the tensors of the main graph.
+        sample: take values for histograms along.
         unmasked: only these tensors, and their masks (beyond 1e30, or infinite) taken for 0.
     """
     copy = model.clone()
@@ -103,11 +104,11 @@ def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] |
     # The model's own outputs are observed like any tensor; only the extremes need to leave the run.
     copy.graph.outputs.clear()
     extremes: dict[str, tuple[str, str, str]] = {}
-    for name, (low, high, total) in outputs:
-        copy.graph.outputs.extend([low, high, total])
+    sampled: dict[str, str] = {}
+    for name, (low, high, total, *values) in outputs:
+        copy.graph.outputs.extend([low, high, total, *values])
         extremes[name] = (str(low.name), str(high.name), str(total.name))
-    copy.graph.outputs.extend(extension.sampled.values())
-    sampled = {name: str(value.name) for name, value in extension.sampled.items()}
+        sampled.update((name, str(value.name)) for value in values)
     return Observed(copy, extremes, sampled, extension.same, extension.producers)
 
 
@@ -160,6 +161,7 @@ def collect(
             entry.add(least, most)
             if (source := observed.sampled.get(name)) is not None:
                 taken = values[source]
+                # NaN stands for a value that is not there.
                 entry.histogram.add(taken[np.abs(taken) < MASK_MAGNITUDE])
         if progress is not None:
             progress()
@@ -209,8 +211,14 @@ def merge_unmasked(ranges: Mapping[str, Range], unmasked: Mapping[str, Range]) -
     return merged
 
 
-# A tensor's name, and the values that hold its minimum, maximum and sum.
+# A tensor's name, and the values that hold its minimum, maximum, sum and, where they are taken along, some of its values. In a
+# body each has a fixed shape: [], [], [] and [SAMPLED_IN_BODY].
 _Reduced = tuple[str, tuple[ir.Value, ...]]
+# What stands for each of them where the tensor was not computed.
+_NOTHING: tuple[float | Array, ...] = (np.inf, -np.inf, 0.0, np.full(SAMPLED_IN_BODY, np.nan))
+# Where between 0 and 1 the values that a body gives lie in its tensor: multiples of the golden ratio, which spread evenly and
+# keep no step with any channel.
+_PLACES = (np.arange(SAMPLED_IN_BODY) * ((5**0.5 - 1) / 2)) % 1
 
 
 class _Extension:
@@ -218,26 +226,26 @@ class _Extension:
         self.sample = sample
         self.unmasked = unmasked
         self.count = 0
-        self.sampled: dict[str, ir.Value] = {}
         self.same: dict[str, str] = {}
         self.producers: dict[str, str] = {}
 
     def graph(self, graph: ir.Graph, *, is_main: bool = False) -> list[_Reduced]:
         """Add the reductions to one graph; the results for each of its float tensors, inner ones included."""
         found: list[_Reduced] = []
-        first = next(iter(graph), None)
-        if first is None:
+        nodes = list(graph)
+        if not nodes:
             return found
         observed: set[str] = set()
         for value in graph.inputs:
             if value.dtype == ir.DataType.FLOAT and self._wanted(value):
-                found.append(self._reduce(value, graph, first, before=True, is_main=is_main))
+                found.append(self._reduce(value, graph, nodes[0], before=True, is_main=is_main))
                 observed.add(value.name or "")
-        for node in list(graph):
-            found += self._inner(node)
+        for node in nodes:
+            outputs = list(node.outputs)  # without those that its bodies are about to get
+            found += self._inner(node, is_main=is_main)
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 continue
-            for out in list(node.outputs):
+            for out in outputs:
                 if out.dtype != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
                     continue
                 if _is_cut_off(out):
@@ -254,91 +262,155 @@ class _Extension:
     def _wanted(self, value: ir.Value) -> bool:
         return self.unmasked is None or value.name in self.unmasked
 
-    def _inner(self, node: ir.Node) -> list[_Reduced]:
-        found: list[_Reduced] = []
+    def _inner(self, node: ir.Node, *, is_main: bool) -> list[_Reduced]:
         if node.op_type == "If":
-            branches = [node.attributes["then_branch"].as_graph(), node.attributes["else_branch"].as_graph()]
-            per_branch = [self.graph(b) for b in branches]
-            for index, entries in enumerate(per_branch):
-                other = branches[1 - index]
-                for name, results in entries:
-                    branches[index].outputs.extend(results)
-                    other.outputs.extend([self._constant(other, number) for number in (np.inf, -np.inf, 0)])
-                    # Of a Loop within an If, an extreme an iteration; the other branch gives a scalar.
-                    found.append((name, self._new_outputs(node, None if results[0].shape else ir.Shape([]))))
-        elif node.op_type == "Loop":
-            body = node.attributes["body"].as_graph()
-            for name, results in self.graph(body):
-                body.outputs.extend(results)
-                # A scan output holds one extreme an iteration.
-                found.append((name, self._new_outputs(node, ir.Shape([None, *(results[0].shape or ())]))))
+            return self._branches(node)
+        if node.op_type not in ("Loop", "Scan"):
+            return []
+        found: list[_Reduced] = []
+        body = node.attributes["body"].as_graph()
+        for name, results in self.graph(body):
+            body.outputs.extend(results)
+            scanned = self._new_outputs(node, [ir.Shape([None, *_dims(r)]) for r in results])
+            for key in ("scan_output_axes", "scan_output_directions"):
+                if (given := node.attributes.get(key)) is not None:
+                    node.attributes[key] = ir.AttrInt64s(key, [*given.as_ints(), *(0 for _ in results)])
+            # The number of iterations differs from one run of the body around it to the next; what leaves it may not.
+            found.append((name, scanned) if is_main else self._over_iterations(name, scanned, node))
         return found
 
-    def _new_outputs(self, node: ir.Node, shape: ir.Shape | None) -> tuple[ir.Value, ...]:
+    def _branches(self, node: ir.Node) -> list[_Reduced]:
+        found: list[_Reduced] = []
+        branches = [node.attributes["then_branch"].as_graph(), node.attributes["else_branch"].as_graph()]
+        per_branch = [self.graph(b) for b in branches]
+        for index, entries in enumerate(per_branch):
+            other = branches[1 - index]
+            for name, results in entries:
+                branches[index].outputs.extend(results)
+                other.outputs.extend(self._constant(other, n) for n in _NOTHING[: len(results)])
+                found.append((name, self._new_outputs(node, [ir.Shape(_dims(r)) for r in results])))
+        return found
+
+    def _new_outputs(self, node: ir.Node, shapes: list[ir.Shape]) -> tuple[ir.Value, ...]:
         old = len(node.outputs)
-        node.resize_outputs(old + 3)
-        for index, value in enumerate(node.outputs[old:]):
+        node.resize_outputs(old + len(shapes))
+        for index, (value, shape) in enumerate(zip(node.outputs[old:], shapes, strict=True)):
             value.name = f"planner_inner_{self.count}_{index}"
             value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), shape
         self.count += 1
         return tuple(node.outputs[old:])
 
-    def _constant(self, graph: ir.Graph, number: float) -> ir.Value:
-        tensor = ir.tensor(np.array(number, np.float32))
-        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], name=f"planner_none_{self.count}")
-        out = node.outputs[0]
-        out.name, out.type, out.shape = f"{node.name}_out", ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-        self.count += 1
-        graph.append(node)
+    def _constant(self, graph: ir.Graph, content: float | Array) -> ir.Value:
+        new = _New(self)
+        out = new.constant(np.array(content, np.float32))
+        graph.extend(new.nodes)
         return out
+
+    def _over_iterations(self, name: str, scanned: tuple[ir.Value, ...], node: ir.Node) -> _Reduced:
+        """The results of an inner loop for one run of the body around it."""
+        new = _New(self)
+        results = [
+            new.reduce(op, new.with_last(value, nothing))
+            for op, value, nothing in zip(("ReduceMin", "ReduceMax", "ReduceSum"), scanned, _NOTHING, strict=False)
+        ]
+        results += [new.some(value) for value in scanned[3:]]
+        assert isinstance(node.graph, ir.Graph)
+        node.graph.insert_after(node, new.nodes)
+        return name, tuple(results)
 
     def _reduce(self, value: ir.Value, graph: ir.Graph, place: ir.Node, *, before: bool, is_main: bool) -> _Reduced:
         """Minimum, maximum and sum (and values, where wanted) of one tensor, computed beside the node ``place``."""
-        nodes: list[ir.Node] = []
-
-        def add(op_type: str, inputs: list[ir.Value], attributes: tuple[ir.Attr, ...] = ()) -> ir.Value:
-            node = ir.Node("", op_type, inputs, attributes, name=f"planner_{op_type}_{self.count}_{len(nodes)}")
-            node.outputs[0].name = f"{node.name}_out"
-            node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-            nodes.append(node)
-            return node.outputs[0]
-
-        def whole(array: Array, dtype: ir.DataType) -> ir.Value:
-            out = add("Constant", [], (ir.AttrTensor("value", ir.tensor(array)),))
-            out.type, out.shape = ir.TensorType(dtype), ir.Shape(array.shape)
-            return out
-
-        data = value
-        if self.unmasked is not None:
-            magnitude = add("Abs", [value])
-            small = add("Less", [magnitude, whole(np.array(MASK_MAGNITUDE, np.float32), ir.DataType.FLOAT)])
-            small.type = ir.TensorType(ir.DataType.BOOL)
-            data = add("Where", [small, value, whole(np.array(0, np.float32), ir.DataType.FLOAT)])
-        results = tuple(
-            add(op, [data], (ir.AttrInt64("keepdims", 0),)) for op in ("ReduceMin", "ReduceMax", "ReduceSum")
-        )
-        for result in results:
-            result.shape = ir.Shape([])
-        if self.sample and is_main:
-            step = _step(value)
-            ends = [whole(np.array([number], np.int64), ir.DataType.INT64) for number in (-1, 0, 2**62, 0)]
-            flat = add("Reshape", [value, ends[0]])
-            steps = whole(np.array([step or 1], np.int64), ir.DataType.INT64)
-            if step is None:
-                size = add("Size", [value])
-                size.type = ir.TensorType(ir.DataType.INT64)
-                share = add("Div", [size, whole(np.array([SAMPLED_VALUES], np.int64), ir.DataType.INT64)])
-                steps = add("Add", [share, steps])
-                share.type = steps.type = ir.TensorType(ir.DataType.INT64)
-            taken = add("Slice", [flat, ends[1], ends[2], ends[3], steps])
-            taken.shape = ir.Shape([None])
-            self.sampled[value.name or ""] = taken
-        self.count += 1
+        new = _New(self)
+        data = value if self.unmasked is None else new.without_masks(value)
+        results = [new.reduce(op, data) for op in ("ReduceMin", "ReduceMax", "ReduceSum")]
+        if self.sample:
+            results.append(new.every_nth(value) if is_main else new.some(value))
         if before:
-            graph.insert_before(place, nodes)
+            graph.insert_before(place, new.nodes)
         else:
-            graph.insert_after(place, nodes)
-        return str(value.name), results
+            graph.insert_after(place, new.nodes)
+        return str(value.name), tuple(results)
+
+
+class _New:
+    """Nodes that are put into a graph together."""
+
+    def __init__(self, extension: _Extension) -> None:
+        self.nodes: list[ir.Node] = []
+        self._number = extension.count
+        extension.count += 1
+
+    def add(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        attributes: tuple[ir.Attr, ...] = (),
+        *,
+        dtype: ir.DataType = ir.DataType.FLOAT,
+        shape: ir.Shape | None = None,
+    ) -> ir.Value:
+        name = f"planner_{op_type}_{self._number}_{len(self.nodes)}"
+        node = ir.Node("", op_type, inputs, attributes, name=name)
+        out = node.outputs[0]
+        out.name, out.type, out.shape = f"{name}_out", ir.TensorType(dtype), shape
+        self.nodes.append(node)
+        return out
+
+    def constant(self, array: Array) -> ir.Value:
+        tensor = ir.tensor(array)
+        return self.add(
+            "Constant", [], (ir.AttrTensor("value", tensor),), dtype=tensor.dtype, shape=ir.Shape(array.shape)
+        )
+
+    def reduce(self, op_type: str, value: ir.Value) -> ir.Value:
+        return self.add(op_type, [value], (ir.AttrInt64("keepdims", 0),), shape=ir.Shape([]))
+
+    def without_masks(self, value: ir.Value) -> ir.Value:
+        limit = self.constant(np.array(MASK_MAGNITUDE, np.float32))
+        small = self.add("Less", [self.add("Abs", [value]), limit], dtype=ir.DataType.BOOL)
+        return self.add("Where", [small, value, self.constant(np.array(0, np.float32))])
+
+    def flat(self, value: ir.Value) -> ir.Value:
+        return self.add("Reshape", [value, self.constant(np.array([-1], np.int64))])
+
+    def size(self, value: ir.Value) -> ir.Value:
+        return self.add("Size", [value], dtype=ir.DataType.INT64)
+
+    def with_last(self, value: ir.Value, number: float | Array) -> ir.Value:
+        """The tensor's values in one row, and one more: a row is never empty."""
+        last = self.constant(np.array(number, np.float32).reshape(-1)[:1])
+        return self.add("Concat", [self.flat(value), last], (ir.AttrInt64("axis", 0),))
+
+    def every_nth(self, value: ir.Value) -> ir.Value:
+        """At most SAMPLED_VALUES of the tensor's values."""
+        step = _step(value)
+        first, end, axis = (self.constant(np.array([number], np.int64)) for number in (0, 2**62, 0))
+        steps = self.constant(np.array([step or 1], np.int64))
+        if step is None:
+            share = [self.size(value), self.constant(np.array([SAMPLED_VALUES], np.int64))]
+            steps = self.add("Add", [self.add("Div", share, dtype=ir.DataType.INT64), steps], dtype=ir.DataType.INT64)
+        return self.add("Slice", [self.flat(value), first, end, axis, steps], shape=ir.Shape([None]))
+
+    def some(self, value: ir.Value) -> ir.Value:
+        """SAMPLED_IN_BODY of the tensor's values, some more than once where it holds fewer; NaN where it is empty."""
+        size = _size(value)
+        if size:
+            row, places = self.flat(value), self.constant((_PLACES * size).astype(np.int64))
+        else:
+            row = self.with_last(value, np.nan)
+            wide = self.add("Cast", [self.size(value)], (_to(ir.DataType.DOUBLE),), dtype=ir.DataType.DOUBLE)
+            exact = self.add("Mul", [wide, self.constant(_PLACES)], dtype=ir.DataType.DOUBLE)
+            places = self.add("Cast", [exact], (_to(ir.DataType.INT64),), dtype=ir.DataType.INT64)
+        return self.add("Gather", [row, places], shape=ir.Shape([SAMPLED_IN_BODY]))
+
+
+def _to(dtype: ir.DataType) -> ir.Attr:
+    return ir.AttrInt64("to", int(dtype))
+
+
+def _dims(value: ir.Value) -> list[int]:
+    assert value.shape is not None
+    return [d for d in value.shape if isinstance(d, int)]
 
 
 def _is_cut_off(value: ir.Value) -> bool:
@@ -355,15 +427,20 @@ def _is_cut_off(value: ir.Value) -> bool:
     )
 
 
-def _step(value: ir.Value) -> int | None:
-    """Every how manieth value is taken, without a factor in common with the size, or it would always meet the same
-    channels; None where the size is not known."""
+def _size(value: ir.Value) -> int | None:
+    """How many values the tensor holds; None where that is not known."""
     if value.shape is None:
         return None
     dims = [d for d in value.shape if isinstance(d, int)]
-    if len(dims) < len(value.shape):
+    return None if len(dims) < len(value.shape) else math.prod(dims)
+
+
+def _step(value: ir.Value) -> int | None:
+    """Every how manieth value is taken, without a factor in common with the size, or it would always meet the same
+    channels; None where the size is not known."""
+    size = _size(value)
+    if size is None:
         return None
-    size = math.prod(dims)
     step = -(-size // SAMPLED_VALUES)
     while step > 1 and math.gcd(step, size) > 1:
         step += 1

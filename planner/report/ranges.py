@@ -23,7 +23,7 @@ MOST_SAMPLES = 4
 
 
 def observed_ranges(model: Model, samples: Sequence[Mapping[str, Any]]) -> tuple[Range, ...]:
-    """Range and histogram of each float tensor of the main graph over the first few samples, run on the CPU EP.
+    """Range and histogram of each float tensor that was computed over the first few samples, run on the CPU EP.
 
     The ends are exact over these samples; the counts are of some thousand values a tensor. A worker that fails costs
     the pictures, not the report: nothing is returned then.
@@ -48,12 +48,17 @@ def _observe(model: Model, samples: Sequence[Mapping[str, Any]]) -> tuple[Range,
             for name, output in observed.sampled.items():
                 values = np.asarray(outputs[output], np.float64).ravel()
                 seen[name].append(values[np.isfinite(values)])
-                low, high = (float(outputs[extreme]) for extreme in observed.outputs[name][:2])
+                lows, highs = (outputs[extreme] for extreme in observed.outputs[name][:2])
+                low, high = float(lows.min(initial=np.inf)), float(highs.max(initial=-np.inf))
+                if low > high:
+                    continue  # the other branch of an If, a Loop without iterations, or an empty tensor
                 before = ends.get(name, (low, high))
                 ends[name] = min(before[0], low), max(before[1], high)
     found = []
     for name, parts in seen.items():
-        low, high = ends.get(name, (0.0, 0.0))
+        if name not in ends:
+            continue
+        low, high = ends[name]
         values = np.concatenate(parts) if parts else np.zeros(0)
         if not (np.isfinite(low) and np.isfinite(high)) or low >= high or not values.size:
             found.append(Range(name, low if np.isfinite(low) else None, high if np.isfinite(high) else None))

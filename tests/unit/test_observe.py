@@ -97,19 +97,19 @@ def test_what_only_a_relu_reads_is_left_to_the_relu() -> None:
     assert ranges(m, [{"x": f32(-1, 4)}]) == {"x": Range(-1, 4), "y": Range(0, 1)}
 
 
-def if_model() -> ir.Model:
+def if_model(size: int = 2) -> ir.Model:
     def branch(op: str) -> object:
         return helper.make_graph(
             [helper.make_node(op, ["x"], [f"{op}_out"], name=op)],
             op,
             [],
-            [helper.make_tensor_value_info(f"{op}_out", F, [2])],
+            [helper.make_tensor_value_info(f"{op}_out", F, [size])],
         )
 
     return model(
         [helper.make_node("If", ["c"], ["y"], then_branch=branch("Exp"), else_branch=branch("Neg"))],
-        [("c", TensorProto.BOOL, []), ("x", F, [2])],
-        [("y", F, [2])],
+        [("c", TensorProto.BOOL, []), ("x", F, [size])],
+        [("y", F, [size])],
     )
 
 
@@ -149,6 +149,112 @@ def test_the_range_in_a_loop_spans_its_iterations() -> None:
 def test_a_loop_without_iterations_leaves_its_body_without_range() -> None:
     found = ranges(loop_model(), [{"n": np.array(0), "x": f32(1)}])
     assert "w" not in found and found["y"] == Range(1, 1)
+
+
+def test_what_a_branch_computes_is_cut_like_any_tensor() -> None:
+    """One value of 256 lies far out: a percentile of 0.01 % keeps it, least squared error does not."""
+    values = np.append(np.linspace(-1, 1, 20_000), 1000).astype(np.float32)
+    m = if_model(values.size)
+    found = ranges(m, [{"c": np.array(False), "x": values}, {"c": np.array(True), "x": values * 0}], Method.MSE)
+    assert (found["Neg_out"].low, found["Neg_out"].high) == (-1000, 1)
+    assert found["Neg_out"].cut is not None and found["Exp_out"].cut is not None
+    assert found["Exp_out"].cut[1] == pytest.approx(1, abs=0.1)
+
+
+def test_values_of_a_loop_come_from_every_iteration() -> None:
+    m = loop_model()
+    observed = extend(m, sample=True)
+    taken = run(observed)({"n": np.array(3), "x": f32(1)})[observed.sampled["w"]]
+    assert sorted(set(taken.ravel())) == [2, 4, 8]
+    assert run(observed)({"n": np.array(0), "x": f32(1)})[observed.sampled["w"]].size == 0
+
+
+def nested_model() -> ir.Model:
+    """An outer loop whose i-th iteration runs an inner loop i times, which doubles v only where it is below 3; the inner
+    tensors have a length that nobody knows ahead."""
+    branch = [
+        helper.make_graph(
+            [helper.make_node(op, ["u"] if op == "Identity" else ["u", "u"], [f"{op}_out"], name=op)],
+            op,
+            [],
+            [helper.make_tensor_value_info(f"{op}_out", F, ["k"])],
+        )
+        for op in ("Add", "Identity")
+    ]
+
+    def body(name: str, nodes: list, before: str, after: str) -> object:
+        nodes.append(helper.make_node("Identity", [f"{name}_c"], [f"{name}_d"], name=f"{name}_go_on"))
+        return helper.make_graph(
+            nodes,
+            name,
+            [
+                helper.make_tensor_value_info(f"{name}_i", TensorProto.INT64, []),
+                helper.make_tensor_value_info(f"{name}_c", TensorProto.BOOL, []),
+                helper.make_tensor_value_info(before, F, ["k"]),
+            ],
+            [
+                helper.make_tensor_value_info(f"{name}_d", TensorProto.BOOL, []),
+                helper.make_tensor_value_info(after, F, ["k"]),
+            ],
+        )
+
+    inner = body(
+        "inner",
+        [
+            helper.make_node("ReduceMax", ["u"], ["most"], keepdims=0, name="most"),
+            helper.make_node("Less", ["most", "three"], ["small"], name="less"),
+            helper.make_node("If", ["small"], ["w"], then_branch=branch[0], else_branch=branch[1], name="if"),
+        ],
+        "u",
+        "w",
+    )
+    outer = body("outer", [helper.make_node("Loop", ["outer_i", "", "v"], ["t"], body=inner, name="in")], "v", "t")
+    return model(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=outer, name="out")],
+        [("n", TensorProto.INT64, []), ("x", F, ["k"])],
+        [("y", F, ["k"])],
+        {"three": np.array(3, np.float32)},
+    )
+
+
+def test_bodies_within_bodies() -> None:
+    m = nested_model()
+    samples = [{"n": np.array(4), "x": f32(1, 0.5)}, {"n": np.array(1), "x": f32(7)}, {"n": np.array(2), "x": f32()}]
+    found = ranges(m, samples[:2], Method.MSE)
+    assert (found["Add_out"].low, found["Add_out"].high) == (1, 4)
+    assert (found["Identity_out"].low, found["Identity_out"].high) == (2, 4)
+    assert (found["t"].low, found["t"].high) == (0.5, 7)
+    observed = extend(m, sample=True)
+    taken = run(observed)(samples[0])[observed.sampled["Add_out"]]
+    assert set(taken[~np.isnan(taken)]) == {1, 2, 4}
+
+
+def test_bodies_that_compute_empty_tensors_tell_nothing() -> None:
+    observed = extend(loop_model(), sample=True)
+    assert not observed.sampled.keys() ^ observed.outputs.keys()
+    m = nested_model()
+    observed = extend(m, sample=True)
+    run_it = run(observed)
+    with_values = run_it({"n": np.array(3), "x": f32(1)})
+    empty = run_it({"n": np.array(0), "x": f32()})
+    assert with_values[observed.sampled["Add_out"]].size and not empty[observed.sampled["Add_out"]].size
+
+
+def test_what_a_scan_computes() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "e"], ["t"], name="sum"), helper.make_node("Neg", ["t"], ["o"], name="neg")],
+        "body",
+        [helper.make_tensor_value_info("s", F, [2]), helper.make_tensor_value_info("e", F, [2])],
+        [helper.make_tensor_value_info("t", F, [2]), helper.make_tensor_value_info("o", F, [2])],
+    )
+    scan = helper.make_node(
+        "Scan", ["x0", "x"], ["last", "all"], body=body, num_scan_inputs=1, name="scan", scan_output_directions=[1]
+    )
+    m = model([scan], [("x0", F, [2]), ("x", F, [3, 2])], [("last", F, [2]), ("all", F, [3, 2])])
+    sample = {"x0": f32(0, 0), "x": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    found = ranges(m, [sample], Method.PERCENTILE)
+    assert (found["t"].low, found["t"].high) == (0, 9) and (found["o"].low, found["o"].high) == (-9, 0)
+    assert (found["e"].low, found["e"].high) == (0, 5)
 
 
 @pytest.mark.parametrize("mask", [-3.4e38, -np.inf])
