@@ -42,18 +42,31 @@ class DType(StrEnum):
         return 0, (1 << self.bits) - 1
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Pair:
     """The weight and activation types of one node. ``weight`` is None for a node without a weight;
-    both are None for a node that computes on indices, masks or shapes and has no precision to choose."""
+    both are None for a node that computes on indices, masks or shapes and has no precision to choose.
+
+    Attributes:
+        block_size: so many numbers of the weight along the summed dimension share a scale; None: no blocks.
+        dynamic: the activation is float32 outside of the node, which quantizes it by its own range in every run.
+    """
 
     weight: DType | None
     activation: DType | None
+    block_size: int | None = None
+    dynamic: bool = False
 
     def __str__(self) -> str:
         if self.weight is None:
             return str(self.activation) if self.activation else "as is"
-        return f"{self.weight}/{self.activation}"
+        blocks = "" if self.block_size is None else f" in blocks of {self.block_size}"
+        return f"{self.weight}/{self.activation}{blocks}{' dynamic' if self.dynamic else ''}"
+
+    @property
+    def stored_activation(self) -> DType | None:
+        """The type in which the activations reach the node and leave it."""
+        return DType.FLOAT32 if self.dynamic else self.activation
 
 
 def parse_dtype(text: str) -> DType:
@@ -76,15 +89,26 @@ class Precision:
 
     A shorthand such as ``w8a16`` leaves signedness open: the profile's rules settle it, node by node.
     ``rest`` is the activation type of nodes that have no weight, where it differs (mixed precision).
+    ``dynamic``: activations are quantized while the model runs, each by its own range; between nodes they are float32.
     """
 
     name: str
     weights: tuple[DType, ...]
     activations: tuple[DType, ...]
     rest: Precision | None = None
+    dynamic: bool = False
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def flows(self) -> DType | None:
+        """The float type of everything that flows between nodes, where only weights are stored as integers: such a
+        precision needs no calibration, and a node that cannot take it keeps float weights. None for any other."""
+        if self.dynamic:
+            return DType.FLOAT32
+        weights_only = all(a.is_float for a in self.activations) and not any(w.is_float for w in self.weights)
+        return self.activations[0] if weights_only else None
 
 
 _D = DType
@@ -101,8 +125,13 @@ _SHORTHANDS = {
         f"w{w}a{a}": Precision(f"w{w}a{a}", _BITS[w], _ACTIVATION_BITS[a])
         for w, a in (("8", "8"), ("8", "16"), ("16", "16"), ("4", "16"), ("4", "8"))
     },
+    **{f"w{w}": Precision(f"w{w}", _BITS[w], (_D.FLOAT32,)) for w in ("4", "8")},
+    **{f"w{w}-fp16": Precision(f"w{w}-fp16", _BITS[w], (_D.FLOAT16,)) for w in ("4", "8")},
+    "w8a8-dynamic": Precision("w8a8-dynamic", _BITS["8"], (_D.UINT8,), dynamic=True),
 }
-_ALIASES = {"int8": "w8a8", "int16": "w16a16", "float32": "fp32", "float16": "fp16"}
+_ALIASES = {
+    "int8": "w8a8", "int16": "w16a16", "float32": "fp32", "float16": "fp16", "dynamic": "w8a8-dynamic",
+}  # fmt: skip
 SHORTHANDS = (*_SHORTHANDS, *_ALIASES)
 
 
@@ -116,6 +145,11 @@ def parse_precision(text: str) -> Precision:
     first, _, second = name.partition("+")
     if second and "+" not in second:
         base, rest = parse_precision(first), parse_precision(second)
+        if base.flows is not None or rest.flows is not None:
+            raise RequestError(
+                f"{text!r} is no mix: between its nodes everything is float already",
+                "for float16 activations: w4-fp16 or w8-fp16",
+            )
         return Precision(f"{base.name}+{rest.name}", base.weights, base.activations, rest)
     name = _ALIASES.get(name, name)
     if name not in _SHORTHANDS:
@@ -130,7 +164,7 @@ def parse_precision(text: str) -> Precision:
 def precision_by_name(weight: DType, activation: DType) -> Precision:
     """The precision with exactly these two types; named by the shorthand that covers it where there is one."""
     name = next(
-        (p.name for p in _SHORTHANDS.values() if weight in p.weights and activation in p.activations),
+        (p.name for p in _SHORTHANDS.values() if weight in p.weights and activation in p.activations and not p.dynamic),
         f"{weight}/{activation}",
     )
     return Precision(name, (weight,), (activation,))

@@ -63,7 +63,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         per_channel: whether that weight is quantized with one scale per channel.
         min_opset, max_opset: bounds of the model's ai.onnx opset.
         min_rank, max_rank: bounds of the node's rank.
-        blocked: whether the file stores that weight with one scale per block.
+        blocked: whether that weight has one scale per block, in the file or as it is planned.
+        cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
         static_outputs: whether the shape of every output is known, by inference or because the model states it.
@@ -81,6 +82,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     min_rank: int | None = None
     max_rank: int | None = None
     blocked: bool | None = None
+    cut_block: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None
     static_outputs: bool | None = None
@@ -98,11 +100,13 @@ class PairRule(Struct, frozen=True, forbid_unknown_fields=True):
         activation: types of the activations.
         weight: types of the weight. None: nodes without a weight, and float nodes, whose weight has their own type.
         per_channel: which of the weight types may have one scale per output channel.
+        blocks: block sizes that may be planned for a weight (one scale per so many numbers of it, behind a DequantizeLinear).
     """
 
     activation: list[DType]
     weight: list[DType] | None = None
     per_channel: list[DType] = []
+    blocks: list[Annotated[int, Meta(ge=16)]] = []
 
 
 class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):

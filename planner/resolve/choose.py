@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from planner.model.roles import Role, channel_axis
 from planner.profiles.schema import Profile
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
+from planner.resolve.replace import BLOCK_SIZE, matrix_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,21 @@ def resolve(
             if alternative.ruling.legal:
                 verdict = alternative
         verdicts.append(verdict)
+    if precision.flows is not None and not any(
+        v.pair.weight is not None and not v.pair.weight.is_float for v in verdicts
+    ):
+        # A model all of whose weights stay float is not what was asked for.
+        verdicts = [_as_asked(model, v, profile, device, precision) for v in verdicts]
     return Resolution(str(precision), tuple(verdicts))
+
+
+def _as_asked(model: Model, verdict: Verdict, profile: Profile, device: str, precision: Precision) -> Verdict:
+    """The node at the pair that the precision would have had for it, where it has a weight."""
+    if verdict.node.weight is None:
+        return verdict
+    pair, per_channel = next(_options(verdict.node, precision))
+    ruling = judge(verdict.node, pair, per_channel, profile, device, model.normalized_opset)
+    return Verdict(verdict.node, pair, per_channel, ruling)
 
 
 def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolution]:
@@ -211,19 +225,21 @@ def make_plan(model: Model, profile: Profile, target: Target, resolution: Resolu
 
 
 def _precision_name(asked: str, nodes: Sequence[PlanNode]) -> str:
-    widths = Counter((n.weight is not None, n.activation) for n in nodes if n.activation is not None)
-    activations = {(a.bits, a.is_float) for _, a in widths}
+    stored = (n.pair.stored_activation for n in nodes)
+    activations = {(a.bits, a.is_float) for a in stored if a is not None}
     return "mixed" if len(activations) > 1 or "+" in asked else asked
 
 
 def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
     node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
-    if ruling.rule is None and ruling.reason:
+    if ruling.reason:
         reason = ruling.reason
     elif pair.activation is None:
         reason = "computes on indices, shapes, masks or conditions: left as it is"
     else:
-        how = " per channel" if verdict.per_channel else ""
+        how = (" per channel" if verdict.per_channel else "") + (
+            f" as {ruling.replacement}" if ruling.replacement else ""
+        )
         reason = f"{asked}: {pair}{how} allowed by rule {ruling.rule}" if ruling.rule else asked
     return PlanNode(
         name=node.name,
@@ -231,6 +247,9 @@ def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
         weight=pair.weight,
         activation=pair.activation,
         per_channel=verdict.per_channel,
+        block_size=pair.block_size,
+        dynamic=pair.dynamic,
+        replacement=ruling.replacement,
         fixed=ruling.fixed,
         rule=ruling.rule,
         reason=reason,
@@ -245,6 +264,10 @@ def _first_legal(model: Model, node: Node, profile: Profile, device: str, precis
         ruling = judge(node, pair, per_channel, profile, device, model.normalized_opset)
         verdict = Verdict(node, pair, per_channel, ruling)
         if ruling.legal:
+            if first is not None and precision.flows is not None:
+                # Float weights are no failure of such a precision, but the plan says why.
+                why = f"left {pair.activation}: {first.ruling.reason}"
+                verdict = replace(verdict, ruling=replace(ruling, reason=why))
             return verdict
         # Prefer to show a certain no over an unknown, and the first of each.
         if first is None or (first.ruling.legal is None and ruling.legal is False):
@@ -258,6 +281,9 @@ def _options(node: Node, precision: Precision) -> Iterator[tuple[Pair, bool]]:
     if not node.has_precision:
         yield Pair(None, None), False
         return
+    if precision.flows is not None and precision.rest is None:
+        yield from _weight_options(node, precision, precision.flows)
+        return
     weight = node.weight
     if weight is None and precision.rest is not None:
         precision = precision.rest
@@ -269,10 +295,34 @@ def _options(node: Node, precision: Precision) -> Iterator[tuple[Pair, bool]]:
                 yield Pair(kind, activation), False
         else:
             channels = _has_channels(node)
+            if min(w.bits for w in precision.weights) == 4 and not isinstance(matrix_of(node), str):
+                # One scale for a whole channel costs 4-bit weights several dB.
+                yield from ((Pair(kind, activation, BLOCK_SIZE), False) for kind in _unsigned_first(precision.weights))
             for per_channel in (True, False) if channels else (False,):
                 # Per tensor, an unsigned weight uses its whole range (asymmetric): try it first.
                 for kind in sorted(precision.weights, key=lambda w: w.is_signed, reverse=per_channel):
                     yield Pair(kind, activation), per_channel
+
+
+def _weight_options(node: Node, precision: Precision, flows: DType) -> Iterator[tuple[Pair, bool]]:
+    """Pairs of a node between nodes of which everything stays float: integer weights, and, last, float ones."""
+    weight = node.weight
+    if weight is not None or (node.op_type == "Gather" and not isinstance(matrix_of(node), str)):
+        if precision.dynamic and node.op_type != "Gather":
+            yield from (
+                (Pair(kind, a, dynamic=True), True) for a in precision.activations for kind in precision.weights
+            )
+        else:
+            yield from ((Pair(kind, flows, BLOCK_SIZE), False) for kind in _unsigned_first(precision.weights))
+            if weight is not None and weight.shape is not None and len(weight.shape) > 1 and _has_channels(node):
+                # Four bits and one scale for a whole channel keep too little of a convolution.
+                yield from ((Pair(kind, flows), True) for kind in precision.weights if kind.bits == 8)
+    yield Pair(None if weight is None else flows, flows), False
+
+
+def _unsigned_first(weights: Sequence[DType]) -> list[DType]:
+    """An unsigned block is asymmetric and uses its whole range: 1 to 3 dB less error than a signed one."""
+    return sorted(weights, key=lambda w: w.is_signed)
 
 
 def _has_channels(node: Node) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
+from planner.resolve.replace import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
 
@@ -40,6 +41,9 @@ class PlanNode:
         fixed: (scale, zero point) that the EP demands of the output, if it does.
         rule: the profile's rule that allows it. reason: why this pair, in words.
         origins: the user's own nodes that this node stands for.
+        block_size: so many numbers of the weight share a scale; None: no blocks.
+        dynamic: the activation is quantized in every run by its own range; it reaches and leaves the node as float32.
+        replacement: operator that takes the node's place ("com.microsoft.MatMulNBits"); None: it keeps its own.
     """
 
     name: str
@@ -51,10 +55,13 @@ class PlanNode:
     rule: str | None = None
     reason: str = ""
     origins: tuple[str, ...] = ()
+    block_size: int | None = None
+    dynamic: bool = False
+    replacement: str | None = None
 
     @property
     def pair(self) -> Pair:
-        return Pair(self.weight, self.activation)
+        return Pair(self.weight, self.activation, self.block_size, self.dynamic)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,6 +70,9 @@ class PlanNode:
             "weight": self.weight,
             "activation": self.activation,
             "per_channel": self.per_channel,
+            "block_size": self.block_size,
+            "dynamic": self.dynamic,
+            "replacement": self.replacement,
             "fixed": None if self.fixed is None else {"scale": self.fixed[0], "zero_point": self.fixed[1]},
             "rule": self.rule,
             "reason": self.reason,
@@ -107,8 +117,9 @@ class Plan:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether any activation is an integer, so that applying the plan needs calibration."""
-        return any(n.activation is not None and not n.activation.is_float for n in self.nodes)
+        """Whether any activation is stored as an integer, so that applying the plan needs calibration."""
+        stored = (n.pair.stored_activation for n in self.nodes)
+        return any(a is not None and not a.is_float for a in stored)
 
     @property
     def has_float16(self) -> bool:
@@ -172,6 +183,20 @@ class _Reader:
         except RequestError as error:
             raise self.fail(f"{where}{key}", f"a dtype ({error.hint})") from None
 
+    def block_size(self, data: Mapping[str, Any], where: str) -> int | None:
+        size = data.get("block_size")
+        if size is not None and (type(size) is not int or size < 16 or size & (size - 1)):
+            raise self.fail(f"{where}block_size", "a power of two from 16 on, or null")
+        return size
+
+    def replacement(self, data: Mapping[str, Any], where: str) -> str | None:
+        name = data.get("replacement")
+        if name is None:
+            return None
+        if name not in REPLACEMENTS:
+            raise self.fail(f"{where}replacement", f"null or one of {', '.join(REPLACEMENTS)}")
+        return str(name)
+
     def plan(self, data: Mapping[str, Any]) -> Plan:
         model = self.get(data, "", "model", dict, "an object")
         target = self.get(data, "", "target", dict, "an object")
@@ -223,6 +248,9 @@ class _Reader:
             weight=self.dtype(data, where, "weight"),
             activation=self.dtype(data, where, "activation"),
             per_channel=self.get({"per_channel": False, **data}, where, "per_channel", bool, "true or false"),
+            block_size=self.block_size(data, where),
+            dynamic=self.get({"dynamic": False, **data}, where, "dynamic", bool, "true or false"),
+            replacement=self.replacement(data, where),
             fixed=fixed,
             rule=data.get("rule"),
             reason=str(data.get("reason", "")),

@@ -22,12 +22,36 @@ from planner.errors import RequestError
         ("int16", "w16a16", {"int16", "uint16"}, {"uint16", "int16"}),
         ("w4a16", "w4a16", {"int4", "uint4"}, {"uint16", "int16"}),
         ("w4a8", "w4a8", {"int4", "uint4"}, {"uint8", "int8"}),
+        ("w4", "w4", {"int4", "uint4"}, {"float32"}),
+        ("w8-fp16", "w8-fp16", {"int8", "uint8"}, {"float16"}),
+        ("dynamic", "w8a8-dynamic", {"int8", "uint8"}, {"uint8"}),
         (" W8A16 ", "w8a16", {"int8", "uint8"}, {"uint16", "int16"}),
     ],
 )
 def test_a_shorthand_leaves_signedness_open(text: str, name: str, weights: set[str], activations: set[str]) -> None:
     precision = parse_precision(text)
     assert str(precision) == name and set(precision.weights) == weights and set(precision.activations) == activations
+
+
+@pytest.mark.parametrize(
+    ("text", "flows"),
+    [
+        ("w4", "float32"),
+        ("w8-fp16", "float16"),
+        ("dynamic", "float32"),
+        ("w4a16", None),
+        ("fp32", None),
+        ("w8a8", None),
+    ],
+)
+def test_weight_only_and_dynamic_precisions_keep_float_between_nodes(text: str, flows: str | None) -> None:
+    assert parse_precision(text).flows == flows
+
+
+def test_a_mix_with_weights_alone_is_none() -> None:
+    for text in ("w4+fp16", "w8a8+w4", "dynamic+fp16"):
+        with pytest.raises(RequestError, match="is no mix"):
+            parse_precision(text)
 
 
 def test_a_mix_quantizes_what_has_weights() -> None:
@@ -37,7 +61,7 @@ def test_a_mix_quantizes_what_has_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "w3a3", "w8", "a8", "w8a16+", "+fp16", "w8a16+x", "fp64", "w8a16+fp16+fp32+", "auto "]
+    "text", ["", "w3a3", "w2", "a8", "w8a16+", "+fp16", "w8a16+x", "fp64", "w8a16+fp16+fp32+", "auto "]
 )
 def test_an_unknown_precision_lists_the_known(text: str) -> None:
     with pytest.raises(RequestError, match="unknown precision") as caught:
@@ -72,7 +96,13 @@ def test_dtypes_by_name_and_their_aliases() -> None:
 
 @pytest.mark.parametrize(
     ("weight", "activation", "name"),
-    [("uint8", "uint16", "w8a16"), ("int16", "int16", "w16a16"), ("int8", "float32", "int8/float32")],
+    [
+        ("uint8", "uint16", "w8a16"),
+        ("int16", "int16", "w16a16"),
+        ("int8", "float32", "w8"),
+        ("int4", "float16", "w4-fp16"),
+        ("int16", "float32", "int16/float32"),
+    ],
 )
 def test_a_precision_by_its_two_types_is_exactly_those(weight: str, activation: str, name: str) -> None:
     precision = precision_by_name(DType(weight), DType(activation))
