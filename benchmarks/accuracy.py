@@ -1,205 +1,217 @@
-"""What quantizing costs in the task's own metric, on labelled data: float32, planner's plan, onnxruntime's own tools.
+"""Accuracy on labelled data of the plan that planner chooses, beside float32 and onnxruntime's own tools.
 
-    python -m benchmarks.accuracy
-    python -m benchmarks.accuracy --precision w8a16 --models magika cls
+    python -m benchmarks.accuracy                                 (all tasks, --floor 30, Snapdragon X Elite)
+    python -m benchmarks.accuracy magika digits --floor 40 --simulated 32 --json
+    python -m benchmarks.accuracy cls --precision w8a16           (one precision throughout, nothing searched)
 
-Each model is calibrated on every third sample and judged on the others. All models run as QDQ on the CPU EP, computed as the
-file says (the runtime's own fusion of Q/DQ switched off): this is emulation, it shows what the types cost, not what an
-EP adds to that.
+A row: the metric of float32, of the plan's QDQ model on the CPU EP over the whole set (computed as the file says: emulation), of
+the same model on the EP's simulator over the last samples of the set; the least SQNR of any output on samples held apart, on
+the simulator; the nodes on the NPU; the share of multiply-accumulates with 8-bit weights; the plans that the search ran
+(emulated + on the EP). Then, calibrated on the same samples at the activation type that most of the plan's nodes have:
+get_qnn_qdq_config with quantize, and quantize_static at its defaults. Every third sample or so of a task's inputs was seen
+in calibration; labels never were.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-from onnxruntime import quantization as q
-
-from examples import inputs as data
-from examples.fetch import EXAMPLES, fetch
-from planner.errors import RequestError
-from planner.pipeline import Session, calibrate, parse_precision, quantize, save
-
-Outputs = list[np.ndarray]
-Metric = Callable[[Sequence[Outputs], Sequence[Any]], float]
-
-
-def top1(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
-    """Percent of samples whose largest score is the label's."""
-    return 100 * float(np.mean([int(o[0].argmax()) == int(label) for o, label in zip(outputs, labels, strict=True)]))
-
-
-def half(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
-    """Percent of chunks on the right side of one half."""
-    return 100 * float(np.mean([(o[0].item() > 0.5) == bool(label) for o, label in zip(outputs, labels, strict=True)]))
-
-
-def magika_type(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
-    """Percent of files whose type is the label, by magika's own names of types."""
-    config = json.loads(next(Path(".cache").glob("magika-*-config*.json")).read_text(encoding="utf-8"))
-    names = config["target_labels_space"]
-    return 100 * float(np.mean([names[o[0].argmax()] == label for o, label in zip(outputs, labels, strict=True)]))
-
-
-def text(characters: Sequence[str]) -> Metric:
-    """Percent of characters read right, by CTC: the best class of each step, repeats and blanks (class 0) dropped."""
-    alphabet = ["", *characters, " "]
-
-    def metric(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
-        alike = []
-        for out, label in zip(outputs, labels, strict=True):
-            steps = out[0][0].argmax(-1)
-            kept = [c for i, c in enumerate(steps) if c and (i == 0 or c != steps[i - 1])]
-            read = "".join(alphabet[c] for c in kept)
-            alike.append(difflib.SequenceMatcher(None, read, str(label), autojunk=False).ratio())
-        return 100 * float(np.mean(alike))
-
-    return metric
-
-
-def nearest(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
-    """Percent of sentences whose nearest other sentence is on the same topic."""
-    vectors = np.stack([o[0].reshape(-1) if o[0].ndim <= 2 else o[0].mean(axis=1).reshape(-1) for o in outputs])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))
-    return 100 * float(np.mean([labels[int(i)] == label for i, label in zip(likeness.argmax(1), labels, strict=True)]))
+from benchmarks.common import TASKS, Task, onnxruntime_qnn, onnxruntime_static, score_on_cpu, score_on_ep
+from planner.calibrate.inputs import load_inputs
+from planner.dtypes import DType, Precision, parse_precision
+from planner.errors import PlannerError
+from planner.model.write import save
+from planner.pipeline import Session, run_target
+from planner.resolve.plan import Plan
+from planner.search.cost import share_in_8_bit, work
+from planner.verify.floor import Floor, parse_floor
+from planner.verify.verify import verify
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A model, its labelled data, and its metric (higher is better)."""
+class Theirs:
+    """A model that onnxruntime's tools made: shares of right answers, 0 to 1; dB of the worst output on the simulator.
 
-    model: str
-    labelled: Callable[[], Any]
-    metric: Metric | None
-    name: str
+    Attributes:
+        problem: what went wrong, where there is no model.
+    """
+
+    cpu: float | None = None
+    db: float | None = None
+    on_npu: str = "-"
+    problem: str = ""
 
 
-PAIRS = (
-    Pair("magika", data.magika_labelled, magika_type, "file type, %"),
-    Pair("rec", lambda: data.rec_labelled(64), None, "characters, %"),
-    Pair("rec-v4", lambda: data.rec_labelled(64), None, "characters, %"),
-    Pair("cls", lambda: data.cls_labelled(64), top1, "way up, %"),
-    Pair("orientation", lambda: data.orientation_labelled(64), top1, "way up, %"),
-    Pair("table-cls", lambda: data.table_cls_labelled(64), top1, "kind of table, %"),
-    Pair("silero-static", lambda: data.silero_static_labelled(256), half, "voice, %"),
-    Pair("minilm", data.minilm_labelled, nearest, "topic of the nearest, %"),
+@dataclass(frozen=True)
+class Row:
+    """One task. Metrics are shares, 0 to 1; dB are of the worst output on the simulator; None where it did not run.
+
+    Attributes:
+        float32, plan_cpu: over all samples. float32_simulated, plan_npu: over the last ``simulated`` ones.
+        emulated, real: plans that the search ran. activation: of onnxruntime's models.
+    """
+
+    task: str
+    metric: str
+    samples: int
+    float32: float
+    plan_cpu: float
+    simulated: int
+    float32_simulated: float | None
+    plan_npu: float | None
+    plan_db: float
+    passed: bool
+    precision: str
+    on_npu: str
+    macs_in_8_bit: float | None
+    emulated: int
+    real: int
+    seconds: float
+    activation: str
+    qnn: Theirs
+    static: Theirs
+
+
+def measure(task: Task, precision: Precision | None, floor: Floor, simulated: int, device: str) -> Row:
+    """Plan, and score everything."""
+    session = Session.open("qnn", device)
+    model = session.read(task.model, task.shapes)
+    assert model.ir is not None
+    inputs = load_inputs(task.inputs, model)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        reference, output, theirs = (Path(folder) / name for name in ("float32.onnx", "plan.onnx", "ort.onnx"))
+        save(model.ir, reference)
+        started = time.monotonic()
+        outcome = run_target(session, model, precision, inputs, output, floor=floor)
+        seconds = time.monotonic() - started
+        kept, found = outcome.kept, outcome.search
+        if kept is None:
+            raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
+        place = kept.verification.placement
+        activation = _activation(kept.plan)
+
+        def compare(make: Callable[[Task, Path, DType], None], *, on_ep: bool) -> Theirs:
+            try:
+                make(task, theirs, activation)
+                cpu = score_on_cpu(task, theirs)
+                if not on_ep:
+                    return Theirs(cpu)
+                judged = verify(theirs, reference, session.target, inputs.evaluation[:1], floor=floor, explain=False)
+                db = min((f.sqnr_db for f in judged.fidelity), default=None)
+                return Theirs(cpu, db, f"{judged.placement.on_target}/{judged.placement.total}")
+            except Exception as error:  # its failures are part of the comparison
+                return Theirs(problem=f"{type(error).__name__}: {error}")
+
+        samples = sum(1 for _ in task.labelled())
+        last = slice(max(0, samples - simulated), samples)
+        share = share_in_8_bit((work(node), line.pair) for node, line in zip(model.nodes, kept.plan.nodes, strict=True))
+        return Row(
+            task.name,
+            task.metric,
+            samples,
+            score_on_cpu(task, reference),
+            score_on_cpu(task, output),
+            last.stop - last.start,
+            score_on_cpu(task, reference, last) if simulated else None,
+            score_on_ep(task, output, session.target.ep, session.target.options, last) if simulated else None,
+            kept.worst_db,
+            kept.passed,
+            kept.plan.precision,
+            f"{place.on_target}/{place.total}",
+            share,
+            found.evaluations.emulated if found else 0,
+            found.evaluations.real if found else 0,
+            seconds,
+            activation.value,
+            compare(lambda t, path, kind: onnxruntime_qnn(t, path, inputs.calibration, kind), on_ep=True),
+            compare(lambda t, path, kind: onnxruntime_static(t, path, inputs.calibration, kind), on_ep=False),
+        )
+
+
+def _activation(plan: Plan) -> DType:
+    """The integer type that most nodes have; uint16 where none has any."""
+    types = Counter(n.activation.bits for n in plan.nodes if n.activation is not None and not n.activation.is_float)
+    return DType.UINT8 if types and types.most_common(1)[0][0] == 8 else DType.UINT16
+
+
+_HEADER = (
+    "| model, metric | samples | float32 % | plan, CPU EP % | plan, simulator % (float32) | dB | plan | on NPU | "
+    "MACs in 8 bit % | plans run | s | ORT QNN % | dB | on NPU | ORT static % | ORT's activations |"
 )
 
 
-def run(path: Path, samples: Sequence[Any]) -> list[Outputs]:
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return [session.run(None, dict(sample)) for sample in samples]
+def line(row: Row) -> str:
+    """The row of a Markdown table."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    def of(theirs: Theirs) -> str:
+        return percent(theirs.cpu) if not theirs.problem else f"fails ({theirs.problem.partition(':')[0]})"
+
+    db = "-" if row.qnn.db is None else f"{row.qnn.db:.1f}"
+    cells = [
+        f"{row.task}, {row.metric}",
+        f"{row.samples}",
+        percent(row.float32),
+        percent(row.plan_cpu),
+        f"{percent(row.plan_npu)} ({percent(row.float32_simulated)}) of {row.simulated}",
+        f"{row.plan_db:.1f}{'' if row.passed else ' (below)'}",
+        row.precision,
+        row.on_npu,
+        percent(row.macs_in_8_bit),
+        f"{row.emulated} + {row.real}",
+        f"{row.seconds:.0f}",
+        of(row.qnn),
+        db,
+        row.qnn.on_npu,
+        of(row.static),
+        row.activation,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-class _Reader(q.CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, samples: Sequence[Any]) -> None:
-        self.samples = iter(samples)
-
-    def get_next(self) -> Any:
-        return next(self.samples, None)
+def markdown(rows: list[Row]) -> str:
+    """The table."""
+    rule = "|" + "---|" * (_HEADER.count("|") - 1)
+    return "\n".join([_HEADER, rule, *map(line, rows)])
 
 
-def fixed(model: Path, shapes: Mapping[str, Sequence[int]], out: Path) -> Path:
-    """The user's own model, its input shapes bound."""
-    proto = onnx.load(model)
-    for value in proto.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            dim.dim_value = size
-    # qnn_preprocess_model fails on a model that has any.
-    del proto.metadata_props[:]
-    onnx.save(proto, out)
-    return out
-
-
-def by_onnxruntime(
-    model: Path,
-    shapes: Mapping[str, Sequence[int]],
-    calibration: Sequence[Any],
-    precision: str,
-    folder: Path,
-    *,
-    qnn: bool,
-) -> Path:
-    """onnxruntime's recipe for QNN, or its static QDQ at its defaults (8-bit)."""
-    out = folder / f"ort-{qnn}.onnx"
-    model = fixed(model, shapes, folder / "fixed.onnx")
-    if not qnn:
-        q.quantize_static(str(model), str(out), _Reader(calibration))
-        return out
-    from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config, qnn_preprocess_model
-
-    prepared = folder / "prepared.onnx"
-    source = prepared if qnn_preprocess_model(str(model), str(prepared)) else model
-    kind = q.QuantType.QUInt16 if precision == "w8a16" else q.QuantType.QUInt8
-    config = get_qnn_qdq_config(str(source), _Reader(calibration), activation_type=kind, weight_type=q.QuantType.QUInt8)
-    q.quantize(str(source), str(out), config)
-    return out
-
-
-def measure(pair: Pair, precision: str, method: str) -> tuple[str, ...]:
-    """One row of the table."""
-    example = EXAMPLES[pair.model]
-    items = list(pair.labelled())
-    calibration = [s for s, _ in items[::3]]
-    judged = [(s, label) for i, (s, label) in enumerate(items) if i % 3]
-    samples, labels = [s for s, _ in judged], [label for _, label in judged]
-    for ep, device in (("qnn", "snapdragon-x-elite"), ("cpu", None)):
-        session = Session.open(ep, device)
-        model = session.read(fetch(pair.model), dict(example.shapes))
-        resolution = session.check(model, parse_precision(precision))
-        if resolution.legal is not False:
-            break
-    metric = pair.metric
-    if metric is None:
-        properties = ort.InferenceSession(str(fetch(pair.model))).get_modelmeta().custom_metadata_map
-        metric = text(properties["character"].splitlines())
-    with tempfile.TemporaryDirectory(prefix="accuracy-") as temporary:
-        folder = Path(temporary)
-        reference = folder / "float32.onnx"
-        assert model.ir is not None
-        save(model.ir, reference)
-        candidate = folder / "planner.onnx"
-        quantize(model, session.plan(model, resolution), calibrate(model, calibration, method=method), candidate)
-        cells = [f"{metric(run(path, samples), labels):.1f}" for path in (reference, candidate)]
-        for qnn in (True, False):
-            try:
-                path = by_onnxruntime(fetch(pair.model), example.shapes, calibration, precision, folder, qnn=qnn)
-                cells.append(f"{metric(run(path, samples), labels):.1f}")
-            except Exception as error:  # its failures are part of the comparison
-                cells.append(f"fails: {type(error).__name__}")
-    return (pair.model, pair.name, str(len(judged)), ep, *cells)
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--precision", default="w8a16", choices=("w8a16", "w8a8"))
-    parser.add_argument("--calibration", default="minmax")
-    parser.add_argument("--models", nargs="+", default=[p.model for p in PAIRS])
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--floor", default="30")
+    parser.add_argument("--precision", help="one for all nodes, instead of searching")
+    parser.add_argument("--device", default="snapdragon-x-elite")
+    parser.add_argument("--simulated", type=int, default=16, help="samples of the metric on the simulator")
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    print(
-        f"| model | metric | samples | legal on | float32 | planner {args.precision} | ORT QNN recipe | ORT static int8 |"
-    )
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for pair in PAIRS:
-        if pair.model in args.models:
-            try:
-                print("| " + " | ".join(measure(pair, args.precision, args.calibration)) + " |", flush=True)
-            except RequestError as error:
-                print(f"| {pair.model} | {pair.name} | {error} |", flush=True)
+    floor = parse_floor(args.floor)
+    precision = None if args.precision is None else parse_precision(args.precision)
+    rows = []
+    for name in args.tasks or TASKS:
+        if name not in TASKS:
+            parser.error(f"no task {name!r}: there are {', '.join(TASKS)}")
+        try:
+            rows.append(measure(TASKS[name], precision, floor, args.simulated, args.device))
+        except PlannerError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        print(line(rows[-1]), file=sys.stderr, flush=True)
+        for theirs in (rows[-1].qnn, rows[-1].static):
+            if theirs.problem:
+                print(f"{name}: onnxruntime: {theirs.problem[:300]}", file=sys.stderr)
+    print(json.dumps([asdict(r) for r in rows], indent=2) if args.json else markdown(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,9 +60,9 @@ class Task:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {} if self.example is None else self.example.shapes
 
-    def score(self, run: Run, limit: int | None = None) -> float:
-        """The metric, 0 to 1, over all labelled samples or the first ``limit``."""
-        pairs = [(run(sample), label) for sample, label in islice(self.labelled(), limit)]
+    def score(self, run: Run, part: slice = slice(None)) -> float:
+        """The metric, 0 to 1, over all labelled samples or a part of them."""
+        pairs = [(run(sample), label) for sample, label in islice(self.labelled(), part.start, part.stop)]
         if self.answer is None:
             return _retrieval(pairs)
         return sum(bool(self.answer(outputs) == label) for outputs, label in pairs) / len(pairs)
@@ -132,29 +133,52 @@ TASKS: dict[str, Task] = {
 }
 
 
-def score_on_cpu(task: Task, path: Path, limit: int | None = None) -> float:
+def score_on_cpu(task: Task, path: Path, part: slice = slice(None)) -> float:
     """The metric of a model on the CPU EP, computed as the file says."""
     model = load(path)
     dtypes = input_dtypes(model)
     with as_written(path, model) as plain, Worker(CPU) as worker:
         worker.open(plain, {}, session_config=AS_WRITTEN)
-        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, limit)
+        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, part)
 
 
-def score_on_ep(task: Task, path: Path, ep: str, options: Mapping[str, str], limit: int | None) -> float:
+def score_on_ep(task: Task, path: Path, ep: str, options: Mapping[str, str], part: slice) -> float:
     """The metric of a model on an EP."""
     dtypes = input_dtypes(load(path))
     with Worker(ep) as worker:
         worker.open(path, options)
-        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, limit)
+        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, part)
 
 
 def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activation: DType) -> None:
     """onnxruntime's own recipe for QNN, at its defaults but for the activation type: shapes fixed, quant_pre_process,
     get_qnn_qdq_config, quantize."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
+    from onnxruntime.quantization import QuantType, quantize
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with _prepared(task) as ready:
+        config = get_qnn_qdq_config(
+            str(ready), _reader(samples), activation_type=_kind(activation), weight_type=QuantType.QUInt8
+        )
+        quantize(str(ready), str(output), config)
+
+
+def onnxruntime_static(task: Task, output: Path, samples: Iterable[Sample], activation: DType) -> None:
+    """onnxruntime's quantize_static (QDQ), at its defaults but for the activation type: shapes fixed, quant_pre_process."""
+    from onnxruntime.quantization import quantize_static
+
+    with _prepared(task) as ready:
+        quantize_static(str(ready), str(output), _reader(samples), activation_type=_kind(activation))
+
+
+def _kind(activation: DType) -> Any:
+    from onnxruntime.quantization import QuantType
+
+    return {DType.UINT8: QuantType.QUInt8, DType.UINT16: QuantType.QUInt16}[activation]
+
+
+def _reader(samples: Iterable[Sample]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -164,14 +188,18 @@ def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activat
             sample = next(self.samples, None)
             return None if sample is None else dict(sample)
 
+    return Reader()
+
+
+@contextlib.contextmanager
+def _prepared(task: Task) -> Iterator[Path]:
+    """The user's own model as onnxruntime's documentation asks for it: fixed shapes, quant_pre_process."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     model = load(task.model)
     bind_shapes(model, task.shapes)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         fixed, ready = Path(folder) / "fixed.onnx", Path(folder) / "ready.onnx"
         save(model, fixed)
         quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
-        kinds = {DType.UINT8: QuantType.QUInt8, DType.UINT16: QuantType.QUInt16}
-        config = get_qnn_qdq_config(
-            str(ready), Reader(), activation_type=kinds[activation], weight_type=QuantType.QUInt8
-        )
-        quantize(str(ready), str(output), config)
+        yield ready
