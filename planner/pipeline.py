@@ -78,7 +78,12 @@ class Session:
         return read_model(path, shapes, fused=fused, as_stored=stored)
 
     def resolutions(self, model: Model, precision: Precision | None) -> Iterator[Resolution]:
-        """What the precision resolves to; for None (auto) each candidate in the profile's order of preference."""
+        """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.
+
+        Raises:
+            RequestError: the model is quantized already: its precision is what it stores.
+        """
+        _refuse_quantized(model)
         if precision is None:
             yield from resolve_auto(model, self.profile, self.target.device)
         else:
@@ -94,6 +99,17 @@ class Session:
         """The plan of a legal resolution, calibrated by these inputs where it needs any."""
         plan = make_plan(model, self.profile, self.target, resolution)
         return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
+
+
+def _refuse_quantized(model: Model) -> None:
+    stored = [n for n in model.nodes if n.stored.activation is not None and not n.stored.activation.is_float]
+    if stored:
+        first = stored[0]
+        raise RequestError(
+            f"{model.path} is quantized already: {len(stored)} nodes, first {first.op_type} {first.name!r} at {first.stored}",
+            "give the float32 model it was made of; `planner check` without --precision judges this one as it is, and "
+            "`planner verify` runs it",
+        )
 
 
 def requested_precision(

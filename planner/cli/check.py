@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.cli import common
@@ -10,7 +11,7 @@ from planner.cli import common
 if TYPE_CHECKING:
     from planner.model.read import Model
     from planner.pipeline import Session
-    from planner.resolve.choose import Resolution
+    from planner.resolve.choose import Resolution, Verdict
 
 HELP = "judge a precision, or the model as it is, by the profile; runs nothing"
 EPILOG = """\
@@ -19,7 +20,7 @@ examples:
   planner check model.onnx --ep directml --weight-type uint8 --activation-type uint16
   planner check quantized.onnx --ep qnn --json        (the model as it is)
 
-exit status: 0 legal, 1 illegal (each violation is listed), 4 no rule speaks of some node (--allow-unknown makes it 0)
+exit status: 0 legal, 1 illegal (with the rules that say so), 4 no rule speaks of some node (--allow-unknown makes it 0)
 """
 
 
@@ -85,13 +86,26 @@ def show(session: Session, model: Model, resolution: Resolution) -> None:
     if resolution.violations:
         print()
         common.print_table(
-            f"violations: {len(resolution.violations)}",
-            ("node", "operator", "why", "what to do"),
-            [(v.node.name, v.node.op_type, v.ruling.reason, v.ruling.suggestion) for v in resolution.violations],
+            f"violations: {len(resolution.violations)} (those of one rule in a line; all of them with --json)",
+            ("nodes", "operators", "first", "why", "what to do"),
+            _by_rule(resolution.violations),
             limit=20,
         )
     for note in model.notes:
         common.say(f"planner: note: {note}")
+
+
+def _by_rule(violations: Sequence[Verdict]) -> list[tuple[int, str, str, str | None, str | None]]:
+    """A thousand nodes with one trouble are one trouble."""
+    groups: dict[tuple[str | None, str | None], list[Verdict]] = {}
+    for v in violations:
+        groups.setdefault((v.ruling.rule, v.ruling.suggestion), []).append(v)
+    rows = []
+    for group in groups.values():
+        operators, first = list(dict.fromkeys(v.node.op_type for v in group)), group[0]
+        named = ", ".join(operators[:4]) + (f" and {len(operators) - 4} more" if len(operators) > 4 else "")
+        rows.append((len(group), named, first.node.name, first.ruling.reason, first.ruling.suggestion))
+    return rows
 
 
 def conclude(session: Session, resolution: Resolution, *, allow_unknown: bool) -> int:

@@ -107,7 +107,7 @@ def placement(row: Row) -> str:
 
 @dataclass(frozen=True)
 class ViolationGroup:
-    """Violations that share op type, pair, rule, reason and suggestion; ``nodes`` are those that have it."""
+    """Violations that share op type, pair, rule and suggestion; ``nodes`` are those that have it, the reason is the first's."""
 
     first: Violation
     nodes: tuple[str, ...]
@@ -117,7 +117,7 @@ def group_violations(violations: Iterable[Violation]) -> tuple[ViolationGroup, .
     """A thousand nodes with one trouble are one trouble: grouped, most frequent first."""
     groups: dict[tuple[str | None, ...], list[Violation]] = {}
     for v in violations:
-        groups.setdefault((v.op_type, v.weight, v.activation, v.rule, v.reason, v.suggestion), []).append(v)
+        groups.setdefault((v.op_type, v.weight, v.activation, v.rule, v.suggestion), []).append(v)
     ordered = sorted(groups.values(), key=len, reverse=True)
     return tuple(ViolationGroup(g[0], tuple(v.node for v in g)) for g in ordered)
 

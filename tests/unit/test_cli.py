@@ -456,3 +456,23 @@ def test_the_command_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
         "assert status == 0, status; assert 'onnx_ir' in sys.modules; assert 'sympy.core' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, "check", str(path), "--ep", "cpu"], check=True, cwd=ROOT)
+
+
+def test_a_model_that_is_quantized_already_is_judged_as_it_is_but_not_quantized_again(
+    planner: Planner, tmp_path: Path
+) -> None:
+    body = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nr = Relu(d)\np = QuantizeLinear(r, s, z)\ny = DequantizeLinear(p, s, z)"
+    proto = graph("(float[2,4] x) => (float[2,4] y)", body, {"s": f32(0.1), "z": np.uint8(7)}, opset=21)
+    path = save(proto, tmp_path)
+    assert planner("check", str(path), "--ep", "qnn").status == 0
+    for command in (["check", "--precision", "w8a16"], ["plan"], ["target", "-o", str(tmp_path / "out.onnx")]):
+        result = planner(command[0], str(path), "--ep", "qnn", *command[1:])
+        assert result.status == 2 and "quantized already: 1 nodes, first Relu" in result.err
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -> None:
+    proto = graph("(float[n,4] x) => (float[n,4] y)", "a = Relu(x)\nb = Sigmoid(a)\ny = Relu(b)")
+    result = planner("check", str(save(proto, tmp_path)), "--ep", "qnn")
+    assert result.status == 1 and "violations: 3" in result.out
+    assert len([line for line in result.out.splitlines() if "dynamic shape" in line]) == 1
