@@ -104,7 +104,7 @@ def metric(task: Task, path: Path, limit: int | None) -> float:
     dtypes = input_dtypes(load(path))
     with Worker(CPU) as worker:
         worker.open(path, {})
-        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, limit)
+        return task.score(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs, slice(limit))
 
 
 def main() -> None:
