@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.unreached import without_unreached
 from planner.errors import RequestError
 from planner.files import check_output
 from planner.model.read import Model
@@ -134,6 +135,7 @@ def quantize(
     if plan.is_quantized:
         loaded = planned_inputs(plan, read, inputs)
         ranges = calibrate(read, loaded.calibration, method=loaded.method)
+        plan = without_unreached(read, session.profile, plan, ranges)
     return _apply(read, plan, ranges, Path(output))
 
 

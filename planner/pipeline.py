@@ -201,6 +201,7 @@ def quantize(
 
     The same model, plan and inputs give the same bytes.
     """
+    from planner.calibrate.unreached import notes_on_unreached
     from planner.files import atomic
     from planner.quantize.apply import apply_plan
     from planner.quantize.float16 import notes_on_float16
@@ -208,7 +209,7 @@ def quantize(
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
-    return artifact(output, (*applied.notes, *notes_on_float16(plan)))
+    return artifact(output, (*applied.notes, *notes_on_float16(plan), *notes_on_unreached(plan)))
 
 
 def artifact(path: Path, notes: tuple[str, ...] = ()) -> Artifact:
@@ -390,12 +391,18 @@ class _Job:
         return calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
 
     def protect(self, plan: Plan) -> Plan:
-        """The plan, with another type for those float16 nodes whose values float16 would not hold.
+        """The plan, with float nodes where calibration saw nothing, and another type for those float16 nodes whose values
+        float16 would not hold.
 
-        A precision that was asked for stays as it was asked for, and fails where it must.
+        Float16 that was asked for stays as it was asked for, and fails where it must.
         """
+        from planner.calibrate.unreached import without_unreached
         from planner.quantize.float16 import without_unsafe_float16
 
+        if plan.is_quantized:
+            plan = without_unreached(
+                self.model, self.session.profile, plan, self.ranges, allow_fallback=self.allow_fallback
+            )
         if self.asked or not plan.has_float16:
             return plan
         safe = without_unsafe_float16(self.model, self.session.profile, plan, self.ranges)

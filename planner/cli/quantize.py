@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.api import planned_inputs
+    from planner.calibrate.unreached import without_unreached
     from planner.errors import RequestError
     from planner.files import check_output
     from planner.pipeline import Session, calibrate, quantize
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         common.warn_of_inputs(inputs)
         with common.progress() as progress:
             ranges = calibrate(model, inputs.calibration, progress, inputs.method)
+        plan = without_unreached(model, session.profile, plan, ranges)
     artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
         common.print_json(
