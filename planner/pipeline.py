@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.dtypes import DType, Pair, Precision, parse_dtype, parse_precision, precision_by_name
+from planner.dtypes import DType, Precision, parse_dtype, parse_precision, precision_by_name
 from planner.errors import RequestError
 from planner.model.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
@@ -67,6 +67,13 @@ class Session:
         name = device or profile.file.default_device
         profile.device(name)
         return cls(profile, Target(profile.ep, name, profile.options(name)))
+
+    def on_processor(self, traits: Sequence[str]) -> Session:
+        """The session, where the device is a processor, with what the profile's rules may ask of it: the traits that
+        planner.runtime.processor.traits() finds on this machine. Elsewhere the session as it is."""
+        if self.profile.device(self.target.device).kind != "cpu":
+            return self
+        return replace(self, profile=self.profile.with_traits(self.target.device, traits))
 
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
@@ -344,11 +351,11 @@ def _notes_on_processor(plan: Plan) -> Iterator[str]:
     """What a verification on this processor does not show of another: sums that saturate there."""
     from planner.runtime.processor import has_vnni
 
-    saturating = sum(n.pair == Pair(DType.INT8, DType.UINT8) for n in plan.nodes)
+    saturating = sum((n.weight, n.activation) == (DType.INT8, DType.UINT8) for n in plan.nodes)
     if saturating and has_vnni() is not False:
         yield (
             f"{saturating} nodes multiply uint8 by int8: exact here; on an x86 processor without VNNI such sums can saturate: "
-            "verify there too, or choose --weight-type uint8 --activation-type uint8"
+            "plan it there (planner then takes unsigned weights), or choose --weight-type uint8 --activation-type uint8"
         )
 
 

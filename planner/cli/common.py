@@ -86,7 +86,8 @@ def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> No
     group.add_argument(
         "--precision",
         metavar="P",
-        help=f"auto, fp32, fp16, w8a8 (int8), w8a16, w16a16 (int16), w4a16, w4a8, or a mix such as w8a16+fp16; default: {default}",
+        help="auto, fp32, fp16, w8a8 (int8), w8a16, w16a16 (int16), w4a16, w4a8, or a mix such as w8a16+fp16; without calibration: "
+        f"w4, w8 (weights alone), w4-fp16, w8-fp16, w8a8-dynamic (dynamic); default: {default}",
     )
     group.add_argument(
         "--weight-type", metavar="DTYPE", help="type of the weights, for example uint8; goes with --activation-type"
@@ -287,14 +288,15 @@ def default_output(model: Path, precision: str, target: Target) -> Path:
     return model.with_name(f"{model.stem}.{precision.replace('/', '-')}.{ep}.onnx")
 
 
-def warn_of_inputs(inputs: Inputs) -> None:
+def warn_of_inputs(inputs: Inputs, *, calibrated: bool = True) -> None:
     """Say loudly where the data proves little."""
     if inputs.synthetic:
         say(
-            "planner: WARNING: calibrated and judged on synthetic data: the result says nothing about real inputs\n"
+            f"planner: WARNING: {'calibrated and judged' if calibrated else 'judged'} on synthetic data: the result says nothing "
+            "about real inputs\n"
             "  give real ones with --inputs"
         )
-    elif not inputs.held_apart:
+    elif calibrated and not inputs.held_apart:
         say("planner: WARNING: a single sample: the result is judged on what calibrated it; give more with --inputs")
 
 

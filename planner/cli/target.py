@@ -21,6 +21,8 @@ examples:
   planner target model.onnx --ep qnn --device snapdragon-x-elite --inputs calibration.npz --output model.qnn.onnx
   planner target model.onnx --ep directml --shape x=1,3,224,224
   planner target model.onnx --ep cpu --precision w8a8 --inputs data/ --json
+  planner target model.onnx --ep cpu --precision dynamic --inputs data/     (int8 without calibration; data only judges)
+  planner target model.onnx --ep cpu --precision w4 --inputs data/          (4-bit weights, float activations)
   planner target model.onnx --ep qnn --inputs my.data:samples --floor 40
   planner target model.onnx --ep qnn --inputs my.data:samples --metric my.data:accuracy --floor 0.95 --compile
 
@@ -64,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from planner.pipeline import requested_precision, run_target
     from planner.report.write import FIGURES, FORMATS, check_directory
     from planner.runtime.compile import Compiled, compile_model, require_compiler
+    from planner.runtime.processor import has_vnni, traits
 
-    session = common.session(args)
+    session = common.session(args).on_processor(traits(has_vnni()))
     floor = common.floor(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     output = args.output or common.default_output(
@@ -91,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     inputs: Inputs | None = None
     if allowed:
         inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
-        common.warn_of_inputs(inputs)
+        common.warn_of_inputs(inputs, calibrated=precision is None or precision.flows is None)
         with common.progress() as progress:
             outcome = run_target(
                 session,

@@ -17,7 +17,7 @@ import yaml
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.profiles.installed import installed_kernels
-from planner.profiles.schema import Kernel, KernelTable, Profile, ProfileFile, index_rules
+from planner.profiles.schema import PROCESSOR_TRAITS, Kernel, KernelTable, Profile, ProfileFile, index_rules
 
 # libyaml reads a large profile ten times faster; a platform without it has the same loader in Python.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -289,6 +289,8 @@ def _check(path: Path, file: ProfileFile, lines: _Lines) -> None:
             except RequestError as error:
                 raise fail((*where, i), str(error), error.hint) from None
     traits = {t for d in file.devices.values() for t in d.traits}
+    if any(d.kind == "cpu" for d in file.devices.values()):
+        traits.update(PROCESSOR_TRAITS)
     seen: set[str] = set()
     for i, rule in enumerate(file.rules):
         if rule.id in seen:

@@ -7,17 +7,20 @@ generated from them. All of it is data; what it means for a node is decided in p
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import onnx
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
 
 SCHEMA = "planner/profile/1"
+# What rules may ask of a processor beside a device's own traits: "no-vnni", an x86 one on which sums of products of uint8
+# and int8 saturate (planner/runtime/processor.py finds it out).
+PROCESSOR_TRAITS = ("no-vnni",)
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 AttributeValue = str | int | float | list[int]
@@ -342,6 +345,12 @@ class Profile:
     def options(self, device: str) -> dict[str, str]:
         """Provider options that start the EP for the device."""
         return {**self.file.options, **self.device(device).options}
+
+    def with_traits(self, device: str, traits: Iterable[str]) -> Profile:
+        """The profile whose device has these traits as well."""
+        own = self.device(device)
+        more = structs.replace(own, traits=[*dict.fromkeys([*own.traits, *traits])])
+        return replace(self, file=structs.replace(self.file, devices={**self.file.devices, device: more}))
 
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
         """The rules that speak of the operator on the device, in the profile's order."""

@@ -11,7 +11,7 @@ from planner.model.node import Node
 from planner.model.read import Model
 from planner.model.roles import Role, channel_axis
 from planner.profiles.schema import Profile
-from planner.resolve.legality import Ruling, judge
+from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
 from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
 from planner.resolve.replace import BLOCK_SIZE, matrix_of
 
@@ -90,7 +90,7 @@ def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
         if ruling.legal is False:
             left.add(node.name)
         verdicts.append(Verdict(node, node.stored, node.stored_per_channel, ruling))
-    return Resolution("as stored", tuple(verdicts))
+    return Resolution("as stored", _say_shapes(model, verdicts))
 
 
 FOLDED = "constant-folding"  # what a ruling names where the runtime computes the node before any EP is asked
@@ -150,7 +150,18 @@ def resolve(
     ):
         # A model all of whose weights stay float is not what was asked for.
         verdicts = [_as_asked(model, v, profile, device, precision) for v in verdicts]
-    return Resolution(str(precision), tuple(verdicts))
+    return Resolution(str(precision), _say_shapes(model, verdicts))
+
+
+def _say_shapes(model: Model, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts, with a suggestion that names this model's own inputs where a dynamic shape is what is wrong."""
+    if model.dynamic_inputs:
+        hint = f"fix the model's input shapes, with numbers for names: --shape {' --shape '.join(model.dynamic_inputs)}"
+    else:
+        hint = "the shape depends on the data: end the model before the node that makes it (NonZero, Loop, ...), or split it there"
+    return tuple(
+        replace(v, ruling=replace(v.ruling, suggestion=hint)) if v.ruling.rule == STATIC_SHAPES else v for v in verdicts
+    )
 
 
 def _as_asked(model: Model, verdict: Verdict, profile: Profile, device: str, precision: Precision) -> Verdict:

@@ -17,6 +17,9 @@ from planner.resolve.replace import matrix_of, name_of, replacements, unfit
 LEARNED = "learned"  # what a ruling names in place of a rule where evidence from a model decided
 
 
+STATIC_SHAPES = "static-shapes"  # what a ruling names that a dynamic shape decided
+
+
 @dataclass(frozen=True)
 class Ruling:
     """The answer for one node and one pair.
@@ -165,9 +168,9 @@ def _beyond_limits(node: Node, profile: Profile) -> Ruling | None:
             if shape is not None and None in shape:
                 return Ruling(
                     False,
-                    "static-shapes",
+                    STATIC_SHAPES,
                     f"{kind} {name!r} has a dynamic shape {_dims(shape)}; {profile.ep} takes static shapes only",
-                    "fix the model's input shapes with --shape NAME=1,3,224,224",
+                    "fix the model's input shapes",
                 )
     if limits.max_rank is not None and node.rank > limits.max_rank:
         return Ruling(

@@ -81,7 +81,7 @@ def replacements(node: Node, pair: Pair, matrix: Matrix) -> tuple[Node, ...]:
     The first one that names a kernel of its own comes first. Empty where the node keeps its operator.
     """
     if pair.dynamic:
-        return _dynamic(node, matrix)
+        return _dynamic(node, pair, matrix)
     if pair.block_size is None or pair.activation is None or not pair.activation.is_float or pair.weight is None:
         return ()
     kind, bits = pair.activation.value, pair.weight.bits
@@ -112,14 +112,14 @@ def name_of(made: Sequence[Node]) -> str | None:
     return DYNAMIC_MATMUL if DYNAMIC_MATMUL in ops else ops[0]
 
 
-def _dynamic(node: Node, matrix: Matrix) -> tuple[Node, ...]:
+def _dynamic(node: Node, pair: Pair, matrix: Matrix) -> tuple[Node, ...]:
     data = _flowing(node.inputs[0], "float32")
     codes = Operand("codes", Role.EXACT, "uint8", None if data is None else data.shape, False)
     product = Operand("product", Role.EXACT, "int32", node.output_shapes[0], False)
     scaled = Operand("scaled", Role.ACTIVATION, "float32", node.output_shapes[0], False)
     scale = Operand("scale", Role.ACTIVATION, "float32", (), False)
     zero = Operand("zero_point", Role.EXACT, "uint8", (), False)
-    weight = _constant("weight", "int8", (matrix.numbers, matrix.rows))
+    weight = _constant("weight", str(pair.weight), (matrix.numbers, matrix.rows))
     return (
         _made(node, "DynamicQuantizeLinear", (data,), None, {}, dtype="uint8"),
         _made(node, "MatMulInteger", (codes, weight, zero), None, {}, dtype="int32"),

@@ -5,6 +5,17 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from planner.profiles.schema import PROCESSOR_TRAITS
+
+
+def traits(vnni: bool | None) -> tuple[str, ...]:
+    """What rules of a profile may ask of the processor: "no-vnni" where sums of uint8 times int8 can saturate.
+
+    Args:
+        vnni: as `has_vnni` found it.
+    """
+    return PROCESSOR_TRAITS if vnni is False else ()
+
 
 def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
     """Whether an x86 processor adds products of 8-bit numbers without saturating (VNNI); None where that is unknown, or the

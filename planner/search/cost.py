@@ -55,12 +55,12 @@ def work(node: Node) -> Work:
 
 def node_cost(done: Work, pair: Pair, rates: Cost) -> float:
     """Cost of a node at a pair; a node that has no precision to choose costs as much in every plan: 0."""
-    activation = pair.activation
-    if activation is None:
+    activation, stored = pair.activation, pair.stored_activation
+    if activation is None or stored is None:
         return 0.0
     weight = pair.weight or activation
     operations = done.macs * _multiply(weight, activation, rates) + done.operations * activation.bits / 8
-    moved = done.weights * weight.bits / 8 + done.activations * activation.bits / 8
+    moved = done.weights * weight.bits / 8 + done.activations * stored.bits / 8
     return operations + moved * rates.byte
 
 
