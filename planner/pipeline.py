@@ -188,6 +188,22 @@ def calibrate(
         return merge_unmasked(ranges, unmasked)
 
 
+class Calibrations:
+    """What calibration saw, kept for every later plan of the same model in the same form, on the same inputs."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, dict[str, Range]] = {}
+
+    def of(self, model: Model, inputs: Inputs, progress: Progress = _silent) -> dict[str, Range]:
+        """As `calibrate`, once."""
+        # Targets see a model in different forms: which operators are fused hangs on what they take.
+        form = tuple((node.name, node.op_type, node.outputs) for node in model.nodes)
+        key = (model.sha256, tuple(model.shapes.items()), form, inputs.sha256, inputs.method)
+        if key not in self._known:
+            self._known[key] = calibrate(model, inputs.calibration, progress, inputs.method)
+        return self._known[key]
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A written model."""
@@ -303,6 +319,7 @@ def run_target(
     floor: Floor | None = None,
     allow_fallback: bool = False,
     float16_io: bool = False,
+    calibrations: Calibrations | None = None,
     progress: Progress = _silent,
 ) -> Outcome:
     """Plan, quantize and verify.
@@ -311,6 +328,9 @@ def run_target(
     is verified at 20 dB; only where none is does the search begin. With a floor the search begins at once, and finds the
     cheapest legal plan that reaches it. On hardware every legal precision is timed instead, the search adds a mixed one
     where a faster precision falls short, and the fastest that passes is kept.
+
+    Args:
+        calibrations: shared with other calls about the same model: it is calibrated once for all of them.
     """
     from planner.files import atomic
     from planner.runtime.providers import launcher
@@ -321,7 +341,7 @@ def run_target(
     with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
         job = _Job(
             session, model, inputs, Path(folder), floor or DEFAULT_FLOOR, allow_fallback, float16_io, progress,
-            timed=real == "hardware", asked=precision is not None,
+            timed=real == "hardware", asked=precision is not None, calibrations=calibrations or Calibrations(),
         )  # fmt: skip
         first = next(job.resolutions(precision))
         if first.legal is False:
@@ -390,12 +410,13 @@ class _Job:
     progress: Progress
     timed: bool
     asked: bool
+    calibrations: Calibrations
     attempts: list[Attempt] = field(default_factory=list)
 
-    @functools.cached_property
+    @property
     def ranges(self) -> dict[str, Range]:
         """What calibration saw, once anything asks for it."""
-        return calibrate(self.model, self.inputs.calibration, self.progress, self.inputs.method)
+        return self.calibrations.of(self.model, self.inputs, self.progress)
 
     def protect(self, plan: Plan) -> Plan:
         """The plan, with float nodes where calibration saw nothing, and another type for those float16 nodes whose values

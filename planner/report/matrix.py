@@ -20,7 +20,7 @@ from planner.calibrate.inputs import Inputs, load_inputs
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
 from planner.model.read import Model as ReadModel
-from planner.pipeline import Session, requested_precision, run_target
+from planner.pipeline import Calibrations, Session, requested_precision, run_target
 from planner.probe import learned
 from planner.profiles.load import load_profiles
 from planner.report import rows
@@ -187,10 +187,10 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-        seen = _Histograms(inputs if histograms else None)
+        seen, calibrations = _Histograms(inputs if histograms else None), Calibrations()
         for session, wanted in asked:
             cell: list[Row] = []
-            for row in _cell(subject, name, session, wanted, inputs, floor, allow_unknown, seen):
+            for row in _cell(subject, name, session, wanted, inputs, floor, allow_unknown, seen, calibrations):
                 cell.append(row)
                 told(row, len(found) + len(cell), total)
             found += rows.recommend(cell, map(str, session.profile.prefer[session.target.device]))
@@ -222,6 +222,7 @@ def _cell(
     floor: Floor | None,
     allow_unknown: bool,
     seen: _Histograms,
+    calibrations: Calibrations,
 ) -> Iterator[Row]:
     """The rows of one model on one target."""
     model = session.read(subject.path, subject.shapes)
@@ -236,7 +237,10 @@ def _cell(
                 yield rows.resolution_row(judged, shown, session.target, asked)
                 continue
             with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-                outcome = run_target(session, model, precision, inputs, Path(folder) / "candidate.onnx", floor=floor)
+                outcome = run_target(
+                    session, model, precision, inputs, Path(folder) / "candidate.onnx",
+                    floor=floor, calibrations=calibrations,
+                )  # fmt: skip
             assert outcome.kept is not None
             yield rows.attempt_row(
                 outcome.kept, shown, session.target, asked,
