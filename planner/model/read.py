@@ -42,7 +42,7 @@ class Model:
         normalized_opset: ai.onnx opset after normalizing.
         node_count: nodes in the file's main graph and its subgraphs.
         nodes: of the normalized graph, in topological order, subgraphs included; Q/DQ nodes are part of their units.
-        dynamic_inputs: inputs whose shape is not fixed, as "name [dims]".
+        dynamic_inputs: inputs whose shape is not fixed, as "name=1,3,height,width": ready for --shape, once names are numbers.
         notes: what normalizing could not do.
         shapes: the shapes that were bound, as asked.
         ir: the normalized graph itself, for the backends; None on a Model that was built by hand.
@@ -116,7 +116,7 @@ def _normalized(
         node_count=node_count,
         nodes=_all_nodes(graph_model.graph, original),
         dynamic_inputs=tuple(
-            f"{v.name} {v.shape if v.shape is not None else '(unknown rank)'}"
+            f"{v.name}={_dims(v.shape)}"
             for v in graph_model.graph.inputs
             if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
         ),
@@ -124,6 +124,13 @@ def _normalized(
         shapes={name: tuple(dims) for name, dims in shapes.items()},
         ir=graph_model,
     )
+
+
+def _dims(shape: ir.Shape | None) -> str:
+    """Dimensions as --shape takes them; those that are not fixed by their name, or by N0, N1, ... where they have none."""
+    if shape is None:
+        return "..."
+    return ",".join(str(d) if isinstance(d, int) else d.value or f"N{i}" for i, d in enumerate(shape))
 
 
 def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
@@ -418,8 +425,8 @@ def _captures_constants(body: ir.Graph) -> bool:
 
 
 def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
-    if value.shape is None:
-        return None
+    if value.shape is None or not isinstance(value.type, ir.TensorType | None):
+        return None  # a sequence has a length, which nobody knows ahead
     return tuple(d if isinstance(d, int) else None for d in value.shape)
 
 

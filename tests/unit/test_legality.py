@@ -116,7 +116,7 @@ def test_static_shapes_and_rank_are_limits_of_every_node(profile: Any) -> None:
     dynamic = node("MatMul", operand("x", Role.ACTIVATION, (None, 4)), operand("w", Role.WEIGHT, (4, 8)))
     ruling = rule(found, Pair(I8, U8), of=dynamic)
     assert (ruling.legal, ruling.rule) == (False, "static-shapes")
-    assert "'x' has a dynamic shape [?, 4]" in str(ruling.reason) and "--shape" in str(ruling.suggestion)
+    assert "'x' has a dynamic shape [?, 4]" in str(ruling.reason) and "input shapes" in str(ruling.suggestion)
     deep = node("MatMul", operand("x", Role.ACTIVATION, (1, 1, 2, 4)), operand("w", Role.WEIGHT, (4, 8)))
     ruling = rule(found, Pair(I8, U8), of=deep)
     assert (ruling.legal, ruling.rule) == (False, "max-rank") and "rank 4 is above the 3" in str(ruling.reason)
