@@ -1,13 +1,17 @@
 """What calibrating and quantizing costs, against the bare float32 inference of the same samples.
 
-    python -m benchmarks.cost                    # a ResNet-50-like and a U-Net-like model, 16 samples
-    python -m benchmarks.cost --samples 16 512   # does memory stay flat?
-    python -m benchmarks.cost --ort              # onnxruntime's quantize_static beside it
-    python -m benchmarks.cost --gigabytes 3      # a model beyond protobuf's 2 GB
+    python -m benchmarks.cost                        # a ResNet-50-like and a U-Net-like model, 16 samples
+    python -m benchmarks.cost --samples 16 128 512   # does memory stay flat?
+    python -m benchmarks.cost --models unet --pixels 1024 --samples 4
+    python -m benchmarks.cost --ort                  # onnxruntime's quantize_static beside it
+    python -m benchmarks.cost --large 3              # a model of 3 GB, beyond protobuf's 2: plan and quantize
 
 Ratios are taken within one run: the machine may be busy, but it is as busy for both. Every measured step runs in a process
-of its own, whose peak resident memory is read; for planner it is the sum of its two processes. Weights are seeded random
+of its own, whose memory is read 50 times a second; for planner it is the sum of its two processes. Weights are seeded random
 numbers: cost does not depend on them.
+
+Peak memory is what belongs to the processes alone. Pages of mapped files, which the system can drop at any time, are left
+out of it; with the large model they stand beside it.
 """
 
 from __future__ import annotations
@@ -18,11 +22,10 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -114,25 +117,25 @@ def unet(pixels: int) -> onnx.ModelProto:
     return b.model(pixels, b.conv(x, channels, 1, 1, relu=False), [1, 1, pixels, pixels])
 
 
-def samples(name: str, count: int) -> Iterator[dict[str, np.ndarray]]:
+def samples(pixels: int, count: int) -> Iterator[dict[str, np.ndarray]]:
     """Seeded random pictures, made one by one."""
     rng = np.random.default_rng(1)
     for _ in range(count):
-        yield {"x": rng.standard_normal((1, 3, _PIXELS[name], _PIXELS[name]), np.float32)}
+        yield {"x": rng.standard_normal((1, 3, pixels, pixels), np.float32)}
 
 
 # -- the steps, each run in a process of its own -----------------------------------------------------------------------
 
 
-def _bare(model: Path, name: str, count: int, _: str) -> None:
+def _bare(model: Path, pixels: int, count: int, _: str) -> None:
     import onnxruntime as ort
 
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    for sample in samples(name, count):
+    for sample in samples(pixels, count):
         session.run(None, sample)
 
 
-def _planner(model: Path, name: str, count: int, method: str) -> None:
+def _planner(model: Path, pixels: int, count: int, method: str) -> None:
     from planner.pipeline import Session, calibrate, parse_precision, quantize
 
     session = Session.open("qnn", "snapdragon-x-elite")
@@ -144,17 +147,17 @@ def _planner(model: Path, name: str, count: int, method: str) -> None:
             return count
 
         def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-            return samples(name, count)
+            return samples(pixels, count)
 
     quantize(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
 
 
-def _ort(model: Path, name: str, count: int, method: str) -> None:
+def _ort(model: Path, pixels: int, count: int, method: str) -> None:
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.samples = samples(name, count)
+            self.samples = samples(pixels, count)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.samples, None)
@@ -167,79 +170,100 @@ def _ort(model: Path, name: str, count: int, method: str) -> None:
     q.quantize_static(str(model), str(model.with_suffix(".ort.onnx")), Reader(), calibrate_method=chosen[method])
 
 
-_STEPS: dict[str, Callable[[Path, str, int, str], None]] = {"bare": _bare, "planner": _planner, "ort": _ort}
+_STEPS: dict[str, Callable[[Path, int, int, str], None]] = {"bare": _bare, "planner": _planner, "ort": _ort}
 
 
-def measure(step: str, model: Path, name: str, count: int, method: str = "minmax") -> tuple[float, float]:
-    """Processor seconds and peak resident megabytes of the step, its child processes' included.
+class Cost(NamedTuple):
+    """What a process took, its children included.
 
-    Processor time, not the clock's: another process on the machine slows the clock, and not evenly.
+    Attributes:
+        cpu, wall: seconds, the processors' and the clock's: another process on the machine slows the clock, and not evenly.
+        peak: megabytes of memory of its own. resident: megabytes with the pages of mapped files.
     """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.cost", "--step", json.dumps([step, str(model), name, count, method])],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    peak = [0.0]
-    watcher = threading.Thread(target=_watch, args=(process, peak))
-    watcher.start()
-    _, errors = process.communicate()
-    watcher.join()
-    if process.returncode:
-        raise SystemExit(f"{step} {name} failed:\n{errors[-2000:]}")
+
+    cpu: float
+    wall: float
+    peak: float
+    resident: float
+
+
+def measure(command: list[str]) -> Cost:
+    """Run a command to its end.
+
+    Raises:
+        SystemExit: it failed; with the end of what it said.
+    """
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        peak = resident = 0.0
+        while process.poll() is None:
+            memory = [_memory(pid) for pid in _family(process.pid)]
+            peak = max(peak, sum(own for own, _ in memory))
+            resident = max(resident, sum(whole for _, whole in memory))
+            time.sleep(0.02)
+        wall = time.monotonic() - started
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{said.read()[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak[0]
+    return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall, peak, resident)
 
 
-def _watch(process: subprocess.Popen[str], peak: list[float]) -> None:
-    while process.poll() is None:
-        peak[0] = max(peak[0], sum(_resident(pid) for pid in _family(process.pid)))
-        time.sleep(0.02)
+def _step(step: str, model: Path, pixels: int, count: int, method: str = "minmax") -> Cost:
+    arguments = json.dumps([step, str(model), pixels, count, method])
+    return measure([sys.executable, "-m", "benchmarks.cost", "--step", arguments])
 
 
 def _family(pid: int) -> list[int]:
+    children: list[str] = []
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        threads = [t for t in Path(f"/proc/{pid}/task").iterdir() if t.name != str(pid)]
-        for thread in threads:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             children += (thread / "children").read_text().split()
     except OSError:
         return [pid]
     return [pid, *(p for child in children for p in _family(int(child)))]
 
 
-def _resident(pid: int) -> float:
-    """Private and shared memory, without the pages of mapped files, which the system can drop at any time."""
+def _memory(pid: int) -> tuple[float, float]:
+    """Megabytes of the process's own memory, and of all that it has resident."""
     try:
-        fields = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-        )
-        return (int(fields["RssAnon"].split()[0]) + int(fields["RssShmem"].split()[0])) / 1024
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        fields = {name: text.split()[0] for name, _, text in (line.partition(":") for line in lines) if text.split()}
+        own = int(fields["RssAnon"]) + int(fields["RssShmem"])
+        return own / 1024, (own + int(fields["RssFile"])) / 1024
     except (OSError, KeyError):
-        return 0.0
+        return 0.0, 0.0
 
 
-def compare(models: list[str], counts: list[int], methods: list[str], *, with_ort: bool) -> None:
+def compare(models: list[str], counts: list[int], methods: list[str], pixels: int | None, *, with_ort: bool) -> None:
     """The table of ratios."""
-    print("| model | samples | what | CPU s | / bare | peak MB | / bare |\n|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| model | samples | what | CPU s | / bare | wall s | / bare | peak MB | / bare |\n"
+        "|---|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="cost-") as folder:
         for name in models:
+            side = pixels or _PIXELS[name]
             model = Path(folder) / f"{name}.onnx"
-            onnx.save({"resnet": resnet, "unet": unet}[name](_PIXELS[name]), model)
+            onnx.save({"resnet": resnet, "unet": unet}[name](side), model)
             for count in counts:
-                bare = measure("bare", model, name, count)
-                print(f"| {name} | {count} | bare inference | {bare[0]:.1f} | 1.0 | {bare[1]:.0f} | 1.0 |", flush=True)
+                bare = _step("bare", model, side, count)
                 steps = [("planner", method) for method in methods]
                 if with_ort:
                     steps += [("ort", method) for method in methods if method in ("minmax", "percentile", "entropy")]
+                _show(name, side, count, "bare inference", bare, bare)
                 for step, method in steps:
-                    seconds, peak = measure(step, model, name, count, method)
-                    print(
-                        f"| {name} | {count} | {step} {method} | {seconds:.1f} | {seconds / bare[0]:.1f} | {peak:.0f} "
-                        f"| {peak / bare[1]:.1f} |",
-                        flush=True,
-                    )
+                    _show(name, side, count, f"{step} {method}", _step(step, model, side, count, method), bare)
+
+
+def _show(name: str, pixels: int, count: int, what: str, cost: Cost, bare: Cost) -> None:
+    print(
+        f"| {name}, {pixels} px | {count} | {what} | {cost.cpu:.1f} | {cost.cpu / bare.cpu:.1f} | {cost.wall:.1f} "
+        f"| {cost.wall / bare.wall:.1f} | {cost.peak:.0f} | {cost.peak / bare.peak:.2f} |",
+        flush=True,
+    )
 
 
 # -- beyond 2 GB -------------------------------------------------------------------------------------------------------
@@ -276,50 +300,89 @@ def big(gigabytes: float, folder: Path) -> Path:
     return path
 
 
-def _quantize_big(model: Path, _: str, count: int, precision: str) -> None:
-    from planner.pipeline import Session, calibrate, parse_precision, quantize
-
-    session = Session.open("qnn", "snapdragon-x-elite")
-    read = session.read(model)
-    plan = session.plan(read, session.check(read, parse_precision(precision)))
-    rng = np.random.default_rng(2)
-    data = [{"x": rng.standard_normal((1, 4096), np.float32)} for _ in range(count)]
-    ranges = calibrate(read, data) if plan.is_quantized else {}
-    quantize(read, plan, ranges, model.with_name("big.planned.onnx"))
+# Target and precision of the large model's plans.
+_LARGE = (("qnn", "w8a16"), ("cpu", "w8a8"), ("cpu", "w8a16"))
 
 
-_STEPS["big"] = _quantize_big
+def large(gigabytes: float) -> None:
+    """The commands `planner plan` and `planner quantize` on a model of so many gigabytes, two samples."""
+    with tempfile.TemporaryDirectory(prefix="cost-") as name:
+        folder = Path(name)
+        model, inputs = big(gigabytes, folder), folder / "inputs.npz"
+        np.savez(inputs, x=np.random.default_rng(2).standard_normal((2, 4096), np.float32))
+        weights = (folder / "big.onnx.data").stat().st_size / 2**20
+        print(
+            f"model of {weights:.0f} MB\n"
+            "| what | CPU s | wall s | peak MB | / weights | with mapped pages MB | / weights |\n|---|---|---|---|---|---|---|",
+            flush=True,
+        )
 
-
-def beyond_protobuf(gigabytes: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="cost-") as folder:
-        model = big(gigabytes, Path(folder))
-        weights = (Path(folder) / "big.onnx.data").stat().st_size / 2**20
-        print("| model | precision | CPU s | weights MB | peak MB | / weights |\n|---|---|---|---|---|---|", flush=True)
-        for precision in ("w8a16", "fp16"):
-            seconds, peak = measure("big", model, "", 2, precision)
+        def show(what: str, cost: Cost) -> None:
             print(
-                f"| {gigabytes:g} GB | {precision} | {seconds:.0f} | {weights:.0f} | {peak:.0f} | {peak / weights:.2f} |",
+                f"| {what} | {cost.cpu:.0f} | {cost.wall:.0f} | {cost.peak:.0f} | {cost.peak / weights:.2f} "
+                f"| {cost.resident:.0f} | {cost.resident / weights:.2f} |",
                 flush=True,
             )
+
+        show("bare inference", _step("large", model, 0, 2))
+        for ep, precision in _LARGE:
+            planner = [sys.executable, "-m", "planner"]
+            plan, output = folder / "plan.json", folder / "planned" / "big.onnx"
+            output.parent.mkdir()
+            made = measure(
+                [
+                    *planner,
+                    "plan",
+                    str(model),
+                    "--ep",
+                    ep,
+                    "--precision",
+                    precision,
+                    "--inputs",
+                    str(inputs),
+                    "-o",
+                    str(plan),
+                ]
+            )
+            show(f"plan, {ep} {precision}", made)
+            show(
+                f"quantize, {ep} {precision}",
+                measure([*planner, "quantize", str(model), "--plan", str(plan), "--output", str(output)]),
+            )
+            for file in (plan, *output.parent.iterdir()):
+                file.unlink()
+            output.parent.rmdir()
+
+
+def _bare_large(model: Path, _: int, count: int, __: str) -> None:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(2)
+    for _ in range(count):
+        session.run(None, {"x": rng.standard_normal((1, 4096), np.float32)})
+
+
+_STEPS["large"] = _bare_large
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[16])
-    parser.add_argument("--methods", nargs="+", default=["minmax", "percentile", "entropy", "mse"])
+    parser.add_argument("--methods", nargs="+", default=["minmax", "average", "percentile", "entropy", "mse"])
     parser.add_argument("--ort", action="store_true", help="onnxruntime's quantize_static beside it")
-    parser.add_argument("--gigabytes", type=float, help="only the model beyond 2 GB, of so many gigabytes")
+    parser.add_argument("--pixels", type=int, help="side of the pictures (224 for the ResNet, 512 for the U-Net)")
+    parser.add_argument("--large", type=float, metavar="GB", help="only the large model, of so many gigabytes")
     parser.add_argument("--models", nargs="+", default=list(_MODELS), choices=_MODELS)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
-        step, model, name, count, method = json.loads(args.step)
-        _STEPS[step](Path(model), name, count, method)
-    elif args.gigabytes:
-        beyond_protobuf(args.gigabytes)
+        step, model, pixels, count, method = json.loads(args.step)
+        _STEPS[step](Path(model), pixels, count, method)
+    elif args.large:
+        large(args.large)
     else:
-        compare(args.models, args.samples, args.methods, with_ort=args.ort)
+        compare(args.models, args.samples, args.methods, args.pixels, with_ort=args.ort)
 
 
 if __name__ == "__main__":
