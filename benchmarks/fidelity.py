@@ -29,6 +29,7 @@ from typing import Any
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
+from planner.calibrate.unreached import without_unreached
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
 from planner.model.normalize import bind_shapes
@@ -93,7 +94,8 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
         inputs = samples(shipped) if name in FRESH else of_example(name)()
         ranges = calibrate(model, list(islice(inputs, 2)))
         for precision, path in paths.items():
-            quantize(model, session.plan(model, session.check(model, parse_precision(precision))), ranges, path)
+            plan = session.plan(model, session.check(model, parse_precision(precision)))
+            quantize(model, without_unreached(model, session.profile, plan, ranges), ranges, path)
     yield from paths.items()
 
 
