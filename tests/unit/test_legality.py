@@ -103,6 +103,21 @@ def test_where_no_rule_speaks_the_answer_is_unknown(profile: Any) -> None:
     assert ruling.legal is None and "no rule of the profile speaks of Gelu" in str(ruling.reason)
 
 
+def test_a_rule_may_ask_whether_the_shapes_of_results_are_known(profile: Any) -> None:
+    found = profile({"when": {"static_outputs": False}, "refuse": "no shape"}, {"pairs": [W8A8]})
+    assert rule(found, Pair(I8, U8)).legal
+    for unknown in (None, (2, None)):
+        assert rule(found, Pair(I8, U8), of=replace(node(), output_shapes=(unknown,))).reason == "no shape"
+
+
+def test_a_rule_may_ask_whether_a_tensor_is_empty(profile: Any) -> None:
+    found = profile({"when": {"empty": True}, "refuse": "holds nothing"}, {"pairs": [W8A8]})
+    assert rule(found, Pair(I8, U8)).legal
+    assert rule(found, Pair(I8, U8), of=replace(node(), output_shapes=((0, 8),))).reason == "holds nothing"
+    none = node("MatMul", operand("x", Role.ACTIVATION, (0, 4)), operand("w", Role.WEIGHT, (4, 8)))
+    assert rule(found, Pair(I8, U8), of=none).reason == "holds nothing"
+
+
 def test_traits_choose_the_rules_of_a_device(profile: Any) -> None:
     found = profile(
         {"pairs": [{"activation": ["float16"]}], "traits": ["half"]}, {"pairs": [W8A8], "without": ["half"]}
