@@ -210,7 +210,13 @@ def _fold(model: ir.Model, as_stored: bool) -> None:
 
 
 def _is_left(node: ir.Node) -> bool:
-    return node.op_type in _LEFT and any(out.is_graph_output() for out in node.outputs)
+    if not any(out.is_graph_output() for out in node.outputs):
+        return False
+    return node.op_type in _LEFT or (node.op_type == "Identity" and _is_shared(node.inputs[0]))
+
+
+def _is_shared(value: ir.Value | None) -> bool:
+    return value is not None and len(value.uses()) > 1
 
 
 def _fuse_batch_normalization(model: ir.Model) -> None:
@@ -244,7 +250,7 @@ def _eliminate_identities(model: ir.Model, as_stored: bool) -> None:
             producer = value.producer()
             if producer is None or producer.graph is not node.graph or value.is_graph_output():
                 continue
-            if as_stored and len(value.uses()) > 1:
+            if as_stored and _is_shared(value):
                 continue
             value.name, out.name = out.name, None
         if value.shape is None:

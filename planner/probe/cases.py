@@ -31,14 +31,14 @@ from planner.quantize.parameters import (
     weight_parameters,
 )
 
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 NODE = "target"
 _BLOCK = 16
 _D = DType
 _ACTIVATIONS = (_D.UINT8, _D.INT8, _D.UINT16, _D.INT16)
 _WEIGHTS = (_D.UINT8, _D.INT8, _D.UINT16, _D.INT16, _D.UINT4, _D.INT4)
 _FLOATS = (_D.FLOAT32, _D.FLOAT16)
-_NEWEST_OPSET = 24
+_NEWEST_OPSET = 28
 Array = np.ndarray[Any, Any]
 
 
@@ -111,34 +111,91 @@ def case_by_id(name: str) -> Case:
 
 
 def _with_opsets() -> Iterator[Form]:
-    """All forms, and each base form at every other opset from 11 on where ONNX changed the operator."""
-    seen = set()
-    for form in all_forms():
-        seen.add((form.name, form.condition))
-        yield form
-    for form in all_forms():
+    """All forms, then each base form at every opset from 11 on at which ONNX changed the operator, and at every element
+    type that ONNX allows it."""
+    forms = list(all_forms())
+    seen = {(form.name, form.condition) for form in forms}
+    yield from forms
+    for form in forms:
         if form.condition or form.domain or form.opset < 11 or not onnx.defs.has(form.op):
             continue
         own = onnx.defs.get_schema(form.op, form.opset).since_version
-        versions = {
-            s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == form.op and s.domain == ""
-        }
-        for opset in sorted({11, *(v for v in versions if v > 11)} - {own}):
+        for opset in versions(form.op):
             condition = f"opset={opset}"
-            if opset > _NEWEST_OPSET or (form.name, condition) in seen:
-                continue
-            candidate = replace(form, condition=condition, opset=opset)
-            if _is_valid(candidate):
+            if opset != own and (form.name, condition) not in seen:
+                candidate = replace(form, condition=condition, opset=opset)
+                if _is_valid(candidate):
+                    yield candidate
+        for candidate in _with_types(form):
+            if (form.name, candidate.condition) not in seen and _is_valid(candidate):
                 yield candidate
+
+
+@functools.cache
+def versions(op: str) -> tuple[int, ...]:
+    """The opsets, 11 and later ones, whose version of an ai.onnx operator is another than the one before."""
+    found = {
+        s.since_version
+        for s in onnx.defs.get_all_schemas_with_history()
+        if (s.name, s.domain) == (op, "") and not s.deprecated
+    }
+    before = {11} if any(v <= 11 for v in found) and not onnx.defs.get_schema(op, 11).deprecated else set()
+    return tuple(sorted(before | {v for v in found if 11 < v <= _NEWEST_OPSET}))
+
+
+def _with_types(form: Form) -> Iterator[Form]:
+    """The form with its data, and all that shares their type, of each integer type that ONNX allows it."""
+    schema = onnx.defs.get_schema(form.op, form.opset)
+    formal = [schema.inputs[min(i, len(schema.inputs) - 1)].type_str for i in range(len(form.slots))]
+    first = data_position(form)
+    if first is None or form.body:
+        return
+    allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == formal[first]), ())
+    for dtype in INTEGERS:
+        if f"tensor({dtype})" not in allowed:
+            continue
+        slots = [
+            _of_type(slot, dtype) if slot is not None and formal[i] == formal[first] else slot
+            for i, slot in enumerate(form.slots)
+        ]
+        if any(s is not None and s.kind is not Kind.EXACT for s in slots):
+            continue  # another operand is float all the same: a form of its own
+        yield replace(form, condition=dtype, slots=tuple(slots))
+
+
+INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
+
+def data_position(form: Form) -> int | None:
+    """Which operand holds the data that the operator computes with: the first that is quantized, else the first."""
+    flowing = [i for i, s in enumerate(form.slots) if s is not None and s.kind is not Kind.EXACT]
+    return next(iter(flowing), 0 if form.slots and form.slots[0] is not None else None)
+
+
+def _of_type(slot: Slot, dtype: str) -> Slot:
+    constant = slot.kind in (Kind.CONSTANT, Kind.WEIGHT, Kind.BIAS, Kind.PLAIN) or (
+        slot.kind is Kind.EXACT and slot.constant
+    )
+    data = None if slot.data is None else tuple(int(v > 0) if dtype == "bool" else abs(int(v)) for v in slot.data)
+    return Slot(Kind.EXACT, slot.shape, 1, 5, data=data, dtype=dtype, constant=constant)
 
 
 def _is_valid(form: Form) -> bool:
     """Whether ONNX knows the form at its opset: not where an attribute has become an operand since."""
     try:
-        onnx.defs.get_schema(form.op, form.opset)
+        schema = onnx.defs.get_schema(form.op, form.opset)
+        if not set(form.attributes) <= set(schema.attributes):
+            return False
         case = Case(form, _D.FLOAT32 if form.has_float else None, _D.FLOAT32 if form.weight is not None else None)
-        onnx.checker.check_model(build(case), full_check=True)
-    except (onnx.defs.SchemaError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, TypeError):
+        inferred = onnx.shape_inference.infer_shapes(build(case), check_type=True, strict_mode=True)
+        onnx.checker.check_model(inferred)
+    except (
+        onnx.defs.SchemaError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        TypeError,
+        OverflowError,
+    ):
         return False
     return True
 
@@ -151,7 +208,7 @@ def _cases_of(form: Form) -> Iterator[Case]:
     slot = form.weight
     for kind in _FLOATS:
         yield Case(form, kind, kind if slot is not None else None)
-    if form.opset < 13:
+    if form.opset < 13 or form.condition.startswith("opset="):
         if form.opset >= 11:
             yield Case(form, _D.UINT8, _D.UINT8 if slot is not None else None)
         return
@@ -218,7 +275,9 @@ def inputs_of(case: Case) -> dict[str, Array]:
     """Seeded values for the graph inputs of the case's model."""
     builder = _Builder(case)
     return {
-        f"x{i}": builder.values(i, slot) for i, slot in enumerate(case.form.slots) if slot is not None and _flows(slot)
+        f"x{i}": builder.values(i, slot)
+        for i, slot in enumerate(case.form.slots)
+        if slot is not None and _flows(slot) and not slot.sequence
     }
 
 
@@ -248,6 +307,8 @@ class _Builder:
         # Seeded by operator and position, so that the pairs of a form compute on the same numbers.
         seed = zlib.crc32(f"{self.form.name}/{position}".encode())
         random = np.random.default_rng(seed)
+        if dtype.kind == "O":
+            return np.array(["a b", "c", "d.e"], object)[random.integers(0, 3, slot.shape)]
         if dtype.kind == "b":
             return random.integers(0, 2, slot.shape).astype(bool)
         if dtype.kind in "iu":
@@ -265,8 +326,10 @@ class _Builder:
             if _flows(slot):
                 shape: list[int | str] = [f"d{a}" if a in form.dynamic else d for a, d in enumerate(slot.shape)]
                 dtype = helper.np_dtype_to_tensor_dtype(self.values(i, slot).dtype)
-                graph_inputs.append(helper.make_tensor_value_info(f"x{i}", dtype, shape))
-        types = _output_types(form)
+                make = helper.make_tensor_sequence_value_info if slot.sequence else helper.make_tensor_value_info
+                graph_inputs.append(make(f"x{i}", dtype, shape))
+        inferred = _output_types(form)
+        types = [t.tensor_type.elem_type for t in inferred]
         outputs = [f"y{i}" for i in range(form.outputs)]
         if form.body:
             names = names[:1] if form.op == "If" else names
@@ -279,14 +342,22 @@ class _Builder:
         for name in quantized:
             self._quantize_output(name)
         kind = helper.np_dtype_to_tensor_dtype(self.float)
+        shapes = form.states or (None,) * form.outputs
         graph_outputs = [
-            helper.make_tensor_value_info(o, kind if t == TensorProto.FLOAT and form.has_float else t, None)
-            for o, t in zip(outputs, types, strict=True)
+            helper.make_tensor_value_info(o, kind if t == TensorProto.FLOAT and form.has_float else t, shape)
+            if t
+            else helper.make_value_info(o, whole)
+            for o, t, shape, whole in zip(outputs, types, shapes, inferred, strict=True)
         ]
-        graph = helper.make_graph(self.nodes, "probe", graph_inputs, graph_outputs, self.initializers)
+        inner = [
+            helper.make_tensor_value_info(f"{o}_raw", kind, shape)
+            for o, shape in zip(outputs, shapes, strict=True)
+            if o in quantized and shape is not None
+        ]
+        graph = helper.make_graph(self.nodes, "probe", graph_inputs, graph_outputs, self.initializers, value_info=inner)
         opsets = [helper.make_opsetid("", form.opset)]
         if form.domain:
-            opsets.append(helper.make_opsetid(form.domain, 1))
+            opsets.append(helper.make_opsetid(form.domain, _domain_version(form)))
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=10 if form.opset < 23 else 11, producer_name="planner probe"
         )
@@ -429,14 +500,24 @@ class _Builder:
         return name
 
 
+def _domain_version(form: Form) -> int:
+    """The opset of a form's own domain: the last that has its operator; 1 for domains that ONNX does not define."""
+    found = [
+        s.since_version
+        for s in onnx.defs.get_all_schemas_with_history()
+        if (s.name, s.domain) == (form.op, form.domain) and not s.deprecated
+    ]
+    return max(found, default=1)
+
+
 def _tensor(codes: Array, name: str) -> TensorProto:
     return numpy_helper.from_array(np.asarray(codes), name)
 
 
-def _output_types(form: Form) -> list[int]:
-    """Element types of the outputs in float32: inferred by ONNX, float32 for operators that it does not define."""
-    if form.domain or not onnx.defs.has(form.op):
-        return [TensorProto.FLOAT] * form.outputs
+def _output_types(form: Form) -> list[onnx.TypeProto]:
+    """Types of the outputs in float32: inferred by ONNX, float32 tensors for operators that it does not define."""
+    if not onnx.defs.has(form.op, form.domain):
+        return [helper.make_tensor_type_proto(TensorProto.FLOAT, None)] * form.outputs
     return _inferred_types(_Key(form))
 
 
@@ -445,7 +526,9 @@ class _Key:
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        self._text = repr((form.op, form.slots, sorted(form.attributes.items(), key=str), form.opset, form.outputs))
+        self._text = repr(
+            (form.op, form.slots, sorted(form.attributes.items(), key=str), form.opset, form.outputs, form.domain)
+        )
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -455,7 +538,7 @@ class _Key:
 
 
 @functools.lru_cache(4096)
-def _inferred_types(key: _Key) -> list[int]:
+def _inferred_types(key: _Key) -> list[onnx.TypeProto]:
     form = key.form
     outputs = [f"y{i}" for i in range(form.outputs)]
     inputs, names = [], []
@@ -463,13 +546,17 @@ def _inferred_types(key: _Key) -> list[int]:
         names.append("" if slot is None else f"x{i}")
         if slot is not None:
             dtype = slot.dtype if slot.kind is Kind.EXACT else "float32"
-            inputs.append(
-                helper.make_tensor_value_info(f"x{i}", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), slot.shape)
-            )
-    node = helper.make_node(form.op, names[:1] if form.op == "If" else names, outputs, **form.attributes)
+            make = helper.make_tensor_sequence_value_info if slot.sequence else helper.make_tensor_value_info
+            inputs.append(make(f"x{i}", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), slot.shape))
+    given = names[:1] if form.op == "If" else names
+    node = helper.make_node(form.op, given, outputs, domain=form.domain, **form.attributes)
     for name, make in form.body.items():
         node.attribute.append(helper.make_attribute(name, make()))
     graph = helper.make_graph([node], "types", inputs, [onnx.ValueInfoProto(name=o) for o in outputs])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", form.opset)])
-    found = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.output}
-    return [found.get(o) or TensorProto.FLOAT for o in outputs]
+    opsets = [helper.make_opsetid("", form.opset)]
+    if form.domain:
+        opsets.append(helper.make_opsetid(form.domain, _domain_version(form)))
+    model = helper.make_model(graph, opset_imports=opsets)
+    found = {v.name: v.type for v in onnx.shape_inference.infer_shapes(model).graph.output}
+    unknown = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    return [found[o] if o in found and found[o].WhichOneof("value") else unknown for o in outputs]

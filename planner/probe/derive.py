@@ -20,9 +20,10 @@ from typing import Any
 import onnx
 
 from planner.dtypes import DType
-from planner.probe.cases import all_cases
+from planner.model.node import Node
+from planner.probe.cases import INTEGERS, all_cases, data_position
 from planner.probe.evidence import Evidence, directory, load, parse_id
-from planner.probe.forms import Form, Kind
+from planner.probe.forms import Form, Kind, text
 from planner.probe.predict import node_of, predict
 from planner.probe.run import Result
 from planner.profiles.load import load_profile
@@ -49,12 +50,24 @@ _WHEN: dict[tuple[str, str], dict[str, Any]] = {
     ("Resize", "linear,antialias=1"): {"attributes": {"antialias": [1]}},
     ("GatherND", "batch_dims=1"): {"attributes_not": {"batch_dims": [0]}},
     ("LpNormalization", "p=1"): {"attributes_not": {"p": [2]}},
+    ("LpPool", "p=3"): {"attributes_not": {"p": [1, 2]}},
+    ("LpPool", "p=4"): {"attributes_not": {"p": [1, 2]}},
     ("LpPool", "ceil_mode=1"): {"attributes": {"ceil_mode": [1]}},
     ("LayerNormalization", "axis=1"): {"inputs": {"1": {"min_rank": 2}}},
     ("LayerNormalization", "rank=4,axis=1"): {"inputs": {"1": {"min_rank": 2}}},
     ("Gemm", "bias=scalar"): {"inputs": {"2": {"present": True, "max_rank": 0}}},
     **{(op, "large"): {"blocked": True} for op in ("Conv", "ConvTranspose", "MatMul", "Gemm")},
     **{("Pow", f"exponent={e},plain"): {} for e in (2.0, 3.0, 0.5, -0.5)},
+    ("GroupNormalization", "stated"): {"static_outputs": True, "min_opset": 21},
+    ("Identity", "sequence"): {"static_outputs": False},
+    ("If", "sequence"): {"static_outputs": False},
+    **{("Resize", f"mode=linear,coordinate_transformation_mode={c}"): {"attributes": {"coordinate_transformation_mode": [c]}}
+       for c in ("half_pixel_symmetric", "tf_crop_and_resize")},
+    ("Mod", "opset=28,fmod=0"): {
+        "min_opset": 28, "attributes": {"fmod": [0]}, "inputs": {"0": {"present": True, "dtype": ["float32", "float16"]}}
+    },
+    ("ReduceLogSum", "opset=28"): {"min_opset": 28, "inputs": {"1": {"constant": True}}},
+    ("ReduceLogSumExp", "opset=28"): {"min_opset": 28, "inputs": {"1": {"constant": True}}},
     ("Cast", "activation-to-int32"): {},
     ("Cast", "activation-to-float32"): {},
     ("Cast", "int64-to-int32,opset=11"): {},
@@ -110,8 +123,11 @@ class Deriver:
         self.forms: dict[tuple[str, str], Form] = {
             (c.form.name, c.form.condition): c.form for c in all_cases().values()
         }
-        self.allowed, self.refused, self.further = _Rules(), _Rules(), _Rules()
+        self._first = {(c.form.name, c.form.condition): c.id for c in reversed(list(all_cases().values()))}
+        self.allowed, self.refused, self.further, self.untyped = _Rules(), _Rules(), _Rules(), _Rules()
         self.unexplained: list[str] = []
+        # operator -> device -> the integer types that are refused and those that are taken, against its base form
+        self.types: dict[str, dict[str, tuple[set[str], set[str]]]] = {}
         self._ids: dict[str, int] = defaultdict(int)
 
     def derive(self) -> list[dict[str, Any]]:
@@ -121,7 +137,9 @@ class Deriver:
                 self._operator(op, conditions)
             else:
                 self.refused.add({"refuse": _NEVER}, op, self.devices, f"{op}/*")
-        return [*self._written(self.further), *self._written(self.refused), *self._written(self.allowed)]
+        self._types()
+        said = (self.untyped, self.further, self.refused, self.allowed)
+        return [rule for rules in said for rule in self._written(rules)]
 
     # -- one operator -----------------------------------------------------------------------------------------------
 
@@ -185,6 +203,11 @@ class Deriver:
         if when is None:
             self.unexplained.append(f"{op}/{condition}: refused {_show(refused)} further {_show(further)}")
             return
+        if condition in INTEGERS and _same_shapes(form, self.forms.get((op, ""), form)):
+            for index, devices in ((0, refused), (1, further)):
+                for device in devices:
+                    self.types.setdefault(op, {}).setdefault(device, (set(), set()))[index].add(condition)
+            return
         if refused:
             self._refuse(op, refused, when, condition, None)
         for device, taken in further.items():
@@ -201,10 +224,10 @@ class Deriver:
         self, op: str, refused: Mapping[str, set[Key]], when: dict[str, Any], condition: str, words: str | None
     ) -> None:
         for device, keys in refused.items():
-            probed = set(self.taken[op][condition][device])
-            everything = keys == probed and condition != ""
+            probed = self.taken[op][condition][device]
+            everything = condition != "" and not any(probed.values())
             case = f"{op}/*/{condition}" if condition else f"{op}/*"
-            reason = words or _words(condition)
+            reason = words or _words(condition, when)
             if everything:
                 self.refused.add({"when": when, "refuse": f"not taken with {reason}"}, op, [device], case)
                 continue
@@ -226,10 +249,34 @@ class Deriver:
                 }
                 self.refused.add(body, op, [device], case)
 
+    def _types(self) -> None:
+        """One statement for all the integer types that an operator is refused at, one for those that it alone takes."""
+        for op, by_device in self.types.items():
+            form = next(f for (name, c), f in self.forms.items() if name == op and c in INTEGERS)
+            changed = (
+                {k: [v] for k, v in form.attributes.items() if self.forms[op, ""].attributes.get(k) != v}
+                if (op, "") in self.forms
+                else {}
+            )
+            extra = {"attributes": changed} if changed else {}
+            for device, kinds in by_device.items():
+                for types, rules, words in zip(kinds, (self.untyped, self.further), ("refuse", ""), strict=True):
+                    if not types:
+                        continue
+                    listed = [t for t in INTEGERS if t in types]
+                    operand = {str(data_position(self.forms.get((op, ""), form))): {"present": True, "dtype": listed}}
+                    body: dict[str, Any] = {"when": {**extra, "inputs": operand}}
+                    if words:
+                        body[words] = "not taken with plain integers of this type"
+                    rules.add(body, op, [device], f"{op}/exact/{listed[0]}")
+
     def _rank(self, form: Form) -> int:
         """The rank of the form's node as rules count it."""
-        case = next(c for c in all_cases().values() if c.form is form)
-        return node_of(case.id)[0].rank
+        return self._node(form).rank
+
+    def _node(self, form: Form) -> Node:
+        """The form's node, as planner reads it, in the first of its cases."""
+        return node_of(self._first[form.name, form.condition])[0]
 
     def _when(self, op: str, form: Form) -> dict[str, Any] | None:
         """What sets a form apart from its operator's base form, as the conditions of a rule; None if nothing can."""
@@ -240,6 +287,10 @@ class Deriver:
         if base is None:
             base = Form(form.op, ())
         when: dict[str, Any] = {}
+        if self._node(form).has_empty:
+            return {"empty": True}
+        if re.fullmatch(r"opset=\d+", form.condition):
+            return dict(_opsets(form))
         if op == "Resize" and form.condition.startswith(("mode=", "coordinate")):
             return {
                 "attributes": {
@@ -279,6 +330,9 @@ class Deriver:
             when["inputs"] = inputs
         if form.opset != base.opset and base.slots:
             when.update(_opsets(form))
+        static = self._node(form).static_outputs
+        if static is not (not base.slots or self._node(base).static_outputs):
+            when["static_outputs"] = static
         if form.outputs > base.outputs and base.slots:
             when["min_outputs"] = form.outputs
         return when or None
@@ -299,10 +353,8 @@ class Deriver:
                         by_domain[domain].append(name)
                     for domain, names in by_domain.items():
                         shown = [c for c in cases if c.split("/")[0].rpartition(".")[2] in names]
-                        rule: dict[str, Any] = {"id": self._id(body, names, domain, shown), "ops": names}
-                        if domain:
-                            rule["domain"] = domain
-                        written.append({**rule, **traits, **body, "cases": shown})
+                        rule = {"ops": names, **({"domain": domain} if domain else {}), **traits, **body}
+                        written.append({"id": self._id(rule, _condition_of(shown[0])), **rule, "cases": shown})
         return written
 
     def _traits(self, devices: Devices) -> list[dict[str, Any]]:
@@ -332,19 +384,58 @@ class Deriver:
             for t in self._traits(frozenset(d for d in devices if every[d] == kind))
         ]
 
-    def _id(self, body: Mapping[str, Any], names: Sequence[str], domain: str, cases: Sequence[str]) -> str:
-        parts = ["no" if "refuse" in body else "takes"]
-        if domain:
-            parts.append(domain.rpartition(".")[2])
-        parts.append(names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more")
-        if condition := cases[0].partition("/*/")[2]:
-            parts.append(condition)
+    def _id(self, rule: Mapping[str, Any], condition: str) -> str:
+        """A name that says what the rule is about: operators, condition, devices, kinds of pairs; numbered where two agree."""
+        refuses = "refuse" in rule
+        parts = ["no" if refuses else "takes"]
+        if rule.get("refuse") in (_NEVER, _NOWHERE):
+            parts.append("such-operator")
+        elif "domain" in rule:
+            parts.append(rule["domain"].rpartition(".")[2])
+        if rule.get("refuse") not in (_NEVER, _NOWHERE):
+            parts.append(_named(rule["ops"]))
+        elif "domain" in rule:
+            parts.append(f"in-{rule['domain'].rpartition('.')[2]}")
+        parts.append(_type_kinds(rule) if condition in INTEGERS else condition)
         for key in ("per_channel", "blocked"):
-            if key in body.get("when", {}):
-                parts.append(key if body["when"][key] else "per-tensor")
-        base = re.sub(r"[^a-z0-9.]+", "-", "-".join(parts).lower())[:72].strip("-")
+            if key in rule.get("when", {}):
+                parts.append(key if rule["when"][key] else "per-tensor")
+        if refuses:
+            parts.append(_pair_kinds(rule.get("pairs", [])))
+        parts += rule.get("traits", [])
+        parts += [f"not-{trait}" for trait in rule.get("without", [])]
+        base = re.sub(r"[^a-z0-9.]+", "-", "-".join(filter(None, parts)).lower())[:76].strip("-")
         self._ids[base] += 1
         return base if self._ids[base] == 1 else f"{base}-{self._ids[base]}"
+
+
+def _condition_of(case: str) -> str:
+    """The condition that a rule's first case shows."""
+    return case.split("/", 2)[2] if case.count("/") > 1 else ""
+
+
+def _named(ops: Sequence[str]) -> str:
+    """Operators in a few words: their names, or what their names begin with."""
+    if len(ops) > 3:
+        prefix = next((p for p in ("Reduce", "Global", "Bitwise", "Arg") if all(op.startswith(p) for op in ops)), None)
+        return prefix or f"{ops[0]}-and-{len(ops) - 1}-more"
+    return "-".join(ops)
+
+
+def _pair_kinds(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Which pairs a refusal is about, in one word or a few; empty for all."""
+    activations = {a for pair in pairs for a in pair["activation"]}
+    if not activations:
+        return ""
+    if activations <= {"float32", "float16"}:
+        return "float" if len(activations) == 2 else next(iter(activations))
+    return "quantized" if {"uint8", "uint16"} <= activations else "-".join(_sorted(activations)[:2])
+
+
+def _type_kinds(rule: Mapping[str, Any]) -> str:
+    """Which integer types a rule is about."""
+    types = next(iter(rule["when"]["inputs"].values()))["dtype"]
+    return "-".join(types) if len(types) < 4 else "plain-integers"
 
 
 def _merged(rules: _Rules) -> list[tuple[dict[str, Any], dict[str, set[str]], list[str]]]:
@@ -355,11 +446,17 @@ def _merged(rules: _Rules) -> list[tuple[dict[str, Any], dict[str, set[str]], li
         key = repr((sorted(body.items()), len(found)))
         if len(attributes) == 1:
             name = next(iter(attributes))
+            begins = f"not taken with {name} "
             bare = {**body, "when": {**body["when"], "attributes": name}}
+            if str(body.get("refuse")).startswith(begins):
+                bare["refuse"] = begins
             key = repr((sorted(bare.items()), sorted((op, sorted(devices)) for op, devices in where.items())))
             if key in found:
-                found[key][0]["when"]["attributes"][name].extend(attributes[name])
-                found[key][2].extend(cases)
+                known = found[key]
+                known[0]["when"]["attributes"][name].extend(attributes[name])
+                known[2].extend(cases)
+                if "refuse" in bare and bare["refuse"] == begins:
+                    known[0]["refuse"] += " or " + body["refuse"].removeprefix(begins)
                 continue
             body = {**body, "when": {**body["when"], "attributes": {name: list(attributes[name])}}}
         found[key] = (body, where, list(cases))
@@ -387,11 +484,8 @@ def _opsets(form: Form) -> dict[str, int]:
     )
     own = max(v for v in versions if v <= form.opset)
     later = [v for v in versions if v > own]
-    return (
-        {"max_opset": later[0] - 1}
-        if later and own <= 13
-        else {"min_opset": own, **({"max_opset": later[0] - 1} if later else {})}
-    )
+    # What is asked at opset 11 stands for everything before it.
+    return {**({"min_opset": own} if own > 11 else {}), **({"max_opset": later[0] - 1} if later else {})}
 
 
 def _split(pair: str) -> tuple[str | None, str]:
@@ -454,8 +548,16 @@ def _show(found: Mapping[str, set[Key]]) -> str:
     return "; ".join(f"{d}: {' '.join('/'.join(filter(None, k)) for k in sorted(keys))}" for d, keys in found.items())
 
 
-def _words(condition: str) -> str:
+def _words(condition: str, when: Mapping[str, Any]) -> str:
+    """A condition as reasons put it."""
+    if list(when) == ["attributes_not"] and len(when["attributes_not"]) == 1:
+        ((name, values),) = when["attributes_not"].items()
+        return f"{name} other than {' or '.join(text(v) for v in values)}"
     return condition.replace("=", " ").replace(",", ", ")
+
+
+def _same_shapes(one: Form, two: Form) -> bool:
+    return [s and s.shape for s in one.slots] == [s and s.shape for s in two.slots]
 
 
 def to_yaml(rules: Sequence[Mapping[str, Any]], source: str) -> str:
@@ -490,8 +592,7 @@ def _flow(value: Any) -> str:
 
 def main(path: Path) -> None:
     """Rewrite the derived rules of a profile, those behind the mark, from the evidence on its devices."""
-    text = path.read_text(encoding="utf-8")
-    head, mark, _ = text.partition(_MARK)
+    head, mark, _ = path.read_text(encoding="utf-8").partition(_MARK)
     if not mark:
         raise SystemExit(f"{path}: no line {_MARK.strip()!r} that the derived rules could follow")
     bare = path.with_suffix(".head")

@@ -33,7 +33,7 @@ class Slot:
     Attributes:
         low, high: range of its random values. data: its content, where it is not random.
         axis: the axis of per-channel scales of a weight. dtype: element type of an EXACT one.
-        constant: whether an EXACT one is an initializer.
+        constant: whether an EXACT one is an initializer. sequence: whether it is a sequence of such tensors.
     """
 
     kind: Kind
@@ -44,6 +44,7 @@ class Slot:
     axis: int | None = None
     dtype: str = "float32"
     constant: bool = True
+    sequence: bool = False
 
 
 def act(*shape: int, low: float = -1.0, high: float = 1.5) -> Slot:
@@ -81,6 +82,16 @@ def given(*shape: int, dtype: str, low: int = 0, high: int = 2) -> Slot:
     return Slot(Kind.EXACT, shape, low, high, dtype=dtype, constant=False)
 
 
+def live(*values: int, dtype: str = "int64", shape: Shape | None = None) -> Slot:
+    """A graph input of integers that must have these values: the EP does not know them ahead."""
+    return Slot(Kind.EXACT, (len(values),) if shape is None else shape, data=values, dtype=dtype, constant=False)
+
+
+def sequence(*shape: int, dtype: str = "float32") -> Slot:
+    """A graph input that is a sequence of tensors."""
+    return Slot(Kind.EXACT, shape, dtype=dtype, constant=False, sequence=True)
+
+
 @dataclass(frozen=True)
 class Form:
     """An operator in one form: operands, attributes, opset.
@@ -90,6 +101,7 @@ class Form:
         output: range that output quantization covers. same_scale: outputs share the parameters of the first operand.
         outputs: how many outputs the node has.
         dynamic: axes of every graph input that are symbolic in the model.
+        states: shapes of the outputs, where the model states them; else they are left to inference.
         body: subgraph attributes by name, each made by a function (control flow).
     """
 
@@ -104,6 +116,7 @@ class Form:
     same_scale: bool = False
     dynamic: tuple[int, ...] = ()
     symmetric: bool = False
+    states: tuple[Shape, ...] = ()
     body: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
     @property

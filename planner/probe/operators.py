@@ -11,7 +11,23 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
-from planner.probe.forms import Form, Forms, Shape, Slot, act, bias, const, floats, given, ints, plain, weight
+from planner.probe.forms import (
+    Form,
+    Forms,
+    Kind,
+    Shape,
+    Slot,
+    act,
+    bias,
+    const,
+    floats,
+    given,
+    ints,
+    live,
+    plain,
+    sequence,
+    weight,
+)
 
 RANKS: dict[int, Shape] = {
     0: (),
@@ -42,6 +58,11 @@ def all_forms() -> Forms:
     yield from _quantized_operators()
     yield from _control_flow()
     yield from _contributed()
+    yield from _losses()
+    yield from _sequences()
+    yield from _strings()
+    yield from _newest()
+    yield from _machine_learning()
 
 
 # -- elementwise ----------------------------------------------------------------------------------------------------
@@ -105,6 +126,12 @@ def _unary() -> Forms:
         yield from _ranks(base, *((1, 2, 3, 5, 6) if softmax_like else ()))
         for varied in _VARIED.get(op, []):
             yield base.attrs(**varied)
+        if softmax_like:
+            # Below opset 13 the default axis is 1, and all dimensions from the axis on are one.
+            for axis in (0, 1, 2, 3):
+                yield base.but(f"opset=11,axis={axis}", attributes={"axis": axis}, opset=11)
+            yield base.but("opset=11,rank=2", act(4, 8), opset=11)
+            yield base.but("opset=11,rank=3", act(2, 4, 8), opset=11)
         if op in ("Relu", "Sigmoid", "Softmax"):
             yield base.but("dynamic-batch", dynamic=(0,))
             yield base.but("dynamic-inner", dynamic=(2,))
@@ -199,9 +226,11 @@ def _binary() -> Forms:
     yield prelu.but("rank=5", act(1, 4, 2, 2, 8), weight(4, 1, 1, 1, axis=0, low=0.1, high=0.3))
     mod = Form("Mod", (act(1, 4, 4, 8, low=1.0, high=4.0), act(1, 4, 4, 8, low=1.0, high=4.0)), {"fmod": 1})
     yield mod
-    for dtype in ("int64", "int32"):
+    yield mod.but("opset=28,fmod=0", attributes={"fmod": 0}, opset=28)
+    for dtype in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
         whole = given(1, 4, 4, 8, dtype=dtype, low=1, high=5)
         yield mod.but(dtype, whole, whole, attributes={"fmod": 0})
+        yield mod.but(f"{dtype},fmod=1", whole, whole)
     where = Form("Where", (given(1, 4, 4, 8, dtype="bool"), act(1, 4, 4, 8), act(1, 4, 4, 8)))
     yield where
     for rank in (1, 2, 3, 5, 6):
@@ -282,13 +311,15 @@ def _reductions() -> Forms:
         yield base.but("axes=all", a(1, 4, 4, 8))
         yield base.but("axes=-1,keepdims=0", a(1, 4, 4, 8), ints(-1), attributes={"keepdims": 0})
         yield base.but("axes=dynamic", a(1, 4, 4, 8), given(1, dtype="int64", low=1, high=2))
+        yield base.but("axes=dynamic,stated", a(1, 4, 4, 8), live(1), states=((1, 1, 4, 8),))
         yield base.but("axes=empty,noop", a(1, 4, 4, 8), attributes={"noop_with_empty_axes": 1})
         for rank in (1, 2, 3, 5, 6):
             yield base.but(f"rank={rank}", a(*RANKS[rank]), ints(-1))
         for dtype in ("int64", "int32"):
             if op in ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd"):
                 yield base.but(dtype, given(1, 4, 4, 8, dtype=dtype, high=4), ints(-1))
-        for opset in (11,) if op == "ReduceSum" else (11, 13):
+        axes_attribute = {"ReduceSum": (11,), "ReduceMax": (11, 12, 13), "ReduceMin": (11, 12, 13)}
+        for opset in axes_attribute.get(op, (11, 13)):
             yield Form(
                 op,
                 (a(1, 4, 4, 8),),
@@ -524,7 +555,8 @@ def _pooling() -> Forms:
                 "count_include_pad=1", attributes={"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}
             )
         if op == "LpPool":
-            yield base.attrs(p=1)
+            for p in (1, 3, 4):
+                yield base.attrs(p=p)
     for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"):
         base = Form(op, (x,), same_scale=op == "GlobalMaxPool")
         yield base
@@ -577,6 +609,9 @@ def _normalizations() -> Forms:
     yield base.but("opset=17", opset=17)
     base = Form("GroupNormalization", (x, scale(4), bias(4)), {"num_groups": 2})
     yield base
+    yield base.but("stated", states=((1, 4, 8, 8),))
+    yield base.but("opset=18", x, scale(2), bias(2), opset=18)
+    yield base.but("opset=18,stated", x, scale(2), bias(2), opset=18, states=((1, 4, 8, 8),))
     base = Form("RMSNormalization", (act(1, 4, 8), scale(8)), {"axis": -1}, opset=23)
     yield base
     yield base.but("rank=4", act(1, 2, 4, 8), scale(8))
@@ -644,6 +679,16 @@ def _spatial() -> Forms:
         for coordinate in coordinates:
             yield base.attrs(mode=mode, coordinate_transformation_mode=coordinate)
     linear = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    yield base.attrs(mode="linear", coordinate_transformation_mode="half_pixel_symmetric")
+    crop = floats(0, 0, 0.2, 0.2, 1, 1, 0.8, 0.8)
+    yield base.but(
+        "mode=linear,coordinate_transformation_mode=tf_crop_and_resize",
+        x,
+        crop,
+        None,
+        ints(1, 4, 3, 3),
+        attributes={"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"},
+    )
     yield base.but("scales=uneven", x, None, floats(1, 1, 3, 2))
     yield base.but("scales=half", x, None, floats(1, 1, 0.5, 0.5))
     yield base.but("scales=fraction", x, None, floats(1, 1, 1.5, 1.5))
@@ -662,10 +707,31 @@ def _spatial() -> Forms:
     yield base.but("linear,rank=5", act(1, 4, 2, 4, 4), None, floats(1, 1, 2, 2, 2), attributes=linear)
     yield base.but("dynamic-batch", dynamic=(0,))
     yield base.but("sizes=dynamic", x, None, None, given(4, dtype="int64", low=4, high=5))
+    for mode in ("nearest", "linear", "cubic"):
+        yield base.but(
+            f"{mode},sizes=dynamic,stated",
+            x,
+            None,
+            None,
+            live(1, 4, 8, 8),
+            attributes={"mode": mode},
+            states=((1, 4, 8, 8),),
+        )
+        yield base.but(
+            f"{mode},scales=dynamic,stated",
+            x,
+            None,
+            Slot(Kind.EXACT, (4,), data=(1.0, 1.0, 2.0, 2.0), constant=False),
+            attributes={"mode": mode},
+            states=((1, 4, 8, 8),),
+        )
     yield base.but("opset=11", x, floats(shape=(0,)), twice, opset=11)
     yield base.but("opset=13", opset=13)
     up = Form("Upsample", (x, twice), {"mode": "nearest"}, opset=9)
     yield up
+    yield up.but("linear", attributes={"mode": "linear"})
+    doubled = Slot(Kind.EXACT, (4,), data=(1.0, 1.0, 2.0, 2.0), constant=False)
+    yield up.but("scales=dynamic,stated", x, doubled, states=((1, 4, 8, 8),))
     base = Form("GridSample", (x, act(1, 4, 4, 2, low=-1.0, high=1.0)), {"mode": "linear"}, same_scale=True)
     yield base
     yield base.attrs(mode="nearest")
@@ -681,6 +747,9 @@ def _spatial() -> Forms:
         {"output_height": 2, "output_width": 2},
     )
     yield base
+    yield base.attrs(mode="max")
+    yield base.attrs(coordinate_transformation_mode="output_half_pixel")
+    yield base.attrs(sampling_ratio=2)
     for op in ("DepthToSpace", "SpaceToDepth"):
         base = Form(op, (x,), {"blocksize": 2}, same_scale=True)
         yield base
@@ -692,6 +761,7 @@ def _spatial() -> Forms:
     yield Form("CenterCropPad", (x, ints(1, 4, 2, 2)), opset=18)
     yield Form("Det", (act(2, 3, 3),))
     yield Form("DFT", (act(1, 8, 1), None, ints(1, shape=())), opset=20, output=(-8.0, 8.0))
+    yield Form("DFT", (act(1, 8, 1),), {"axis": 1}, "opset=17", opset=17, output=(-8.0, 8.0))
     yield Form("STFT", (act(1, 32, 1), ints(8, shape=()), None, ints(16, shape=())), opset=17, output=(-16.0, 16.0))
 
 
@@ -705,6 +775,7 @@ def _layout() -> Forms:
         yield base.but(f"rank={rank}", act(*RANKS[rank]), ints(-1, 4))
     yield base.but("shape=0,-1", x, ints(0, -1, 8))
     yield base.but("shape=dynamic", x, given(3, dtype="int64", low=-1, high=0))
+    yield base.but("shape=dynamic,stated", x, live(1, 16, 8), states=((1, 16, 8),))
     yield base.but("dynamic-batch", x, ints(-1, 16, 8), dynamic=(0,))
     yield base.but("different-scale", same_scale=False)
     for dtype in ("int64", "int32", "bool"):
@@ -753,6 +824,7 @@ def _layout() -> Forms:
     yield base.but("rank=5", act(1, 2, 1, 2, 8), ints(1, 2, 4, 2, 8))
     yield base.but("raises-rank", act(1, 8), ints(2, 4, 8))
     yield base.but("shape=dynamic", act(1, 4, 1, 8), given(4, dtype="int64", low=1, high=2))
+    yield base.but("shape=dynamic,stated", act(1, 4, 1, 8), live(1, 4, 4, 8), states=((1, 4, 4, 8),))
     yield base.but("int64", given(1, 4, 1, 8, dtype="int64"), ints(1, 4, 4, 8))
     yield base.but("int32", given(1, 4, 1, 8, dtype="int32"), ints(1, 4, 4, 8))
     yield base.but("bool", given(1, 4, 1, 8, dtype="bool"), ints(1, 4, 4, 8))
@@ -761,6 +833,7 @@ def _layout() -> Forms:
     for rank in (1, 2, 3, 5, 6):
         yield base.but(f"rank={rank}", act(*RANKS[rank]), ints(*([2] + [1] * (rank - 1))))
     yield base.but("repeats=dynamic", x, given(4, dtype="int64", low=1, high=2))
+    yield base.but("repeats=dynamic,stated", x, live(1, 2, 1, 2), states=((1, 8, 4, 16),))
     yield base.but("int64", given(1, 4, dtype="int64"), ints(1, 2))
     base = Form("Pad", (x, ints(0, 0, 1, 1, 0, 0, 1, 1)), {"mode": "constant"}, same_scale=True)
     yield base
@@ -772,6 +845,7 @@ def _layout() -> Forms:
     yield base.but("pads=negative", x, ints(0, 0, -1, 0, 0, 0, 0, -1))
     yield base.but("pads=channels", x, ints(0, 1, 0, 0, 0, 1, 0, 0))
     yield base.but("pads=dynamic", x, given(8, dtype="int64", low=0, high=1))
+    yield base.but("pads=dynamic,stated", x, live(0, 0, 1, 1, 0, 0, 1, 1), states=((1, 4, 6, 10),))
     yield base.but("rank=2", act(4, 8), ints(0, 1, 0, 1))
     yield base.but("rank=3", act(2, 4, 8), ints(0, 0, 1, 0, 0, 1))
     yield base.but("reflect,rank=3", act(2, 4, 8), ints(0, 0, 1, 0, 0, 1), attributes={"mode": "reflect"})
@@ -801,6 +875,8 @@ def _slices() -> Forms:
     for rank in (1, 2, 3, 5, 6):
         yield base.but(f"rank={rank}", act(*RANKS[rank]), ints(0), ints(2), ints(-1))
     yield base.but("starts=dynamic", x, given(1, dtype="int64", low=0, high=1), ints(3), ints(2))
+    yield base.but("starts=dynamic,stated", x, live(1), ints(3), ints(2), states=((1, 4, 2, 8),))
+    yield base.but("empty", x, ints(2), ints(2), ints(2))
     yield base.but("int32-indices", x, ints(1, dtype="int32"), ints(3, dtype="int32"), ints(2, dtype="int32"))
     yield base.but("different-scale", same_scale=False)
     for dtype in ("int64", "int32", "bool"):
@@ -810,7 +886,11 @@ def _slices() -> Forms:
     yield base
     yield base.but("uneven", x, ints(1, 3))
     yield base.but("num_outputs=2", x, attributes={"num_outputs": 2})
-    yield base.but("num_outputs=3,uneven", x, attributes={"num_outputs": 3}, outputs=3)
+    yield base.but("num_outputs=3", act(1, 6, 4, 8), attributes={"num_outputs": 3}, outputs=3)
+    yield base.but("num_outputs=3,last-smaller", act(1, 8, 4, 8), attributes={"num_outputs": 3}, outputs=3)
+    yield base.but("empty", x, ints(4, 0))
+    yield base.but("split=dynamic", x, live(2, 2))
+    yield base.but("split=dynamic,stated", x, live(2, 2), states=((1, 2, 4, 8), (1, 2, 4, 8)))
     yield base.but("axis=-1", x, ints(4, 4), attributes={"axis": -1})
     yield base.but("axis=0", act(4, 4, 4, 8), ints(2, 2), attributes={"axis": 0})
     yield base.but("rank=2", act(4, 8), ints(4, 4))
@@ -832,6 +912,7 @@ def _joins() -> Forms:
     yield base.but("operands=3", x, x, x)
     yield base.but("constant-second", x, const(1, 2, 4, 8))
     yield base.but("constant-first", const(1, 2, 4, 8), x)
+    yield base.but("empty-operand", x, act(1, 0, 4, 8))
     for rank in (1, 2, 3, 5, 6):
         yield base.but(f"rank={rank}", act(*RANKS[rank]), act(*RANKS[rank]), attributes={"axis": rank - 1})
     for dtype in ("int64", "int32", "bool"):
@@ -885,8 +966,9 @@ def _indexing() -> Forms:
         yield base.attrs(reduction="add")
         yield base.attrs(reduction="mul")
         yield base.attrs(reduction="max")
-        live = given(2, 1, dtype="int64", high=4) if nd else given(2, 8, dtype="int64", high=4)
-        yield base.but("indices=dynamic", act(4, 8), live, act(2, 8))
+        yield base.attrs(reduction="min")
+        flowing = given(2, 1, dtype="int64", high=4) if nd else given(2, 8, dtype="int64", high=4)
+        yield base.but("indices=dynamic", act(4, 8), flowing, act(2, 8))
         yield base.but("data=constant", const(4, 8), indices, act(2, 8))
         if nd:
             yield base.but("rank=3", act(2, 4, 8), ints(0, 1, 1, 2, shape=(2, 2)), act(2, 8))
@@ -900,19 +982,25 @@ def _indexing() -> Forms:
     yield base.attrs(sorted=0)
     yield base.attrs(axis=1)
     yield base.but("k=dynamic", act(1, 4, 4, 8), given(1, dtype="int64", low=2, high=3))
+    yield base.but("k=dynamic,stated", act(1, 4, 4, 8), live(3), states=((1, 4, 4, 3), (1, 4, 4, 3)))
     for rank in (1, 2, 3, 5):
         yield base.but(f"rank={rank}", act(*RANKS[rank]), ints(2))
     yield base.but("int64", given(4, 8, dtype="int64", high=9), ints(2))
+    yield Form("Scatter", (act(4, 8), ints(*[0, 1, 2, 3] * 4, shape=(2, 8)), act(2, 8)), opset=10, same_scale=True)
     base = Form("Compress", (act(4, 8), ints(1, 0, 1, 1, dtype="bool")), {"axis": 0}, same_scale=True)
     yield base
     base = Form("NonZero", (act(4, 8),))
     yield base
+    yield base.but("stated", states=((2, 32),))
+    yield base.but("bool,stated", given(4, 8, dtype="bool", low=1), states=((2, 32),))
     yield base.but("bool", given(4, 8, dtype="bool"))
     yield base.but("int64", given(4, 8, dtype="int64"))
     base = Form("OneHot", (given(1, 4, dtype="int64", high=5), ints(5, shape=()), plain(0.0, 1.0, shape=(2,))))
     yield base
     yield base.attrs(axis=1)
     yield base.but("int64", given(1, 4, dtype="int64", high=5), ints(5, shape=()), ints(0, 1))
+    yield base.but("depth=dynamic", base.slots[0], live(5, shape=()), base.slots[2])
+    yield base.but("depth=dynamic,stated", base.slots[0], live(5, shape=()), base.slots[2], states=((1, 4, 5),))
     base = Form(
         "NonMaxSuppression",
         (
@@ -948,6 +1036,8 @@ def _exact() -> Forms:
     yield Form(
         "Cast", (given(1, 4, 4, 8, dtype="int64", high=3),), {"to": names["int32"]}, "int64-to-int32,opset=11", opset=11
     )
+    for opset in (13, 19, 23, 24, 25, 28):
+        yield Form("Cast", (float_input,), {"to": names["int32"]}, f"float32-to-int32,opset={opset}", opset=opset)
     yield Form("CastLike", (float_input, ints(1, dtype="int32", shape=())))
     shape = Form("Shape", (act(1, 4, 4, 8),))
     yield shape
@@ -959,17 +1049,33 @@ def _exact() -> Forms:
     for dtype in ("int64", "float32", "int32"):
         scalars = tuple(given(dtype=dtype, low=low, high=low + 1) for low in (0, 6, 1))
         yield Form("Range", scalars, condition=dtype)
+        yield Form("Range", scalars, condition=f"{dtype},stated", states=((6,),))
+    yield Form(
+        "Range", tuple(given(dtype="int64", low=v, high=v + 1) for v in (0, 6, 1)), condition="opset=27", opset=27
+    )
     yield Form("EyeLike", (given(4, 4, dtype="float32"),))
     yield Form("RandomNormalLike", (given(4, 4, dtype="float32"),), {"seed": 1.0})
     yield Form("RandomUniformLike", (given(4, 4, dtype="float32"),), {"seed": 1.0})
     yield Form("Bernoulli", (given(4, 4, dtype="float32"),), {"seed": 1.0})
-    yield Form("HannWindow", (ints(8, shape=()),))
+    for op in ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike"):
+        base = Form(op, (given(4, 4, dtype="float32"),), {} if op == "EyeLike" else {"seed": 1.0})
+        yield base.attrs(dtype=int(TensorProto.DOUBLE))
+    for op in ("HannWindow", "HammingWindow", "BlackmanWindow"):
+        yield Form(op, (ints(8, shape=()),), condition="" if op == "HannWindow" else "size=constant")
+        yield Form(op, (given(dtype="int64", low=8, high=9),), condition="size=dynamic")
+        yield Form(op, (given(dtype="int64", low=8, high=9),), condition="size=dynamic,stated", states=((8,),))
+    mel = tuple(live(v, shape=()) for v in (8, 16, 8192))
+    edges = tuple(given(dtype="float32", low=v, high=v + 1) for v in (0, 4096))
+    yield Form("MelWeightMatrix", (*mel, *edges))
     for dtype in ("int64", "int32", "bool"):
         yield Form("Identity", (given(1, 4, dtype=dtype),), condition=dtype)
 
 
 def _quantized_operators() -> Forms:
     """Operators that are themselves quantized: the dynamic quantizer of onnxruntime and the QOperator format make them."""
+    tenth, zero8 = floats(0.1, shape=()), ints(0, dtype="uint8", shape=())
+    yield Form("QuantizeLinear", (given(1, 4, 8, dtype="float32", low=-1, high=2), tenth, zero8))
+    yield Form("DequantizeLinear", (given(1, 4, 8, dtype="uint8", high=200), tenth, zero8))
     yield Form("DynamicQuantizeLinear", (given(1, 4, 8, dtype="float32", low=-1, high=2),), outputs=3)
     yield Form(
         "MatMulInteger", (given(1, 4, 8, dtype="uint8", high=200), ints(*range(48), dtype="uint8", shape=(8, 6)))
@@ -979,8 +1085,6 @@ def _quantized_operators() -> Forms:
         (given(1, 2, 8, 8, dtype="uint8", high=200), ints(*range(54), dtype="uint8", shape=(3, 2, 3, 3))),
         {"kernel_shape": [3, 3]},
     )
-    zero8 = ints(0, dtype="uint8", shape=())
-    tenth = floats(0.1, shape=())
     yield Form(
         "QLinearMatMul",
         (
@@ -1018,6 +1122,15 @@ def _branch(op: str) -> Any:
     return helper.make_graph([helper.make_node(op, ["x1"], [f"{op}_out"], name=f"{op}_inner")], op, [], [out])
 
 
+def _sequence_branch(op: str) -> Any:
+    out = helper.make_tensor_sequence_value_info(f"{op}_out", TensorProto.FLOAT, [1, 8])
+    nodes = [
+        helper.make_node(op, ["x1"], [f"{op}_inner"], name=f"{op}_inner"),
+        helper.make_node("SequenceConstruct", [f"{op}_inner"], [f"{op}_out"], name=f"{op}_sequence"),
+    ]
+    return helper.make_graph(nodes, op, [], [out])
+
+
 def _loop_body() -> Any:
     nodes = [
         helper.make_node("Identity", ["condition_in"], ["condition_out"], name="body_condition"),
@@ -1035,6 +1148,16 @@ def _loop_body() -> Any:
     return helper.make_graph(nodes, "body", inputs, outputs)
 
 
+def _scan_body() -> Any:
+    nodes = [
+        helper.make_node("Add", ["sum_in", "next"], ["sum_out"], name="body_add"),
+        helper.make_node("Identity", ["sum_out"], ["part"], name="body_part"),
+    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [8]) for n in ("sum_in", "next")]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [8]) for n in ("sum_out", "part")]
+    return helper.make_graph(nodes, "body", inputs, outputs)
+
+
 def _control_flow() -> Forms:
     x = given(1, 8, dtype="float32", low=-1, high=2)
     yield Form(
@@ -1043,7 +1166,28 @@ def _control_flow() -> Forms:
         body={"then_branch": lambda: _branch("Relu"), "else_branch": lambda: _branch("Neg")},
     )
     yield Form(
+        "If",
+        (given(dtype="bool"), x),
+        condition="sequence",
+        body={"then_branch": lambda: _sequence_branch("Relu"), "else_branch": lambda: _sequence_branch("Neg")},
+    )
+    yield Form(
         "Loop", (given(dtype="int64", low=2, high=3), ints(1, dtype="bool", shape=()), x), body={"body": _loop_body}
+    )
+    for opset in (11, 13, 16, 19, 23, 24, 25):
+        yield Form(
+            "Loop",
+            (given(dtype="int64", low=2, high=3), ints(1, dtype="bool", shape=()), x),
+            condition=f"opset={opset}",
+            opset=opset,
+            body={"body": _loop_body},
+        )
+    yield Form(
+        "Scan",
+        (given(8, dtype="float32"), given(4, 8, dtype="float32")),
+        {"num_scan_inputs": 1},
+        outputs=2,
+        body={"body": _scan_body},
     )
 
 
@@ -1092,3 +1236,114 @@ def _contributed() -> Iterator[Form]:
         (given(1, 4, 8, dtype="float32"), ints(*range(48), dtype="uint8", shape=(8, 6)), floats(0.1)),
         **ms,
     )
+
+
+# -- what models for training, text and tables are made of -----------------------------------------------------------
+
+
+def _losses() -> Forms:
+    labels = given(3, dtype="int64", high=5)
+    for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"):
+        base = Form(op, (act(3, 5), labels), {"reduction": "mean"})
+        yield base
+        yield base.attrs(reduction="sum")
+        yield base.attrs(reduction="none")
+        yield base.attrs(ignore_index=1)
+        yield base.but("reduction=none,ignore_index=-1", attributes={"reduction": "none", "ignore_index": -1})
+        yield base.but("weight", act(3, 5), labels, act(5, low=0.1))
+        yield base.but("labels=int32", act(3, 5), given(3, dtype="int32", high=5))
+        for dims in ((2,), (2, 2), (2, 2, 2)):
+            rank = 2 + len(dims)
+            yield base.but(f"rank={rank}", act(3, 5, *dims), given(3, *dims, dtype="int64", high=5))
+
+
+def _sequences() -> Forms:
+    x = given(2, 3, dtype="float32")
+    several = sequence(2, 3)
+    yield Form("SequenceConstruct", (x, x))
+    yield Form("SequenceEmpty", ())
+    yield Form("SequenceInsert", (several, x))
+    yield Form("SequenceErase", (several, ints(0, shape=())))
+    yield Form("SequenceAt", (several, ints(0, shape=())))
+    yield Form("SequenceLength", (several,))
+    yield Form("SplitToSequence", (given(4, 3, dtype="float32"), ints(2, shape=())))
+    yield Form("ConcatFromSequence", (several,), {"axis": 0})
+    yield Form("Identity", (several,), condition="sequence")
+    yield Form("Optional", (x,))
+    yield Form("OptionalHasElement", (x,), opset=18)
+    yield Form("OptionalGetElement", (x,), opset=18)
+
+
+def _strings() -> Forms:
+    words = given(3, dtype="object")
+    yield Form("StringConcat", (words, words))
+    yield Form("StringSplit", (words,), {"delimiter": "."}, outputs=2)
+    yield Form("StringNormalizer", (words,), {"case_change_action": "LOWER"})
+    yield Form("RegexFullMatch", (words,), {"pattern": "a.*"})
+    yield Form("Identity", (words,), condition="string")
+    yield Form(
+        "TfIdfVectorizer",
+        (given(2, 6, dtype="int32", high=9),),
+        {
+            "max_gram_length": 2, "max_skip_count": 0, "min_gram_length": 2, "mode": "TF", "ngram_counts": [0, 4],
+            "ngram_indexes": [0, 1, 2, 3, 4, 5, 6], "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+        },
+    )  # fmt: skip
+    yield Form("ImageDecoder", (given(64, dtype="uint8", high=255),), {"pixel_format": "RGB"})
+
+
+def _newest() -> Forms:
+    """Operators that came with opset 24 or later, before runtimes had kernels for them."""
+    yield Form("TensorScatter", (act(2, 1, 4, 8), act(2, 1, 1, 8), ints(1, 2)), {"mode": "linear"}, opset=24)
+    yield Form("BitCast", (given(2, 4, dtype="float32"),), {"to": int(TensorProto.INT32)}, opset=26)
+    yield Form("CumProd", (act(4, 8), ints(1, dtype="int32", shape=())), opset=26)
+    x = act(2, 1, 32)
+    yield Form(
+        "LinearAttention",
+        (x, x, x, act(2, 4, 8, 8)),
+        {"q_num_heads": 4, "kv_num_heads": 4, "update_rule": "linear"},
+        opset=27,
+        outputs=2,
+    )
+    yield Form("CausalConvWithState", (act(1, 4, 6), weight(4, 1, 3, axis=0)), opset=27, outputs=2)
+    yield Form("SwiGLU", (act(2, 8), act(2, 8)), opset=28)
+
+
+def _machine_learning() -> Forms:
+    """Tables and trees, as scikit-learn's converters write them."""
+    ml: dict[str, Any] = {"domain": "ai.onnx.ml"}
+    x = given(3, 4, dtype="float32", low=-1, high=2)
+    yield Form("ArrayFeatureExtractor", (x, ints(0, 2)), **ml)
+    yield Form("ArrayFeatureExtractor", (x, given(2, dtype="int64", high=4)), condition="indices=dynamic", **ml)
+    yield Form("Binarizer", (x,), {"threshold": 0.5}, **ml)
+    yield Form("Normalizer", (x,), {"norm": "L2"}, **ml)
+    yield Form("Scaler", (x,), {"offset": [0.1] * 4, "scale": [2.0] * 4}, **ml)
+    yield Form("Imputer", (x,), {"imputed_value_floats": [0.0], "replaced_value_float": 1.0}, **ml)
+    yield Form("FeatureVectorizer", (x, x), {"inputdimensions": [4, 4]}, **ml)
+    yield Form("LinearRegressor", (x,), {"coefficients": [0.1, 0.2, 0.3, 0.4], "intercepts": [0.5], "targets": 1}, **ml)
+    yield Form(
+        "LabelEncoder", (given(5, dtype="int64", high=3),), {"keys_int64s": [0, 1], "values_int64s": [1, 0]}, **ml
+    )
+    yield Form("OneHotEncoder", (given(5, dtype="int64", high=3),), {"cats_int64s": [0, 1, 2]}, **ml)
+    yield Form(
+        "TreeEnsembleRegressor",
+        (x,),
+        {
+            "n_targets": 1, "nodes_falsenodeids": [2, 0, 0], "nodes_featureids": [0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+            "nodes_nodeids": [0, 1, 2], "nodes_treeids": [0, 0, 0], "nodes_truenodeids": [1, 0, 0], "nodes_values": [0.5, 0.0, 0.0],
+            "target_ids": [0, 0], "target_nodeids": [1, 2], "target_treeids": [0, 0], "target_weights": [1.0, -1.0],
+        },
+        **ml,
+    )  # fmt: skip
+    yield Form(
+        "TreeEnsemble",
+        (x,),
+        {
+            "leaf_targetids": [0, 0], "leaf_weights": helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, -1.0]), "n_targets": 1,
+            "nodes_falseleafs": [1], "nodes_falsenodeids": [1], "nodes_featureids": [0],
+            "nodes_modes": helper.make_tensor("m", TensorProto.UINT8, [1], [0]),
+            "nodes_splits": helper.make_tensor("s", TensorProto.FLOAT, [1], [0.5]), "nodes_trueleafs": [1],
+            "nodes_truenodeids": [0], "tree_roots": [0],
+        },
+        **ml,
+    )  # fmt: skip

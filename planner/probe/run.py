@@ -34,8 +34,8 @@ class Result(StrEnum):
     """What came of a case.
 
     TAKEN: the EP runs the operator. CPU: it is left to the CPU EP. FAILS: no session can be created. CRASHED: the EP's
-    process died or hung. FOLDED: onnxruntime computed or removed the operator before any EP saw it. INVALID: the CPU
-    EP cannot load the model either, so that it says nothing about the EP.
+    process died or hung. FOLDED: onnxruntime computed or removed the operator before any EP saw it. INVALID: onnxruntime
+    refuses to load the model with the CPU EP too, so that it says nothing about the EP.
     """
 
     TAKEN = "taken"
@@ -238,7 +238,9 @@ class _Asker:
             try:
                 self.reference.open(path, {})
             except PlannerError as error:
-                return Outcome(Result.INVALID, tidy(str(error), case))
+                # A kernel that is missing or refuses is the CPU EP's, and it was asked since the EP had left the node.
+                if "Load model from" in str(error) or "invalid model" in str(error):
+                    return Outcome(Result.INVALID, tidy(str(error), case))
         return outcome
 
     def _distance(self, path: Path, inputs: Mapping[str, Any], ran: Mapping[str, Any]) -> float | None:
