@@ -638,7 +638,7 @@ class _Walk:
                 )
             if ((half == 0) & (array != 0)).any():
                 self.notes.append(f"constant {value.name!r} holds values below float16's 6e-8: they become 0")
-            made = _Made(lambda: _clamped(array, _half(array)), array.shape)
+            made = _Made(lambda: _clamped(array), array.shape)
         else:
             made = _Made(lambda: array.astype(np.float32), array.shape)
         return _initializer(_initializer_graph(value), f"{value.name}_{dtype}", made, _IR_TYPES[dtype])
@@ -694,9 +694,11 @@ def _half(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float16)
 
 
-def _clamped(array: np.ndarray, half: np.ndarray) -> np.ndarray:
+def _clamped(array: np.ndarray) -> np.ndarray:
     """The array in float16, with float16's largest number in place of finite ones that overflowed."""
-    return np.where(np.isinf(half) & np.isfinite(array), np.sign(half) * np.float16(_FLOAT16_LARGEST), half)
+    half = _half(array)
+    overflowed = np.isinf(half) & np.isfinite(array)
+    return np.where(overflowed, np.sign(half) * np.float16(_FLOAT16_LARGEST), half) if overflowed.any() else half
 
 
 def _initializer(graph: ir.Graph, name: str, array: np.ndarray | _Made, dtype: ir.DataType) -> ir.Value:
