@@ -389,9 +389,9 @@ def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
     return attempt.passed, not attempt.verification.placement.fallback, speed, fidelity
 
 
-# A plan that the search found and that falls short on the samples held apart is searched for again with so much more.
-_MARGIN_DB = 0.5
-_SEARCHES = 3
+# Searches until a plan is confirmed on more of the calibration samples, and how much more each next one asks for, at most; so
+# much more is asked for as well, once, where the samples held apart refute what was found.
+_SEARCHES, _STEP_DB = 3, 2.0
 # Timing: rounds of float32 and candidate in turns, so that a busy machine slows both; runs a round, of which some warm up.
 _ROUNDS, _RUNS, _WARMUP = 5, 5, 2
 
@@ -491,10 +491,14 @@ class _Job:
                 break
 
     def search(self) -> SearchReport | None:
-        """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice."""
+        """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice.
+
+        The search decides on calibration samples. Those held apart judge its plan; where they refute it, one more plan is
+        looked for, that keeps more, and judged on them as well: the report has both judgements, and says so.
+        """
         from planner.search.judge import Evaluations, PlanJudge
         from planner.search.ladder import Assignment, make_ladder, mixed_plan
-        from planner.search.report import search_report
+        from planner.search.report import Judgement, search_report
         from planner.search.search import search
 
         started = time.monotonic()
@@ -510,27 +514,37 @@ class _Job:
         def tell(done: Evaluations) -> None:
             self.progress("searching", done.emulated + done.real, done.emulated + done.real + 1)
 
-        report: SearchReport | None = None
         asked = self.floor.value
+        judgements: list[Judgement] = []
         with PlanJudge(
-            self.reference, target, self.inputs.calibration, self.floor, plan_of,
+            self.reference, target, self.inputs.calibration, self.floor, ladder.nodes, plan_of,
             lambda plan, path: void(self.apply(plan, path)), self.folder,
             allow_fallback=self.allow_fallback, progress=tell,
         ) as judge:  # fmt: skip
-            for _ in range(_SEARCHES):
-                found = search(ladder, judge, self.floor.goal(asked))
-                report = search_report(ladder, found, self.floor, judge.evaluations, time.monotonic() - started)
-                reasons = {i: r.reason() for p, r in zip(found.promoted, report.promoted, strict=True) for i in p.nodes}
+            for last in (False, True):
+                for _ in range(_SEARCHES):
+                    found = search(ladder, judge, self.floor.goal(asked))
+                    if not found.passed:
+                        break
+                    confirmed = judge.confirmed(found.assignment).score
+                    if confirmed >= self.floor.value:
+                        break
+                    if self.floor.kind == "sqnr":
+                        asked += min(self.floor.value - confirmed, _STEP_DB)
+                named = search_report(ladder, found, self.floor, judge.evaluations, (), 0.0).promoted
+                reasons = {i: r.reason() for p, r in zip(found.promoted, named, strict=True) for i in p.nodes}
                 attempt = self.attempt(plan_of(found.assignment, reasons))
-                shortfall = self.floor.value - attempt.worst_db
-                if (
-                    attempt.passed
-                    or not found.passed
-                    or self.floor.kind != "sqnr"
-                    or attempt.verification.session_error
-                ):
+                metric = attempt.verification.metric
+                score = self.floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
+                judgements.append(Judgement(score, attempt.passed))
+                if attempt.passed or not found.passed or attempt.verification.session_error or last:
                     break
-                asked += shortfall + _MARGIN_DB
+                judge.refute(found.assignment, score)
+                if self.floor.kind == "sqnr":
+                    asked += _STEP_DB
+            report = search_report(
+                ladder, found, self.floor, judge.evaluations, tuple(judgements), time.monotonic() - started
+            )
         self.progress("searching", 1, 1)
         return report
 

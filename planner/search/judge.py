@@ -1,6 +1,6 @@
 """Measuring the plans of a search: each is applied, run by emulation or on the EP, and compared with float32.
 
-It runs on calibration samples; those held apart judge the result, not the search.
+It runs on calibration samples; those held apart judge the result once, and decide nothing before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError
+from planner.model.node import Node
 from planner.resolve.plan import Plan, Target
 from planner.runtime.client import RunFailed, SessionFailed, Worker
 from planner.runtime.providers import CPU, launcher
@@ -22,15 +23,22 @@ from planner.search.ladder import Assignment
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
-from planner.verify.fidelity import Comparison
+from planner.verify.fidelity import WORST, Comparison
 from planner.verify.floor import Floor, load_metric
+from planner.verify.part import Parting, find_parting
 from planner.verify.placement import placement_of
 
-# Samples that a plan is run on: by emulation, and on the EP, whose simulator may take seconds each.
-EMULATED_SAMPLES, REAL_SAMPLES = 4, 2
+# Samples that a plan is run on: by emulation, and on the EP, whose simulator may take seconds each; the plan found, on the
+# EP before it is judged on the samples held apart.
+EMULATED_SAMPLES, REAL_SAMPLES, CONFIRMING_SAMPLES = 4, 2, 6
+# A share of equal answers tells nothing on a few samples.
+_SHARE_SAMPLES = 16
 
 # So far from the floor, one sample on the EP decides.
-_CLEAR_DB = 6.0
+_CLEAR_DB = 3.0
+# The EP leaves the emulation at a tensor whose error energy is this many times the emulation's, while that of the node's
+# inputs is not; where it keeps more dB than the last, it does no harm.
+_LEAVES, _STILL_WITH_IT, _HARMLESS_DB = 4.0, 2.0, 40.0
 
 # Writes the model of a plan to a path.
 Apply = Callable[[Plan, Path], None]
@@ -59,6 +67,7 @@ class PlanJudge:
         target: Target,
         samples: Sequence[Sample],
         floor: Floor,
+        nodes: Sequence[Node],
         plan_of: Callable[[Assignment], Plan],
         apply: Apply,
         folder: Path,
@@ -76,7 +85,14 @@ class PlanJudge:
         self._folder = folder
         self._allow_fallback = allow_fallback
         self._progress = progress
-        self._samples = list(samples[:EMULATED_SAMPLES])
+        self._samples = list(
+            samples[: _SHARE_SAMPLES if floor.kind == "top1" else max(EMULATED_SAMPLES, CONFIRMING_SAMPLES)]
+        )
+        shares = floor.kind == "top1"
+        self._counts = (_SHARE_SAMPLES, _SHARE_SAMPLES) if shares else (EMULATED_SAMPLES, REAL_SAMPLES)
+        self._nodes = nodes
+        self._timeout = timeout
+        self._suspects: dict[Assignment, tuple[int, ...]] = {}
         self._reference_file = reference
         self._expected: list[Mapping[str, Any]] = []
         self._emulated: dict[Assignment, Measured] = {}
@@ -106,7 +122,7 @@ class PlanJudge:
             path = self._write(assignment)
             with as_written(path, load(path)) as plain:
                 self._emulated[assignment] = self._measure(
-                    self._cpu, path, plain, self._samples, {}, AS_WRITTEN, placed=False
+                    self._cpu, path, plain, self._samples[: self._counts[0]], {}, AS_WRITTEN, placed=False
                 )
             self._tell()
         return self._emulated[assignment]
@@ -118,10 +134,46 @@ class PlanJudge:
         if assignment not in self._real:
             path = self._write(assignment)
             self._real[assignment] = self._measure(
-                self._ep, path, path, self._samples[:REAL_SAMPLES], self._target.options, {}, placed=True
+                self._ep, path, path, self._samples[: self._counts[1]], self._target.options, {}, placed=True
             )
             self._tell()
         return self._real[assignment]
+
+    def confirmed(self, assignment: Assignment) -> Measured:
+        """On the EP, on as many calibration samples as a plan deserves that is about to be judged for good. The search goes
+        on from this figure where it falls short."""
+        if not self.has_ep:
+            return self.emulated(assignment)
+        path = self._write(assignment)
+        more = self._measure(self._ep, path, path, self._samples, self._target.options, {}, placed=True, every=True)
+        self._real[assignment] = more
+        self._tell()
+        return more
+
+    def suspects(self, assignment: Assignment) -> tuple[int, ...]:
+        """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample."""
+        if not self.has_ep or self._target.ep == CPU:
+            return ()
+        if assignment not in self._suspects:
+            path = self._write(assignment)
+            try:
+                on_ep, emulated = (
+                    find_parting(
+                        path, self._reference_file, self._target, self._samples[:1], timeout=self._timeout, emulated=e
+                    )
+                    for e in (False, True)
+                )
+            except EPError:
+                self._suspects[assignment] = ()  # with every tensor laid open it does not run: nothing can be told
+            else:
+                self._suspects[assignment] = leaving(self._nodes, _decibels(on_ep), _decibels(emulated))
+        return self._suspects[assignment]
+
+    def refute(self, assignment: Assignment, score: float) -> None:
+        """The samples held apart gave this score: it counts from now on."""
+        known = self.real(assignment)
+        measured = Measured(score, max(known.noise, 10 ** (-score / 10) if self._floor.kind == "sqnr" else 0.0))
+        (self._real if self.has_ep else self._emulated)[assignment] = measured
 
     # -- inner ------------------------------------------------------------------------------------------------------
 
@@ -157,6 +209,7 @@ class PlanJudge:
         config: Mapping[str, str],
         *,
         placed: bool,
+        every: bool = False,
     ) -> Measured:
         model = load(candidate)
         dtypes = input_dtypes(model)
@@ -174,7 +227,7 @@ class PlanJudge:
         try:
             for sample, expected in zip(samples, self._expected, strict=False):
                 comparison.add(expected, worker.run(cast_feed(sample, dtypes)).outputs)
-                if placed and self._decided(comparison):
+                if placed and not every and self._decided(comparison):
                     break
             fidelity = comparison.results()
             noise = max((10 ** (-entry.sqnr_db / 10) for entry in fidelity), default=NOISE_LIMIT)
@@ -194,4 +247,28 @@ class PlanJudge:
         return Measured(self._floor.score(fidelity, metric), noise)
 
 
-__all__ = ["EMULATED_SAMPLES", "REAL_SAMPLES", "Apply", "Evaluations", "PlanJudge"]
+def leaving(nodes: Sequence[Node], on_ep: Mapping[str, float], emulated: Mapping[str, float]) -> tuple[int, ...]:
+    """Indices of the nodes where the EP leaves its emulation. Pure.
+
+    Args:
+        on_ep, emulated: SQNR in dB against float32 of each tensor, by name.
+    """
+    # How many times the emulation's error energy the EP has at each tensor.
+    times = {name: 10 ** ((emulated[name] - db) / 10) for name, db in on_ep.items() if name in emulated}
+    carried: dict[str, float] = {}
+    found = []
+    for index, node in enumerate(nodes):
+        before = max((carried.get(o.name, 1.0) for o in node.inputs if o is not None), default=1.0)
+        for name in node.outputs:
+            own = times.get(name)
+            carried[name] = before if own is None else own
+            if own is not None and own >= _LEAVES and before <= _STILL_WITH_IT and on_ep[name] < _HARMLESS_DB:
+                found.append(index)
+    return tuple(dict.fromkeys(found))
+
+
+def _decibels(parting: Parting) -> dict[str, float]:
+    return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
+
+
+__all__ = ["Apply", "Evaluations", "PlanJudge", "leaving"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,17 @@ class Promoted:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """A plan that the search found, on the samples held apart: ``score`` is what the floor is compared with."""
+
+    score: float
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"score": self.score if math.isfinite(self.score) else None, "passed": self.passed}
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """The whole search.
 
@@ -85,6 +97,7 @@ class SearchReport:
         evaluations: plans that were run by emulation and on the EP. seconds: all of it.
         cost: of the plan found, in the profile's unit; cheapest: of the cheapest uniform plan, legal but not faithful.
         macs_in_8_bit: share of multiply-accumulates whose weight has 8 bits or fewer; None without weights.
+        judgements: on the samples held apart, which took no part in the search: one, or two where the first refuted it.
     """
 
     floor: Floor
@@ -94,7 +107,22 @@ class SearchReport:
     cost: float
     cheapest: float
     macs_in_8_bit: float | None
+    judgements: tuple[Judgement, ...]
     seconds: float
+
+    @property
+    def note(self) -> str | None:
+        """What whoever relies on the result should know of how it was judged."""
+        if len(self.judgements) < 2:
+            return None
+        first, last = self.judgements
+        was = f"the first plan came to {first.score:.4g} on the samples held apart, below the floor"
+        then = (
+            "the one that was looked for next passes"
+            if last.passed
+            else "the one that was looked for next fails as well"
+        )
+        return f"{was}; {then}, on the same samples: they chose between two plans"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -105,11 +133,20 @@ class SearchReport:
             "cost": self.cost,
             "cheapest_cost": self.cheapest,
             "macs_in_8_bit": self.macs_in_8_bit,
+            "judgements": [entry.to_json() for entry in self.judgements],
+            "note": self.note,
             "seconds": self.seconds,
         }
 
 
-def search_report(ladder: Ladder, found: Found, floor: Floor, evaluations: Evaluations, seconds: float) -> SearchReport:
+def search_report(
+    ladder: Ladder,
+    found: Found,
+    floor: Floor,
+    evaluations: Evaluations,
+    judgements: tuple[Judgement, ...],
+    seconds: float,
+) -> SearchReport:
     """Put a search's result into names."""
     total = ladder.cost(found.assignment)
     promoted = tuple(
@@ -138,5 +175,6 @@ def search_report(ladder: Ladder, found: Found, floor: Floor, evaluations: Evalu
         total,
         ladder.levels[0].cost,
         share_in_8_bit(pairs),
+        judgements,
         seconds,
     )

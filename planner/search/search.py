@@ -2,15 +2,18 @@
 
 1. The uniform levels, cheapest first, until one reaches the floor on the EP; the CPU EP's emulation spares the hopeless.
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
-   emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan.
+   emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan and no single
+   node is to blame for that.
 3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
-   then on the EP, which has the last word.
+   then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
+   one run with every tensor laid open shows them, where bisecting takes many.
 
 Where no uniform level reaches the floor, each block first gets the level at which it does the least harm.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +28,9 @@ _WORSE = 2.0
 _EMULATED_TESTS, _REAL_TESTS = 20, 14
 _REAL_FIRST = 6
 # Rounds of bisecting for the moves that the floor does not bear.
-_EMULATED_ROUNDS, _REAL_ROUNDS = 4, 5
+_EMULATED_ROUNDS, _REAL_ROUNDS = 3, 4
+# Times that the EP is asked which nodes it computes otherwise than the emulation.
+_SUSPICIONS = 3
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class Judge(Protocol):
         """On the target's EP."""
         ...
 
+    def suspects(self, assignment: Assignment) -> tuple[int, ...]:
+        """Indices of the nodes at which the EP's run of the plan leaves the emulation of the same file."""
+        ...
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -73,11 +82,13 @@ class Goal:
     Attributes:
         value: least score. slack: an emulated score lower than the value by more than this is hopeless.
         noise: error energy, relative to the signal's, that corresponds to the value, as far as any does.
+        margin: how far above the value a mix stays: it spends all the error that it may on the samples it is measured on.
     """
 
     value: float
     slack: float
     noise: float
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,7 @@ class _Move:
     level: int
     units: tuple[int, ...]
     noise: float
-    saving: float
+    rate: float  # noise per cost saved
 
 
 @dataclass
@@ -160,8 +171,12 @@ def search(ladder: Ladder, judge: Judge, goal: Goal) -> Found:
         background = best.level
         lower = list(uniform)
         start = ladder.uniform(background)
-    tests = [_sensitivity(ladder, judge, goal, u, ladder.uniform(background)) for u in lower]
-    if last.real is None or last.real.score < goal.value:
+    passing = last.real is not None and last.real.score >= goal.value
+    tests: list[_Sensitivity] = []
+    for u in lower:
+        known = (*(t.level for t in tests), *((background,) if passing else ()))
+        tests.append(_sensitivity(ladder, judge, goal, u, ladder.uniform(background), known))
+    if not passing:
         start = _least_harm(ladder, tests, start)
         measured = judge.real(start)
         if measured.score < goal.value:
@@ -192,8 +207,14 @@ def _climb(ladder: Ladder, judge: Judge, goal: Goal) -> list[Uniform]:
     return tried
 
 
-def _sensitivity(ladder: Ladder, judge: Judge, goal: Goal, uniform: Uniform, background: Assignment) -> _Sensitivity:
-    """The noise of each block at a level: by emulation against float32, or on the EP where that did worse."""
+def _sensitivity(
+    ladder: Ladder, judge: Judge, goal: Goal, uniform: Uniform, background: Assignment, known: Sequence[int]
+) -> _Sensitivity:
+    """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
+
+    Args:
+        known: levels that need no further test: a unit none of whose nodes has a type that is new is left out.
+    """
     level = uniform.level
     real = uniform.real
     on_ep = (
@@ -201,12 +222,14 @@ def _sensitivity(ladder: Ladder, judge: Judge, goal: Goal, uniform: Uniform, bac
         and real.score < goal.value
         and real.noise > _WORSE * uniform.emulated.noise
         and background != ladder.uniform(level)
+        and not judge.suspects(ladder.uniform(level))
     )
     base = background if on_ep else (IDEAL,) * len(ladder.nodes)
     measure: Callable[[Assignment], Measured] = judge.real if on_ep else judge.emulated
 
     def changed(unit: int) -> bool:
-        return any(base[i] == IDEAL or _pair(ladder, base[i], i) != _pair(ladder, level, i) for i in ladder.units[unit])
+        members = ladder.units[unit]
+        return any(all(_pair(ladder, k, i) != _pair(ladder, level, i) for k in known) for i in members)
 
     def worth(unit: int) -> float:
         return sum((ladder.levels[background[i]].costs[i] - ladder.levels[level].costs[i]) for i in ladder.units[unit])
@@ -254,18 +277,29 @@ def _least_harm(ladder: Ladder, tests: Sequence[_Sensitivity], otherwise: Assign
 
 
 def _moves(ladder: Ladder, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
-    """Every block at every cheaper level, least noise per cost saved first."""
+    """Every block at every cheaper level, least noise per cost saved first: counted from the start, or from the next dearer
+    level that was tested, whichever is worse."""
     moves = []
     for test in tests:
         for block in test.blocks:
-            saving = sum(
-                max(0.0, ladder.levels[start[i]].costs[i] - ladder.levels[test.level].costs[i])
-                for u in block.units
-                for i in ladder.units[u]
-            )
-            if saving > 0:
-                moves.append(_Move(test.level, block.units, block.noise, saving))
-    return sorted(moves, key=lambda m: (m.noise / m.saving, -m.saving))
+            saving = further = 0.0
+            noise = block.noise
+            for unit in block.units:
+                dearer = min((t for t in tests if t.level > test.level and unit in t.by_unit), key=_level, default=None)
+                noise -= 0.0 if dearer is None else dearer.by_unit[unit]
+                for i in ladder.units[unit]:
+                    cost = ladder.levels[test.level].costs[i]
+                    saving += max(0.0, ladder.levels[start[i]].costs[i] - cost)
+                    above = start[i] if dearer is None else min(start[i], dearer.level)
+                    further += max(0.0, ladder.levels[above].costs[i] - cost)
+            if further > 0:
+                rate = max(block.noise / saving, noise / further)
+                moves.append(_Move(test.level, block.units, block.noise, rate))
+    return sorted(moves, key=lambda m: (m.rate, m.noise))
+
+
+def _level(test: _Sensitivity) -> int:
+    return test.level
 
 
 def _apply(ladder: Ladder, start: Assignment, moves: Sequence[_Move]) -> Assignment:
@@ -283,35 +317,58 @@ def _descend(
     ladder: Ladder, judge: Judge, goal: Goal, start: Assignment, moves: Sequence[_Move], *, emulation: bool
 ) -> Assignment:
     """As many moves as the floor bears on the EP; the start itself passed there."""
+    least = goal.value + goal.margin
+    if judge.real(start).score < least:
+        least = goal.value
 
     def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[_Move]], float]:
         return lambda chosen: measure(_apply(ladder, start, chosen)).score
 
     chosen = list(moves)
     if emulation:
-        chosen = _bearable(ladder, chosen, scored(judge.emulated), goal, _EMULATED_ROUNDS)
-    return _apply(ladder, start, _bearable(ladder, chosen, scored(judge.real), goal, _REAL_ROUNDS))
+        chosen = _bearable(ladder, chosen, scored(judge.emulated), least, goal.noise, _EMULATED_ROUNDS)
+    for _ in range(_SUSPICIONS):
+        assignment = _apply(ladder, start, chosen)
+        measured = judge.real(assignment)
+        if measured.score >= least or math.isinf(measured.score):
+            break
+        suspects = {i for i in judge.suspects(assignment) if assignment[i] != start[i]}
+        if not suspects:
+            break
+        kept = [tuple(u for u in move.units if suspects.isdisjoint(ladder.units[u])) for move in chosen]
+        chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
+    return _apply(ladder, start, _bearable(ladder, chosen, scored(judge.real), least, goal.noise, _REAL_ROUNDS))
 
 
 def _bearable(
-    ladder: Ladder, moves: Sequence[_Move], score: Callable[[Sequence[_Move]], float], goal: Goal, rounds: int
+    ladder: Ladder,
+    moves: Sequence[_Move],
+    score: Callable[[Sequence[_Move]], float],
+    least: float,
+    noise: float,
+    rounds: int,
 ) -> list[_Move]:
     """The moves, in their order, but for those that are one too many.
 
     Each round bisects to the first such, leaves it out and goes on with the rest. Where it does not lose accuracy but
     breaks the plan (a node that the EP does not take so, after all), the very unit is found, and left out of every
     further move to the same kind of type. What no round has confirmed is left out.
+
+    Args:
+        noise: what the moves may cause together, as far as their own add up: where bisecting begins.
     """
     chosen: list[_Move] = []
     rest = list(moves)
 
     def bears(further: Sequence[_Move]) -> bool:
-        return score([*chosen, *further]) >= goal.value
+        return score([*chosen, *further]) >= least
 
     for _ in range(rounds):
         if not rest or bears(rest):
             return [*chosen, *rest]
-        most = _bisect(len(rest) - 1, lambda k: bears(rest[:k]))  # noqa: B023 - called at once
+        expected = list(itertools.accumulate((m.noise for m in rest), initial=sum(m.noise for m in chosen)))
+        guess = sum(e <= noise for e in expected) - 1
+        most = _bisect(len(rest) - 1, lambda k: bears(rest[:k]), guess)  # noqa: B023 - called at once
         chosen += rest[:most]
         culprit, rest = rest[most], rest[most + 1 :]
         if math.isinf(score([*chosen, culprit])):
@@ -333,11 +390,19 @@ def _is_float(ladder: Ladder, level: int, unit: int) -> bool:
     return activation is not None and activation.is_float
 
 
-def _bisect(most: int, passes: Callable[[int], bool]) -> int:
-    """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked."""
+def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
+    """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked.
+
+    Args:
+        guess: about where it lies; 0: unknown.
+    """
     low, high = 0, most
+    near = most // 8 + 1
+    probes = [guess, guess + near, guess - near] if guess > 0 else []
     while low < high:
-        middle = (low + high + 1) // 2
+        probe = next((p for p in probes if low < p <= high), None)
+        probes = [p for p in probes if p != probe]
+        middle = (low + high + 1) // 2 if probe is None else probe
         if passes(middle):
             low = middle
         else:

@@ -82,7 +82,7 @@ class Floor:
 
         value = self.value if value is None else value
         if self.kind == "sqnr":
-            return Goal(value, 3.0, 10 ** (-value / 10))
+            return Goal(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
         # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
         return Goal(value, 0.05 * max(1.0, abs(value)), 0.01)
 
@@ -104,6 +104,10 @@ class Floor:
         if self.kind == "metric" and metric is not None and not metric >= self.value:
             yield f"{self.metric} is {metric:g}, below the floor of {self.value:g}"
 
+
+# A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
+# word, differ from those of the calibration.
+_MARGIN_DB = 1.0
 
 # Where no floor is asked for: at 20 dB the error has a hundredth of the signal's energy.
 DEFAULT_FLOOR = Floor("sqnr", 20.0)

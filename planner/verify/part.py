@@ -119,11 +119,18 @@ class Parting:
 
 
 def find_parting(
-    candidate: Path, reference: Path, target: Target, samples: Sequence[Sample], *, timeout: float = 300
+    candidate: Path,
+    reference: Path,
+    target: Target,
+    samples: Sequence[Sample],
+    *,
+    timeout: float = 300,
+    emulated: bool = False,
 ) -> Parting:
     """Run both models with their inner tensors exposed and find where they part.
 
-    Runs on the target's EP where it is here, else on the CPU EP's emulation of it (`ran_on` says which).
+    Runs on the target's EP where it is here, else, or where ``emulated`` says so, on the CPU EP's emulation of it
+    (`ran_on` says which).
 
     Raises:
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
@@ -131,7 +138,7 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = launcher(target.ep).availability().kind is not None
+    real = not emulated and launcher(target.ep).availability().kind is not None
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU

@@ -14,6 +14,7 @@ from planner.model.roles import Role
 from planner.resolve.choose import Verdict
 from planner.resolve.legality import Ruling
 from planner.search.cost import Work
+from planner.search.judge import leaving
 from planner.search.ladder import IDEAL, Assignment, Ladder, Level, units
 from planner.search.search import Found, Goal, Measured, search
 from planner.search.sensitivity import NOISE_LIMIT, measure_blocks
@@ -56,6 +57,7 @@ class Network:
     on_ep: Callable[[int, int], float] = lambda level, i: 0.0
     emulated_runs: set[Assignment] = field(default_factory=set)
     real_runs: set[Assignment] = field(default_factory=set)
+    shows_suspects: bool = False
 
     def _measured(self, noise: float) -> Measured:
         if noise >= NOISE_LIMIT:
@@ -70,6 +72,11 @@ class Network:
         assert IDEAL not in assignment, "float32 for all is no plan for the EP"
         self.real_runs.add(assignment)
         return self._measured(sum(self.noise(a, i) + self.on_ep(a, i) for i, a in enumerate(assignment)))
+
+    def suspects(self, assignment: Assignment) -> tuple[int, ...]:
+        """A node whose own error on the EP is ten times what the emulation has stands out."""
+        alone = enumerate(assignment)
+        return tuple(i for i, a in alone if self.on_ep(a, i) > 10 * self.noise(a, i)) if self.shows_suspects else ()
 
     def find(self, count: int) -> tuple[Found, Ladder]:
         steps = ladder(count)
@@ -124,6 +131,27 @@ def test_a_loss_that_only_the_ep_has_is_found_on_the_ep() -> None:
     assert all(p.measured_on == "EP" for p in found.promoted)
 
 
+def test_a_suspect_of_the_ep_stays_where_it_was_at_the_cost_of_few_runs() -> None:
+    network = Network(
+        with_hot({}, quiet=1.0),
+        goal_db=40,
+        on_ep=lambda level, i: 0.03 if (level, i) in ((1, 30), (1, 50)) else 0.0,
+        shows_suspects=True,
+    )
+    found, _ = network.find(64)
+    assert found.passed
+    assert {i for i, level in enumerate(found.assignment) if level == 2} == {30, 50}
+    assert len(network.real_runs) <= 4
+
+
+def test_a_mix_keeps_the_margin_that_the_goal_asks_for() -> None:
+    noise = with_hot({i: 1e-5 * i for i in range(100)})
+    network = Network(noise, goal_db=30)
+    found = search(ladder(100), network, Goal(30, 3.0, 1e-3, margin=1.0))
+    assert found.passed
+    assert 31 <= found.measured.score < 32
+
+
 def test_a_node_that_overflows_at_one_level_gets_another() -> None:
     # No uniform level passes: float16 overflows at node 5, 16-bit activations lose node 20, 8 bits lose everything.
     def noise(level: int, i: int) -> float:
@@ -165,6 +193,13 @@ def test_the_result_is_never_worse_than_the_uniform_level_that_passes() -> None:
         assert found.passed and passing
         assert found.measured.score >= 25
         assert steps.cost(found.assignment) <= steps.levels[passing[0].level].cost
+
+
+def test_only_where_the_ep_leaves_its_emulation_is_a_suspect() -> None:
+    emulated = {"t1": 50.0, "t2": 23.0, "t3": 22.0, "t4": 60.0, "t5": 22.0}
+    on_ep = {"t1": 49.0, "t2": 8.0, "t3": 9.0, "t4": 45.0, "t5": 21.0}
+    # t2 falls; t3 inherits that; t4 falls as far but keeps 45 dB, which harms nothing.
+    assert leaving([node(i) for i in range(5)], on_ep, emulated) == (1,)
 
 
 def test_what_only_moves_values_goes_with_its_producer() -> None:
