@@ -403,11 +403,15 @@ class _Walk:
         """DynamicQuantizeLinear, once for each value, MatMulInteger, and what makes the sum float32 again."""
         key = (value, "MatMulInteger", kind, line.per_channel, alpha, columns.shape)
         if key not in self.packed:
-            weight = columns.astype(np.float32) * np.float32(alpha)
-            parameters = q.weight_parameters(weight, kind, 1 if line.per_channel else None)
+
+            def weight() -> np.ndarray:
+                return columns.astype(np.float32) * np.float32(alpha)
+
+            parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None)
+            codes = _Made(lambda: q.quantize(weight(), parameters), columns.shape)
             graph, base = _initializer_graph(value), f"{value.name}_{kind}_dynamic"
             self.packed[key] = (
-                _initializer(graph, f"{base}_quantized", q.quantize(weight, parameters), _IR_TYPES[kind]),
+                _initializer(graph, f"{base}_quantized", codes, _IR_TYPES[kind]),
                 _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT),
                 _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[kind]),
             )
