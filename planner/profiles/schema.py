@@ -169,10 +169,13 @@ class Cost(Struct, frozen=True, forbid_unknown_fields=True):
         byte: moving one byte of a weight or an activation.
         multiply: one multiply-accumulate, by weight and activation bits ("8x8", "8x16", "16x16", "4x16") or float type
             ("float16"); what is not given counts as the product of the operands' widths in bytes.
+        held_as: types that the device holds and computes as others: float32 as float16, say.
+        source: where the rates come from.
     """
 
     byte: Annotated[float, Meta(ge=0)] = 16.0
     multiply: dict[Annotated[str, Meta(pattern="^([0-9]+x[0-9]+|float16|float32)$")], Annotated[float, Meta(gt=0)]] = {}
+    held_as: dict[DType, DType] = {}
     source: Source | None = None
 
 

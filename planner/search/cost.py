@@ -58,7 +58,7 @@ def node_cost(done: Work, pair: Pair, rates: Cost) -> float:
     activation, stored = pair.activation, pair.stored_activation
     if activation is None or stored is None:
         return 0.0
-    weight = pair.weight or activation
+    weight, activation, stored = (rates.held_as.get(t, t) for t in (pair.weight or activation, activation, stored))
     operations = done.macs * _multiply(weight, activation, rates) + done.operations * activation.bits / 8
     moved = done.weights * weight.bits / 8 + done.activations * stored.bits / 8
     return operations + moved * rates.byte

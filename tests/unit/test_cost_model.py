@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec import ValidationError, convert
 
+from examples import digits
 from planner.dtypes import DType, Pair
 from planner.model.node import Node, Operand
+from planner.model.read import read_model
 from planner.model.roles import Role
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Cost
 from planner.search.cost import Work, node_cost, share_in_8_bit, work
+from planner.search.ladder import make_ladder
 
 
 def node(op_type: str, shapes: list[tuple[int, ...]], output: tuple[int, ...], **attributes: object) -> Node:
@@ -71,6 +74,29 @@ def test_a_profile_declares_rates_and_senseless_ones_are_refused() -> None:
     for wrong in ({"byte": -1}, {"multiply": {"8by8": 1}}, {"multiply": {"8x8": 0}}, {"speed": 1}):
         with pytest.raises(ValidationError):
             convert(wrong, Cost)
+
+
+def test_every_shipped_profile_declares_what_computing_costs_and_where_that_is_known_from() -> None:
     for profile in load_profiles().by_ep.values():
         for device in profile.devices:
-            assert profile.cost(device).byte >= 0
+            cost = profile.cost(device)
+            assert cost.multiply and cost.source, f"{profile.ep} {device}"
+
+
+def test_a_type_that_the_device_holds_as_another_costs_what_that_one_costs() -> None:
+    done = Work(macs=1000, operations=0, weights=100, activations=50)
+    float32, float16 = Pair(DType.FLOAT32, DType.FLOAT32), Pair(DType.FLOAT16, DType.FLOAT16)
+    held = Cost(held_as={DType.FLOAT32: DType.FLOAT16})
+    assert node_cost(done, float32, held) == node_cost(done, float16, held) < node_cost(done, float32, Cost())
+
+
+def test_the_search_orders_precisions_by_the_profile_and_another_profile_orders_them_otherwise() -> None:
+    model = read_model(digits.model()[0])
+
+    def order(ep: str, device: str) -> list[str]:
+        return [level.name for level in make_ladder(model, load_profiles().find(ep), device).levels]
+
+    npu, cpu = order("qnn", "snapdragon-x-elite"), order("cpu", "cpu")
+    assert npu.index("w8a8") < npu.index("w8a16") < npu.index("fp16")
+    # The CPU computes 16-bit activations in float32, between conversions.
+    assert cpu.index("w8a8") < cpu.index("fp32") < cpu.index("w8a16")
