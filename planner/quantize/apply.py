@@ -408,10 +408,10 @@ class _Walk:
                 return columns.astype(np.float32) * np.float32(alpha)
 
             parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None)
-            codes = _Made(lambda: q.quantize(weight(), parameters), columns.shape)
+            content = _Made(lambda: q.quantize(weight(), parameters), columns.shape)
             graph, base = _initializer_graph(value), f"{value.name}_{kind}_dynamic"
             self.packed[key] = (
-                _initializer(graph, f"{base}_quantized", codes, _IR_TYPES[kind]),
+                _initializer(graph, f"{base}_quantized", content, _IR_TYPES[kind]),
                 _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT),
                 _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[kind]),
             )
