@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from msgspec import ValidationError, convert
+from msgspec import ValidationError, convert, structs
 
 from examples import digits
 from planner.dtypes import DType, Pair
@@ -11,7 +13,7 @@ from planner.model.node import Node, Operand
 from planner.model.read import read_model
 from planner.model.roles import Role
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Cost
+from planner.profiles.schema import Cost, Profile
 from planner.search.cost import Work, node_cost, share_in_8_bit, work
 from planner.search.ladder import make_ladder
 
@@ -90,13 +92,30 @@ def test_a_type_that_the_device_holds_as_another_costs_what_that_one_costs() -> 
     assert node_cost(done, float32, held) == node_cost(done, float16, held) < node_cost(done, float32, Cost())
 
 
-def test_the_search_orders_precisions_by_the_profile_and_another_profile_orders_them_otherwise() -> None:
+def test_the_shipped_rates_say_what_each_device_is_fast_at() -> None:
+    layer = Work(macs=10**8, operations=0, weights=10**5, activations=10**5)
+    w8a8, w8a16 = Pair(DType.INT8, DType.UINT8), Pair(DType.INT8, DType.UINT16)
+    float16, float32 = Pair(DType.FLOAT16, DType.FLOAT16), Pair(DType.FLOAT32, DType.FLOAT32)
+
+    def costs(ep: str, *pairs: Pair) -> list[float]:
+        profile = load_profiles().find(ep)
+        return [node_cost(layer, pair, profile.cost(profile.file.default_device)) for pair in pairs]
+
+    npu = costs("qnn", w8a8, w8a16, float16, float32)
+    assert npu[0] < npu[1] < npu[2] == npu[3]  # float32 runs as float16
+    cpu = costs("cpu", w8a8, float32, w8a16)
+    assert cpu[0] < cpu[1] < cpu[2]  # 16-bit activations are computed in float32, between conversions
+    float_on_gpu = costs("directml", float16, float32)
+    assert float_on_gpu[0] < float_on_gpu[1]
+
+
+def test_the_search_goes_by_the_rates_of_the_profile() -> None:
     model = read_model(digits.model()[0])
+    profile = load_profiles().find("qnn")
+    turned = replace(profile, file=structs.replace(profile.file, cost=Cost(byte=0, multiply={"8x8": 9, "8x16": 1})))
 
-    def order(ep: str, device: str) -> list[str]:
-        return [level.name for level in make_ladder(model, load_profiles().find(ep), device).levels]
+    def cheapest(profile: Profile) -> str:
+        return make_ladder(model, profile, "snapdragon-x-elite").levels[0].name
 
-    npu, cpu = order("qnn", "snapdragon-x-elite"), order("cpu", "cpu")
-    assert npu.index("w8a8") < npu.index("w8a16") < npu.index("fp16")
-    # The CPU computes 16-bit activations in float32, between conversions.
-    assert cpu.index("w8a8") < cpu.index("fp32") < cpu.index("w8a16")
+    assert cheapest(profile) == "w8a8"
+    assert cheapest(turned).startswith("w8a16")
