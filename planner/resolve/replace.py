@@ -42,7 +42,7 @@ class Matrix:
 def matrix_of(node: Node) -> Matrix | str:
     """The node's matrix; or, in words, why it has none that can be cut into blocks."""
     if node.domain or node.op_type not in ("MatMul", "Gemm", "Gather"):
-        return "only the matrices of MatMul, Gemm and Gather are cut into blocks"
+        return "only the constant matrices of MatMul, Gemm and Gather are stored so"
     position = 0 if node.op_type == "Gather" else 1
     operand = node.inputs[position] if len(node.inputs) > position else None
     if operand is None or not operand.constant or operand.dtype not in ("float32", "float16"):
