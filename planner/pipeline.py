@@ -24,6 +24,8 @@ from planner.resolve.legality import takes
 from planner.resolve.plan import Plan, Target
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from planner.calibrate.inputs import Inputs
     from planner.calibrate.observe import Range
     from planner.search.report import SearchReport
@@ -144,7 +146,7 @@ def calibrate(
 ) -> dict[str, Range]:
     """The range of each float tensor of the float32 model over the samples, observed on the CPU EP in a worker.
 
-    Memory does not grow with the number of samples. A model that masks by huge values takes a second pass.
+    One pass, whose memory does not grow with the number of samples.
 
     Args:
         method: minmax, average, percentile, entropy or mse: how ranges for 8-bit codes are cut.
@@ -152,40 +154,31 @@ def calibrate(
     Raises:
         RequestError: an unknown method, or NaN somewhere in the model, with the name of the node.
     """
-    from planner.calibrate.observe import Method, Observed, collect, extend, masked_tensors, merge_unmasked
+    from planner.calibrate.observe import Method, Run, collect
     from planner.runtime.client import Worker
     from planner.runtime.providers import CPU
 
     if method not in list(Method):
         raise RequestError(f"unknown calibration method {method!r}", f"known: {', '.join(Method)}")
     assert model.ir is not None
+    done = 0
 
-    def over(observed: Observed, what: str, worker: Worker, folder: Path) -> dict[str, Range]:
-        done = 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            progress(what, done, len(samples))
-
-        path = folder / "observed.onnx"
-        save(observed.model, path, embed=False)
-        # Weights that are not packed stay in the file, mapped; packing would copy them all.
-        worker.open(path, {}, lean=True, session_config={"session.disable_prepacking": "1"})
-        progress(what, 0, len(samples))
-        return collect(observed, lambda sample: worker.run(sample).outputs, samples, Method(method), step)
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("calibrating", done, len(samples))
 
     with tempfile.TemporaryDirectory(prefix="planner-") as folder, Worker(CPU) as worker:
-        observed = extend(model.ir, sample=Method(method).needs_histogram)
-        ranges = over(observed, "calibrating", worker, Path(folder))
-        masked = {observed.same.get(name, name) for name in masked_tensors(ranges)}
-        if not masked:
-            return ranges
-        unmasked = over(extend(model.ir, unmasked=masked), "calibrating beside masks", worker, Path(folder))
-        for name, source in observed.same.items():
-            if source in unmasked:
-                unmasked[name] = unmasked[source]
-        return merge_unmasked(ranges, unmasked)
+
+        def start(extended: ir.Model) -> Run:
+            path = Path(folder) / "observed.onnx"
+            save(extended, path, embed=False)
+            # Weights that are not packed stay in the file, mapped; packing would copy them all.
+            worker.open(path, {}, lean=True, session_config={"session.disable_prepacking": "1"})
+            return lambda sample: worker.run(sample).outputs
+
+        progress("calibrating", 0, len(samples))
+        return collect(model.ir, start, samples, Method(method), step)
 
 
 class Calibrations:

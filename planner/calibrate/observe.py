@@ -61,6 +61,8 @@ class Range:
         low, high: smallest and largest value, masks (beyond 1e30) left out.
         masked: whether it also held masks, below or above: they must stay far from the values, not merely clip to them.
         cut: the ends that the calibration method chose for 8-bit codes; None for the whole range.
+        means: the mean of each channel, where a Conv, Gemm or MatMul with a constant weight reads the tensor: channels
+            are the dimension that it sums over. None elsewhere, and where the tensor holds masks.
     """
 
     low: float
@@ -68,6 +70,7 @@ class Range:
     masked_low: bool = False
     masked_high: bool = False
     cut: tuple[float, float] | None = None
+    means: tuple[float, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Observed:
 
     Attributes:
         outputs: name of a tensor to the names of the outputs that hold its minimum, maximum and sum.
+        averaged: tensors for which the mean of each channel takes the sum's place.
+        beside: name of a tensor that holds masks to the names of the outputs that hold its extremes without them.
         sampled: name of a tensor to the name of the output that holds some of its values.
         same: name of a tensor to that of the observed one whose values it holds.
         producers: name of a tensor to the name of the node that computes it; graph inputs have none.
@@ -83,12 +88,14 @@ class Observed:
 
     model: ir.Model
     outputs: Mapping[str, tuple[str, str, str]]
+    beside: Mapping[str, tuple[str, str]]
     sampled: Mapping[str, str]
     same: Mapping[str, str]
     producers: Mapping[str, str]
+    averaged: Collection[str] = frozenset()
 
 
-def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] | None = None) -> Observed:
+def extend(model: ir.Model, *, sample: bool = False, masked: Collection[str] = ()) -> Observed:
     """A copy of the float32 model whose outputs are the minimum, maximum and sum of each float tensor.
 
     Tensors inside bodies are included: what is seen of them leaves the body as further outputs of the If (the other branch
@@ -96,20 +103,25 @@ def extend(model: ir.Model, *, sample: bool = False, unmasked: Collection[str] |
 
     Args:
         sample: take values for histograms along.
-        unmasked: only these tensors, and their masks (beyond 1e30, or infinite) taken for 0.
+        masked: tensors whose extremes are also wanted without masks (beyond 1e30, or infinite), which count as 0 then.
     """
     copy = model.clone()
-    extension = _Extension(sample, unmasked)
+    extension = _Extension(sample, masked)
     outputs = extension.graph(copy.graph, is_main=True)
     # The model's own outputs are observed like any tensor; only the extremes need to leave the run.
     copy.graph.outputs.clear()
     extremes: dict[str, tuple[str, str, str]] = {}
+    beside: dict[str, tuple[str, str]] = {}
     sampled: dict[str, str] = {}
-    for name, (low, high, total, *values) in outputs:
-        copy.graph.outputs.extend([low, high, total, *values])
-        extremes[name] = (str(low.name), str(high.name), str(total.name))
-        sampled.update((name, str(value.name)) for value in values)
-    return Observed(copy, extremes, sampled, extension.same, extension.producers)
+    for name, results in outputs:
+        copy.graph.outputs.extend(results)
+        low, high, total, *more = (str(value.name) for value in results)
+        extremes[name] = (low, high, total)
+        if name in masked:
+            beside[name] = (more[0], more[1])
+        if sample:
+            sampled[name] = more[-1]
+    return Observed(copy, extremes, beside, sampled, extension.same, extension.producers)
 
 
 @dataclass
@@ -118,9 +130,12 @@ class _Seen:
 
     low: float = math.inf
     high: float = -math.inf
+    masked_low: bool = False
+    masked_high: bool = False
     lows: float = 0.0
     highs: float = 0.0
     runs: int = 0
+    means: Array | None = None
     histogram: Histogram = field(default_factory=Histogram)
 
     def add(self, low: float, high: float) -> None:
@@ -129,47 +144,84 @@ class _Seen:
 
 
 def collect(
-    observed: Observed,
-    run: Run,
+    model: ir.Model,
+    start: Callable[[ir.Model], Run],
     samples: Iterable[Mapping[str, Array]],
     method: Method = Method.MINMAX,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Range]:
-    """Run the extended model on each sample; the range of each tensor that was computed at least once.
+    """Run the float32 model on each sample; the range of each tensor that was computed at least once.
 
-    Infinite and masked extremes are returned as they are: `masked_tensors` names who has any, a second pass over those
-    alone and `merge_unmasked` put it right.
+    Where a sample shows masks, the model is extended anew, to look beside them, and the sample is run again: most models
+    that have any show them in the first.
+
+    Args:
+        start: makes ready to run an extended model, in place of the one before.
 
     Raises:
         RequestError: a tensor held NaN; the message names the first node that gave one.
     """
+    observed = extend(model, sample=method.needs_histogram)
+    run = start(observed.model)
     seen: dict[str, _Seen] = {}
     for i, sample in enumerate(samples):
         values = run(sample)
-        for name, names in observed.outputs.items():
-            low, high, total = (values[n] for n in names)
-            if low.size == 0:
-                continue  # a Loop that ran no iteration
-            least, most = float(low.min()), float(high.max())
-            # A sum over -inf and inf is NaN as well.
-            infinite = least == -math.inf and most == math.inf
-            if math.isnan(least) or math.isnan(most) or (np.isnan(total).any() and not infinite):
-                raise _nan(name, observed, i)
-            if least > most:
-                continue  # the other branch of an If, or an empty tensor
-            entry = seen.setdefault(name, _Seen())
-            entry.add(least, most)
-            if (source := observed.sampled.get(name)) is not None:
-                taken = values[source]
-                # NaN stands for a value that is not there.
-                entry.histogram.add(taken[np.abs(taken) < MASK_MAGNITUDE])
+        while new := _newly_masked(observed, values):
+            observed = extend(model, sample=method.needs_histogram, masked={*observed.beside, *new})
+            run = start(observed.model)
+            values = run(sample)
+        for name in observed.outputs:
+            _look(name, observed, values, seen, i)
         if progress is not None:
             progress()
-    ranges = {name: Range(s.low, s.high, cut=_cut(s, method)) for name, s in seen.items()}
+    ranges = {name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method)) for name, s in seen.items()}
     for name, source in observed.same.items():
         if source in ranges:
-            ranges[name] = ranges[source]
+            own = ranges.get(name)  # observed itself for its channels, which another shape has elsewhere
+            ranges[name] = replace(ranges[source], means=None if own is None else own.means)
     return ranges
+
+
+def _means(seen: _Seen) -> tuple[float, ...] | None:
+    if seen.means is None or max(-seen.low, seen.high) >= MASK_MAGNITUDE:
+        return None
+    return tuple(float(m) for m in seen.means / seen.runs)
+
+
+def _newly_masked(observed: Observed, values: Mapping[str, Array]) -> set[str]:
+    """Tensors whose extremes are masks, and that are not looked at beside them yet."""
+    found = set()
+    for name, (low, high, _) in observed.outputs.items():
+        # Infinite the other way round: nothing was computed.
+        below = (values[low] <= -MASK_MAGNITUDE) & (values[low] <= values[high])
+        above = (values[high] >= MASK_MAGNITUDE) & (values[low] <= values[high])
+        if name not in observed.beside and (below.any() or above.any()):
+            found.add(name)
+    return found
+
+
+def _look(name: str, observed: Observed, values: Mapping[str, Array], seen: dict[str, _Seen], sample: int) -> None:
+    """Add what one run says of one tensor."""
+    low, high, total = (values[n] for n in observed.outputs[name])
+    if low.size == 0:
+        return  # a Loop that ran no iteration
+    least, most = float(low.min()), float(high.max())
+    # A sum over -inf and inf is NaN as well.
+    infinite = least == -math.inf and most == math.inf
+    if math.isnan(least) or math.isnan(most) or (np.isnan(total).any() and not infinite):
+        raise _nan(name, observed, sample)
+    if least > most:
+        return  # the other branch of an If, or an empty tensor
+    entry = seen.setdefault(name, _Seen())
+    entry.masked_low |= least <= -MASK_MAGNITUDE
+    entry.masked_high |= most >= MASK_MAGNITUDE
+    if (names := observed.beside.get(name)) is not None:
+        least, most = float(values[names[0]].min()), float(values[names[1]].max())
+    entry.add(least, most)
+    if (source := observed.sampled.get(name)) is not None:
+        taken = values[source]
+        # NaN stands for a value that is not there.
+        entry.histogram.add(taken[np.abs(taken) < MASK_MAGNITUDE])
 
 
 def _nan(name: str, observed: Observed, sample: int) -> RequestError:
@@ -193,41 +245,30 @@ def _cut(seen: _Seen, method: Method) -> tuple[float, float] | None:
     return cut(seen.histogram, low, high)
 
 
-def masked_tensors(ranges: Mapping[str, Range]) -> tuple[str, ...]:
-    """Names of the tensors whose extremes are masks."""
-    return tuple(n for n, r in ranges.items() if r.low <= -MASK_MAGNITUDE or r.high >= MASK_MAGNITUDE)
-
-
-def merge_unmasked(ranges: Mapping[str, Range], unmasked: Mapping[str, Range]) -> dict[str, Range]:
-    """The ranges with masked extremes replaced by those of the values beside the masks, and marked.
-
-    A tensor that holds nothing but masks gets the range [0, 0].
-    """
-    merged = dict(ranges)
-    for name in masked_tensors(ranges):
-        seen, values = ranges[name], unmasked.get(name, Range(0.0, 0.0))
-        cut = None if seen.cut is None else (max(seen.cut[0], values.low), min(seen.cut[1], values.high))
-        merged[name] = Range(values.low, values.high, seen.low <= -MASK_MAGNITUDE, seen.high >= MASK_MAGNITUDE, cut)
-    return merged
-
-
-# A tensor's name, and the values that hold its minimum, maximum, sum and, where they are taken along, some of its values. In a
-# body each has a fixed shape: [], [], [] and [SAMPLED_IN_BODY].
+# A tensor's name, and the values that hold its minimum, maximum and sum; the extremes beside masks, where it holds masks; and
+# some of its values, where they are taken along. In a body the last has a fixed shape, [SAMPLED_IN_BODY].
 _Reduced = tuple[str, tuple[ir.Value, ...]]
-# What stands for each of them where the tensor was not computed.
-_NOTHING: tuple[float | Array, ...] = (np.inf, -np.inf, 0.0, np.full(SAMPLED_IN_BODY, np.nan))
+_EXTREMES = ("ReduceMin", "ReduceMax")
+# What stands for each where the tensor was not computed.
+_NOTHING: Mapping[str, float | Array] = {
+    "ReduceMin": np.inf,
+    "ReduceMax": -np.inf,
+    "ReduceSum": 0.0,
+    "some": np.full(SAMPLED_IN_BODY, np.nan),
+}
 # Where between 0 and 1 the values that a body gives lie in its tensor: multiples of the golden ratio, which spread evenly and
 # keep no step with any channel.
 _PLACES = (np.arange(SAMPLED_IN_BODY) * ((5**0.5 - 1) / 2)) % 1
 
 
 class _Extension:
-    def __init__(self, sample: bool, unmasked: Collection[str] | None) -> None:
+    def __init__(self, sample: bool, masked: Collection[str]) -> None:
         self.sample = sample
-        self.unmasked = unmasked
+        self.masked = masked
         self.count = 0
         self.same: dict[str, str] = {}
         self.producers: dict[str, str] = {}
+        self.averaged: set[str] = set()
 
     def graph(self, graph: ir.Graph, *, is_main: bool = False) -> list[_Reduced]:
         """Add the reductions to one graph; the results for each of its float tensors, inner ones included."""
@@ -237,7 +278,7 @@ class _Extension:
             return found
         observed: set[str] = set()
         for value in graph.inputs:
-            if value.dtype == ir.DataType.FLOAT and self._wanted(value):
+            if value.dtype == ir.DataType.FLOAT:
                 found.append(self._reduce(value, graph, nodes[0], before=True, is_main=is_main))
                 observed.add(value.name or "")
         for node in nodes:
@@ -254,13 +295,19 @@ class _Extension:
                 source = node.inputs[0].name if node.inputs and node.inputs[0] is not None else None
                 if node.op_type in _RELABELS and source is not None and (source in observed or source in self.same):
                     self.same[out.name] = self.same.get(source, source)
-                elif self._wanted(out):
+                else:
                     found.append(self._reduce(out, graph, node, before=False, is_main=is_main))
                     observed.add(out.name)
         return found
 
-    def _wanted(self, value: ir.Value) -> bool:
-        return self.unmasked is None or value.name in self.unmasked
+    def _kinds(self, name: str) -> tuple[str, ...]:
+        """What is taken of a tensor, in order."""
+        return (
+            *_EXTREMES,
+            "ReduceSum",
+            *(_EXTREMES if name in self.masked else ()),
+            *(("some",) if self.sample else ()),
+        )
 
     def _inner(self, node: ir.Node, *, is_main: bool) -> list[_Reduced]:
         if node.op_type == "If":
@@ -287,7 +334,7 @@ class _Extension:
             other = branches[1 - index]
             for name, results in entries:
                 branches[index].outputs.extend(results)
-                other.outputs.extend(self._constant(other, n) for n in _NOTHING[: len(results)])
+                other.outputs.extend(self._constant(other, _NOTHING[kind]) for kind in self._kinds(name))
                 found.append((name, self._new_outputs(node, [ir.Shape(_dims(r)) for r in results])))
         return found
 
@@ -310,10 +357,9 @@ class _Extension:
         """The results of an inner loop for one run of the body around it."""
         new = _New(self)
         results = [
-            new.reduce(op, new.with_last(value, nothing))
-            for op, value, nothing in zip(("ReduceMin", "ReduceMax", "ReduceSum"), scanned, _NOTHING, strict=False)
+            new.some(value) if kind == "some" else new.reduce(kind, new.with_last(value, _NOTHING[kind]))
+            for kind, value in zip(self._kinds(name), scanned, strict=True)
         ]
-        results += [new.some(value) for value in scanned[3:]]
         assert isinstance(node.graph, ir.Graph)
         node.graph.insert_after(node, new.nodes)
         return name, tuple(results)
@@ -321,8 +367,10 @@ class _Extension:
     def _reduce(self, value: ir.Value, graph: ir.Graph, place: ir.Node, *, before: bool, is_main: bool) -> _Reduced:
         """Minimum, maximum and sum (and values, where wanted) of one tensor, computed beside the node ``place``."""
         new = _New(self)
-        data = value if self.unmasked is None else new.without_masks(value)
-        results = [new.reduce(op, data) for op in ("ReduceMin", "ReduceMax", "ReduceSum")]
+        results = [new.reduce(kind, value) for kind in (*_EXTREMES, "ReduceSum")]
+        if value.name in self.masked:
+            data = new.without_masks(value)
+            results += [new.reduce(kind, data) for kind in _EXTREMES]
         if self.sample:
             results.append(new.every_nth(value) if is_main else new.some(value))
         if before:

@@ -18,8 +18,6 @@ from planner.calibrate.observe import (
     Range,
     collect,
     extend,
-    masked_tensors,
-    merge_unmasked,
 )
 from planner.errors import RequestError
 
@@ -42,8 +40,8 @@ def model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndar
     return found
 
 
-def run(observed: Observed):
-    proto = ir.to_proto(observed.model)
+def start(extended: ir.Model):
+    proto = ir.to_proto(extended)
     checker.check_model(proto, full_check=True)
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -52,9 +50,12 @@ def run(observed: Observed):
     return lambda sample: dict(zip(names, session.run(None, dict(sample)), strict=True))
 
 
+def run(observed: Observed):
+    return start(observed.model)
+
+
 def ranges(m: ir.Model, samples: Sequence[dict[str, np.ndarray]], method: Method = Method.MINMAX) -> dict[str, Range]:
-    observed = extend(m, sample=method.needs_histogram)
-    return collect(observed, run(observed), samples, method)
+    return collect(m, start, samples, method)
 
 
 RELU = helper.make_node("Relu", ["x"], ["y"], name="relu")
@@ -85,7 +86,7 @@ def test_a_tensor_that_only_changes_shape_shares_the_observation() -> None:
     )
     observed = extend(m)
     assert "y" not in observed.outputs
-    assert collect(observed, run(observed), [{"x": f32(-1, 2, 3, 4)}])["y"] == Range(0, 4)
+    assert ranges(m, [{"x": f32(-1, 2, 3, 4)}])["y"] == Range(0, 4)
 
 
 def test_what_only_a_relu_reads_is_left_to_the_relu() -> None:
@@ -261,13 +262,31 @@ def test_what_a_scan_computes() -> None:
 def test_masks_are_left_out_of_ranges_and_marked(mask: float) -> None:
     m = model([helper.make_node("Add", ["x", "m"], ["y"])], [("x", F, [3]), ("m", F, [3])], [("y", F, [3])])
     samples = [{"x": f32(-1, 2, 5), "m": f32(0, 0, mask)}]
-    first = ranges(m, samples)
-    masked = masked_tensors(first)
-    assert sorted(masked) == ["m", "y"]
-    again = extend(m, unmasked=masked)
-    merged = merge_unmasked(first, collect(again, run(again), samples))
-    assert merged["y"] == Range(-1, 2, masked_low=True) and merged["m"] == Range(0, 0, masked_low=True)
-    assert merged["x"] == Range(-1, 5)
+    found = ranges(m, samples)
+    assert found["y"] == Range(-1, 2, masked_low=True) and found["m"] == Range(0, 0, masked_low=True)
+    assert found["x"] == Range(-1, 5)
+
+
+def test_a_mask_that_a_later_sample_brings_costs_one_run_more() -> None:
+    m = model([helper.make_node("Add", ["x", "m"], ["y"])], [("x", F, [2]), ("m", F, [2])], [("y", F, [2])])
+    runs = []
+
+    def counted(extended: ir.Model):
+        real = start(extended)
+        return lambda sample: runs.append(1) or real(sample)
+
+    samples = [{"x": f32(-1, 4), "m": f32(0, mask)} for mask in (0, 3, -np.inf, np.inf, -np.inf)]
+    found = collect(m, counted, samples, Method.AVERAGE)
+    assert len(runs) == len(samples) + 1
+    assert (found["y"].low, found["y"].high, found["y"].masked_low, found["y"].masked_high) == (-1, 7, True, True)
+    assert found["y"].cut == pytest.approx((-1, 11 / 5)), "of what lies beside the masks, sample by sample"
+
+
+def test_masks_inside_a_body_are_left_out_as_well() -> None:
+    found = ranges(if_model(3), [{"c": np.array(c), "x": f32(1, 2, 3.4e38)} for c in (False, True)])
+    assert (found["Neg_out"].low, found["Neg_out"].high, found["Neg_out"].masked_low) == (-2, 0, True)
+    nested = ranges(nested_model(), [{"n": np.array(3), "x": f32(1, -3e38)}, {"n": np.array(1), "x": f32(2)}])
+    assert (nested["t"].low, nested["t"].high, nested["t"].masked_low) == (0, 4, True)
 
 
 def test_nan_is_refused_with_the_first_node_that_computes_it() -> None:
