@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -121,7 +121,8 @@ def extend(model: ir.Model, *, sample: bool = False, masked: Collection[str] = (
             beside[name] = (more[0], more[1])
         if sample:
             sampled[name] = more[-1]
-    return Observed(copy, extremes, beside, sampled, extension.same, extension.producers)
+    averaged = frozenset(extension.averaged)
+    return Observed(copy, extremes, beside, sampled, extension.same, extension.producers, averaged)
 
 
 @dataclass
@@ -174,7 +175,9 @@ def collect(
             _look(name, observed, values, seen, i)
         if progress is not None:
             progress()
-    ranges = {name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method)) for name, s in seen.items()}
+    ranges = {
+        name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method), _means(s)) for name, s in seen.items()
+    }
     for name, source in observed.same.items():
         if source in ranges:
             own = ranges.get(name)  # observed itself for its channels, which another shape has elsewhere
@@ -183,7 +186,7 @@ def collect(
 
 
 def _means(seen: _Seen) -> tuple[float, ...] | None:
-    if seen.means is None or max(-seen.low, seen.high) >= MASK_MAGNITUDE:
+    if seen.means is None or seen.masked_low or seen.masked_high:
         return None
     return tuple(float(m) for m in seen.means / seen.runs)
 
@@ -218,6 +221,8 @@ def _look(name: str, observed: Observed, values: Mapping[str, Array], seen: dict
     if (names := observed.beside.get(name)) is not None:
         least, most = float(values[names[0]].min()), float(values[names[1]].max())
     entry.add(least, most)
+    if name in observed.averaged:
+        entry.means = total.astype(np.float64) + (0.0 if entry.means is None else entry.means)
     if (source := observed.sampled.get(name)) is not None:
         taken = values[source]
         # NaN stands for a value that is not there.
@@ -295,7 +300,7 @@ class _Extension:
                 source = node.inputs[0].name if node.inputs and node.inputs[0] is not None else None
                 if node.op_type in _RELABELS and source is not None and (source in observed or source in self.same):
                     self.same[out.name] = self.same.get(source, source)
-                else:
+                if out.name not in self.same or (is_main and _channels(out) is not None):
                     found.append(self._reduce(out, graph, node, before=False, is_main=is_main))
                     observed.add(out.name)
         return found
@@ -367,7 +372,13 @@ class _Extension:
     def _reduce(self, value: ir.Value, graph: ir.Graph, place: ir.Node, *, before: bool, is_main: bool) -> _Reduced:
         """Minimum, maximum and sum (and values, where wanted) of one tensor, computed beside the node ``place``."""
         new = _New(self)
-        results = [new.reduce(kind, value) for kind in (*_EXTREMES, "ReduceSum")]
+        results = [new.reduce(kind, value) for kind in _EXTREMES]
+        axis = _channels(value) if is_main else None
+        if axis is None:
+            results.append(new.reduce("ReduceSum", value))
+        else:
+            results.append(new.mean(value, axis))
+            self.averaged.add(str(value.name))
         if value.name in self.masked:
             data = new.without_masks(value)
             results += [new.reduce(kind, data) for kind in _EXTREMES]
@@ -413,6 +424,25 @@ class _New:
     def reduce(self, op_type: str, value: ir.Value) -> ir.Value:
         return self.add(op_type, [value], (ir.AttrInt64("keepdims", 0),), shape=ir.Shape([]))
 
+    def mean(self, value: ir.Value, axis: int) -> ir.Value:
+        """The mean of each channel; 0 where there is nothing."""
+        assert value.shape is not None
+        others = self.constant(np.array([i for i in range(len(value.shape)) if i != axis], np.int64))
+        total = self.add("ReduceSum", [value, others], (ir.AttrInt64("keepdims", 0),))
+        channels = self.add("Size", [total], dtype=ir.DataType.INT64)
+        each = self.add(
+            "Div",
+            [self.size(value), self.add("Max", [channels, self.one()], dtype=ir.DataType.INT64)],
+            dtype=ir.DataType.INT64,
+        )
+        count = self.add(
+            "Cast", [self.add("Max", [each, self.one()], dtype=ir.DataType.INT64)], (_to(ir.DataType.FLOAT),)
+        )
+        return self.add("Div", [total, count])
+
+    def one(self) -> ir.Value:
+        return self.constant(np.array(1, np.int64))
+
     def without_masks(self, value: ir.Value) -> ir.Value:
         limit = self.constant(np.array(MASK_MAGNITUDE, np.float32))
         small = self.add("Less", [self.add("Abs", [value]), limit], dtype=ir.DataType.BOOL)
@@ -450,6 +480,24 @@ class _New:
             exact = self.add("Mul", [wide, self.constant(_PLACES)], dtype=ir.DataType.DOUBLE)
             places = self.add("Cast", [exact], (_to(ir.DataType.INT64),), dtype=ir.DataType.INT64)
         return self.add("Gather", [row, places], shape=ir.Shape([SAMPLED_IN_BODY]))
+
+
+def _channels(value: ir.Value) -> int | None:
+    """Axis of the channels that all Convs, Gemms and MatMuls with a constant weight that read the value sum over; None where
+    there are none, or they differ."""
+    if value.shape is None or len(value.shape) < 2:
+        return None
+    axes = set()
+    for use in value.uses():
+        node = use.node
+        weight = node.inputs[1] if len(node.inputs) > 1 else None
+        if use.idx != 0 or node.op_type not in ("Conv", "Gemm", "MatMul") or node.domain not in ("", "ai.onnx"):
+            continue
+        if weight is None or weight.const_value is None or weight.is_graph_input():
+            continue
+        transposed = node.op_type == "Gemm" and bool(a.as_int() if (a := node.attributes.get("transA")) else 0)
+        axes.add(1 if node.op_type == "Conv" else 0 if transposed else len(value.shape) - 1)
+    return axes.pop() if len(axes) == 1 else None
 
 
 def _to(dtype: ir.DataType) -> ir.Attr:

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from planner.calibrate.observe import Range, collect, extend, masked_tensors, merge_unmasked
+from planner.calibrate.observe import Range, collect
 from planner.dtypes import DType
 from planner.errors import RequestError
 from planner.model.fuse import FUSED_OPERATORS
@@ -54,12 +54,7 @@ def session(proto: onnx.ModelProto):
 
 def observe(model: Model, samples: Sequence[Sample]) -> dict[str, Range]:
     assert model.ir is not None
-    observed = extend(model.ir)
-    ranges = collect(observed, session(ir.to_proto(observed.model)), samples)
-    if masked := masked_tensors(ranges):
-        again = extend(model.ir, unmasked=masked)
-        ranges = merge_unmasked(ranges, collect(again, session(ir.to_proto(again.model)), samples))
-    return ranges
+    return collect(model.ir, lambda extended: session(ir.to_proto(extended)), samples)
 
 
 def plan_of(model: Model, choose: Mapping[str, tuple[DType | None, DType]] | tuple[DType | None, DType]) -> Plan:
