@@ -74,7 +74,7 @@ def cut_percentile(histogram: Histogram, low: float, high: float) -> tuple[float
 
 def cut_mse(histogram: Histogram, low: float, high: float) -> tuple[float, float]:
     """The range with the least mean squared error: clipping beyond it, and step^2 / 12 of rounding within it."""
-    counts, centres = histogram.counts.astype(np.float64), histogram.centres
+    counts, centres = _occupied(histogram)
 
     def error(first: float, last: float) -> float:
         step = (max(last, 0.0) - min(first, 0.0)) / (_LEVELS - 1)
@@ -86,7 +86,7 @@ def cut_mse(histogram: Histogram, low: float, high: float) -> tuple[float, float
 
 def cut_entropy(histogram: Histogram, low: float, high: float) -> tuple[float, float]:
     """The range whose 256-level distribution differs least from the data's (Kullback-Leibler; TensorRT's method)."""
-    counts, centres = histogram.counts.astype(np.float64), histogram.centres
+    counts, centres = _occupied(histogram)
 
     def divergence(first: float, last: float) -> float:
         first, last = min(first, 0.0), max(last, 0.0)
@@ -110,10 +110,20 @@ def cut_entropy(histogram: Histogram, low: float, high: float) -> tuple[float, f
     return _least(divergence, low, high)
 
 
+def _occupied(histogram: Histogram) -> tuple[Floats, Floats]:
+    """(counts, centres) of the bins from the first to the last that holds anything."""
+    held = np.flatnonzero(histogram.counts)
+    part = slice(held[0], held[-1] + 1) if held.size else slice(0, 1)
+    return histogram.counts[part].astype(np.float64), histogram.centres[part]
+
+
 def _least(cost: Callable[[float, float], float], low: float, high: float) -> tuple[float, float]:
-    """The best pair of cuts: both ends together, then each end alone."""
+    """The best pair of cuts: both ends together, then each end alone, and once more where that moved one."""
     best = min((cost(low * f, high * f), low * f, high * f) for f in _FRACTIONS)
     for _ in range(2):
+        before = best
         best = min([best, *((cost(low * f, best[2]), low * f, best[2]) for f in _FRACTIONS)])
         best = min([best, *((cost(best[1], high * f), best[1], high * f) for f in _FRACTIONS)])
+        if best == before:
+            break
     return best[1], best[2]

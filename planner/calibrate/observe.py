@@ -9,7 +9,7 @@ a tensor along, a few thousand at most.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -167,12 +167,14 @@ def collect(
     seen: dict[str, _Seen] = {}
     for i, sample in enumerate(samples):
         values = run(sample)
-        while new := _newly_masked(observed, values):
+        ends = dict(_ends(observed, values))
+        while new := {n for n, found in ends.items() if _is_masked(found) and n not in observed.beside}:
             observed = extend(model, sample=method.needs_histogram, masked={*observed.beside, *new})
             run = start(observed.model)
             values = run(sample)
-        for name in observed.outputs:
-            _look(name, observed, values, seen, i)
+            ends = dict(_ends(observed, values))
+        for name, found in ends.items():
+            _look(name, found, observed, values, seen, i)
         if progress is not None:
             progress()
     ranges = {
@@ -191,30 +193,40 @@ def _means(seen: _Seen) -> tuple[float, ...] | None:
     return tuple(float(m) for m in seen.means / seen.runs)
 
 
-def _newly_masked(observed: Observed, values: Mapping[str, Array]) -> set[str]:
-    """Tensors whose extremes are masks, and that are not looked at beside them yet."""
-    found = set()
-    for name, (low, high, _) in observed.outputs.items():
-        # Infinite the other way round: nothing was computed.
-        below = (values[low] <= -MASK_MAGNITUDE) & (values[low] <= values[high])
-        above = (values[high] >= MASK_MAGNITUDE) & (values[low] <= values[high])
-        if name not in observed.beside and (below.any() or above.any()):
-            found.add(name)
-    return found
+def _ends(observed: Observed, values: Mapping[str, Array]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Each tensor that was computed with its least and largest value, masks among them, NaN where it held one."""
+    for name, (low, high, total) in observed.outputs.items():
+        # Most are scalars, for which numpy's reductions take ten times as long as these.
+        least, most = values[low], values[high]
+        if least.size == 1:
+            ends = least.item(), most.item()
+        else:
+            ends = float(least.min(initial=np.inf)), float(most.max(initial=-np.inf))
+        # Empty, the other branch of an If, a Loop that ran no iteration: nothing was computed.
+        if not ends[0] > ends[1]:
+            sums = values[total]
+            # A sum over -inf and inf is NaN as well.
+            infinite = ends == (-math.inf, math.inf)
+            nan = not infinite and (math.isnan(sums.item()) if sums.size == 1 else bool(np.isnan(sums).any()))
+            yield name, (math.nan, math.nan) if nan else ends
 
 
-def _look(name: str, observed: Observed, values: Mapping[str, Array], seen: dict[str, _Seen], sample: int) -> None:
+def _is_masked(ends: tuple[float, float]) -> bool:
+    return ends[0] <= -MASK_MAGNITUDE or ends[1] >= MASK_MAGNITUDE
+
+
+def _look(
+    name: str,
+    ends: tuple[float, float],
+    observed: Observed,
+    values: Mapping[str, Array],
+    seen: dict[str, _Seen],
+    sample: int,
+) -> None:
     """Add what one run says of one tensor."""
-    low, high, total = (values[n] for n in observed.outputs[name])
-    if low.size == 0:
-        return  # a Loop that ran no iteration
-    least, most = float(low.min()), float(high.max())
-    # A sum over -inf and inf is NaN as well.
-    infinite = least == -math.inf and most == math.inf
-    if math.isnan(least) or math.isnan(most) or (np.isnan(total).any() and not infinite):
+    least, most = ends
+    if math.isnan(least) or math.isnan(most):
         raise _nan(name, observed, sample)
-    if least > most:
-        return  # the other branch of an If, or an empty tensor
     entry = seen.setdefault(name, _Seen())
     entry.masked_low |= least <= -MASK_MAGNITUDE
     entry.masked_high |= most >= MASK_MAGNITUDE
@@ -222,7 +234,8 @@ def _look(name: str, observed: Observed, values: Mapping[str, Array], seen: dict
         least, most = float(values[names[0]].min()), float(values[names[1]].max())
     entry.add(least, most)
     if name in observed.averaged:
-        entry.means = total.astype(np.float64) + (0.0 if entry.means is None else entry.means)
+        total = values[observed.outputs[name][2]].astype(np.float64)
+        entry.means = total if entry.means is None else entry.means + total
     if (source := observed.sampled.get(name)) is not None:
         taken = values[source]
         # NaN stands for a value that is not there.
