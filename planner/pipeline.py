@@ -173,12 +173,16 @@ def calibrate(
         def start(extended: ir.Model) -> Run:
             path = Path(folder) / "observed.onnx"
             save(extended, path, embed=False)
-            # Weights that are not packed stay in the file, mapped; packing would copy them all.
-            worker.open(path, {}, lean=True, session_config={"session.disable_prepacking": "1"})
+            worker.open(path, {}, lean=True, session_config=_FRUGAL)
             return lambda sample: worker.run(sample).outputs
 
         progress("calibrating", 0, len(samples))
         return collect(model.ir, start, samples, Method(method), step)
+
+
+# Weights that are not packed stay in the file, mapped; packing would copy them all. Threads that wait in loops for the next
+# node would burn as much processor time as the model itself, between its small reductions.
+_FRUGAL = {"session.disable_prepacking": "1", "session.intra_op.allow_spinning": "0"}
 
 
 class Calibrations:
