@@ -1,0 +1,139 @@
+"""What the search owes to judging on the EP itself: losses that only the EP has, nodes that only fall-back saves, answers that stay.
+
+The EP is Qualcomm's own compiler and simulator of the NPU.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from examples import digits
+from examples.fetch import EXAMPLES, fetch
+from examples.inputs import digits_labelled, table_cls_labelled
+from planner.cli.main import main
+from planner.model.read import read_model
+from planner.model.write import save
+from planner.quantize import parameters
+from planner.runtime.client import Worker
+from planner.runtime.providers import CPU
+from planner.verify.feed import AS_WRITTEN
+
+pytestmark = pytest.mark.qnn
+TARGET = ("--ep", "qnn", "--device", "snapdragon-x-elite")
+
+
+def _target(capsys: pytest.CaptureFixture[str], model: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    status = main(["target", str(model), *TARGET, "--output", str(model.with_name("out.onnx")), "--json", *options])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def _stage_of_table_cls(folder: Path) -> tuple[Path, Path]:
+    """Two Convs of a trained classifier of tables, an expansion and a depthwise one with three dead channels, and what flows
+    into them on twelve tables."""
+    whole = folder / "whole.onnx"
+    model = read_model(fetch("table-cls"), EXAMPLES["table-cls"].shapes)
+    assert model.ir is not None
+    save(model.ir, whole)
+    graph = onnx.load(whole)
+    nodes = {node.name: node for node in graph.graph.node}
+    source, result = nodes["Conv_219"].input[0], nodes["Div_236"].output[0]
+    onnx.utils.extract_model(str(whole), str(folder / "stage.onnx"), [source], [result])
+    graph.graph.output.append(helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None))
+    exposed = folder / "exposed.onnx"
+    onnx.save(graph, exposed)
+    with Worker(CPU) as worker:
+        worker.open(exposed, {})
+        flowing = [worker.run(sample).outputs[source] for sample, _ in table_cls_labelled(12)]
+    np.savez(folder / "stage.npz", **{source: np.concatenate(flowing)})
+    return folder / "stage.onnx", folder / "stage.npz"
+
+
+@pytest.mark.models
+@pytest.mark.slow
+def test_a_loss_that_only_the_ep_has_is_seen_and_avoided_with_a_legal_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With scales as wide apart as this the NPU gets the depthwise Conv wrong at w8a16; the quantizer keeps them closer.
+    monkeypatch.setattr(parameters, "WIDEST_SPREAD", 2.0**10)
+    model, inputs = _stage_of_table_cls(tmp_path)
+    status, document = _target(capsys, model, "--inputs", str(inputs), "--floor", "35")
+    assert status == 0
+    levels = {level["precision"]: level for level in document["search"]["levels"]}
+    emulated, real = levels["w8a16"]["emulated"]["sqnr_db"], levels["w8a16"]["real"]["sqnr_db"]
+    assert emulated > 40
+    assert real < emulated - 20, "no loss that only the EP has"
+    pairs = {n["name"]: (n["weight"], n["activation"]) for n in document["plan"]["nodes"]}
+    assert pairs["Conv_228"] != ("int8", "uint16")
+    assert pairs["Conv_219"][0] == "int8", "what the EP computes well keeps its 8-bit weight"
+    verification = document["verification"]
+    assert verification["ran_on"] == "QNNExecutionProvider"
+    assert verification["placement"]["fallback"] == []
+    assert min(f["sqnr_db"] for f in verification["fidelity"]) >= 35
+    assert document["search"]["evaluations"]["real"] < 12
+
+
+def _with_erf(path: Path) -> Path:
+    """Two products with an Erf between them, which the NPU does not have."""
+    rng = np.random.default_rng(5)
+    weights = [numpy_helper.from_array(rng.normal(0, 0.2, (32, 32)).astype(np.float32), name) for name in ("w1", "w2")]
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w1"], ["a"], name="into"),
+            helper.make_node("Erf", ["a"], ["b"], name="only_on_the_cpu"),
+            helper.make_node("MatMul", ["b", "w2"], ["y"], name="out_of"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 32])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4, 32])],
+        weights,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    np.savez(path.with_suffix(".npz"), x=rng.normal(size=(12, 4, 32)).astype(np.float32))
+    return path
+
+
+def test_only_fallback_saves_a_node_that_the_ep_does_not_have_and_the_result_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = _with_erf(tmp_path / "erf.onnx")
+    options = ("--inputs", str(model.with_suffix(".npz")), "--floor", "30")
+    status, refused = _target(capsys, model, *options)
+    assert status == 1
+    assert not model.with_name("out.onnx").exists()
+    assert [v["node"] for v in refused["violations"]] == ["only_on_the_cpu"]
+
+    status, saved = _target(capsys, model, *options, "--allow-fallback")
+    assert status == 0
+    fallback = saved["verification"]["placement"]["fallback"]
+    assert "only_on_the_cpu" in {entry["name"] for entry in fallback}
+    assert {entry["op_type"] for entry in fallback} <= {"Erf", "QuantizeLinear", "DequantizeLinear"}
+    lines = {n["name"]: n for n in saved["plan"]["nodes"]}
+    assert "--allow-fallback" in lines["only_on_the_cpu"]["reason"]
+    assert lines["into"]["activation"] != "float32" and lines["out_of"]["activation"] != "float32"
+    assert any("only_on_the_cpu" in note for note in saved["verification"]["notes"])
+
+
+def test_a_top1_floor_keeps_the_answers_on_labelled_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "digits.onnx"
+    model.write_bytes(digits.model()[0].read_bytes())
+    status, document = _target(capsys, model, "--inputs", "examples.inputs:digits", "--floor", "top1=0.99")
+    assert status == 0
+    assert document["verification"]["floor"] == {"kind": "top1", "value": 0.99, "metric": None}
+    assert all(f["top1_agreement"] >= 0.99 for f in document["verification"]["fidelity"])
+    answers = {}
+    labelled = list(digits_labelled())
+    for path in (model, model.with_name("out.onnx")):
+        with Worker(CPU) as worker:
+            worker.open(path, {}, session_config=AS_WRITTEN)
+            answers[path] = [int(worker.run(sample).outputs["logits"].argmax()) for sample, _ in labelled]
+    float32, planned = answers.values()
+    right = [sum(a == label for a, (_, label) in zip(got, labelled, strict=True)) for got in (float32, planned)]
+    assert np.mean([a == b for a, b in zip(float32, planned, strict=True)]) >= 0.99
+    assert right[1] >= right[0] - 0.01 * len(labelled), "within one point of float32"
