@@ -22,6 +22,7 @@ from planner.model.read import Model
 from planner.model.roles import DATA_MOVEMENT, Role, channel_axis, role_of
 from planner.quantize import blocks as b
 from planner.quantize import parameters as q
+from planner.quantize.bias import mean_error
 from planner.resolve.plan import Plan, PlanNode
 from planner.resolve.replace import DYNAMIC_MATMUL, GATHER_BLOCKS
 
@@ -116,6 +117,7 @@ class _Walk:
     notes: list[str] = field(default_factory=list)
     stored: dict[ir.Value, _Quantized] = field(default_factory=dict)
     conversions: dict[tuple[ir.Value, object], ir.Value] = field(default_factory=dict)
+    mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
     packed: dict[tuple[object, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
 
     # -- graphs ---------------------------------------------------------------------------------------------------
@@ -210,6 +212,7 @@ class _Walk:
         attributes = {k: a.value for k, a in node.attributes.items()}
         data: q.Parameters | None = None
         weight: q.Parameters | None = None
+        error: np.ndarray | None = None
         for i, value in enumerate(list(node.inputs)):
             if value is None or value.dtype not in _FLOAT_DTYPES:
                 continue
@@ -219,7 +222,7 @@ class _Walk:
                 node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
             elif role is Role.ACTIVATION:
                 new = (
-                    self._constant(value, array, activation)
+                    self._constant(value, array, activation, self._error_before(node, i, array))
                     if array is not None
                     else self._as_quantized(value, activation, node)
                 )
@@ -234,19 +237,51 @@ class _Walk:
                 axis = channel_axis(node.op_type, i, array.ndim, attributes) if line.per_channel else None
                 bias_value = node.inputs[2] if len(node.inputs) > 2 else None
                 bias = constant_array(bias_value) if _has_int32_bias(node) else None
+                means = self._means(node)
                 new = self._weight(value, array, line.weight, axis, bias, data)
                 weight = weight or self.stored[new].parameters
+                error = mean_error(node.op_type, attributes, array, weight, means)
+                if error is not None and node.op_type == "MatMul":
+                    self.mean_errors[node.outputs[0].name or ""] = error
                 node.replace_input_with(i, new)
             elif role is Role.BIAS and node.op_type in _FLOAT_BIAS:
                 node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
             elif role is Role.BIAS:
-                node.replace_input_with(i, self._bias(value, array, data, weight, activation, node))
+                if array is not None and error is not None and array.size == error.size:
+                    new = self._bias(value, array - error.reshape(array.shape), data, weight, activation, node)
+                else:
+                    new = self._bias(value, array, data, weight, activation, node)
+                node.replace_input_with(i, new)
+        if error is not None and node.op_type == "Conv" and (len(node.inputs) < 3 or node.inputs[2] is None):
+            graph = _graph_of(node)
+            none = _initializer(graph, f"{node.name}_bias", np.zeros(error.shape, np.float32), ir.DataType.FLOAT)
+            node.resize_inputs(3)
+            node.replace_input_with(2, self._bias(none, -error, data, weight, activation, node))
         share = data if node.op_type in DATA_MOVEMENT and _keeps_range(node) else None
         for out in list(node.outputs):
             if out.dtype == ir.DataType.FLOAT16:
                 out.type = ir.TensorType(ir.DataType.FLOAT)
             if out.dtype == ir.DataType.FLOAT and out.name:
                 self._store(out, activation, line, share, node)
+
+    def _means(self, node: ir.Node) -> tuple[float, ...] | None:
+        """The mean of each channel of a node's data, as calibration saw it."""
+        value = node.inputs[0]
+        if value is None:
+            return None
+        have = self.stored.get(value)
+        observed = self.ranges.get((value.name if have is None else have.source) or "")
+        return None if observed is None else observed.means
+
+    def _error_before(self, node: ir.Node, position: int, array: np.ndarray) -> np.ndarray | None:
+        """What rounding the weight of the MatMul before this Add puts on its results on average, where the Add's constant can
+        take it off: it has a number for each, and nothing else reads the product."""
+        other = node.inputs[1 - position] if node.op_type == "Add" and len(node.inputs) == 2 else None
+        have = None if other is None else self.stored.get(other)
+        if other is None or have is None or len(list(other.uses())) != 1 or other.is_graph_output():
+            return None
+        error = self.mean_errors.get(have.source)
+        return error if error is not None and array.shape[-1:] == error.shape == (array.size,) else None
 
     def _float_weight(
         self,
@@ -555,11 +590,12 @@ class _Walk:
         self.stored[out] = _Quantized(parameters, value.name or "")
         return out
 
-    def _constant(self, value: ir.Value, array: np.ndarray, dtype: DType) -> ir.Value:
-        """A constant in the place of an activation: stored in the activation's type, over its own range."""
-        key = (value, ("constant", dtype))
+    def _constant(self, value: ir.Value, array: np.ndarray, dtype: DType, error: np.ndarray | None = None) -> ir.Value:
+        """A constant in the place of an activation: stored in the activation's type, over its own range; less an error that
+        it is to take off."""
+        key = (value, ("constant", dtype, None if error is None else error.tobytes()))
         if key not in self.conversions:
-            array = array.astype(np.float32)
+            array = (array if error is None else array - error.reshape(array.shape)).astype(np.float32)
             if np.isnan(array).any():
                 raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
             held = q.constant_range(array)
@@ -614,7 +650,7 @@ class _Walk:
         codes = np.rint(array.astype(np.float64) / scale.astype(np.float64))
         codes = np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)
         parameters = q.Parameters(DType.INT16, scale, zero, 0 if per_channel else None)
-        key = (value, ("bias", scale.tobytes()))
+        key = (value, ("bias", codes.tobytes(), scale.tobytes()))
         if key not in self.conversions:
             shared = sum(1 for k in self.conversions if k[0] is value)
             suffix = "_int32" + (f"_{shared}" if shared else "")
