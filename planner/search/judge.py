@@ -28,11 +28,11 @@ from planner.verify.floor import Floor, load_metric
 from planner.verify.part import Parting, find_parting
 from planner.verify.placement import placement_of
 
-# Samples that a plan is run on: by emulation, and on the EP, whose simulator may take seconds each; the plan found, on the
-# EP before it is judged on the samples held apart.
-EMULATED_SAMPLES, REAL_SAMPLES, CONFIRMING_SAMPLES = 4, 2, 6
+# Calibration samples that are looked at; those on which a plan is run by emulation; on the EP, whose simulator may take
+# seconds each; and, for the plan found, on the EP before it is judged on the samples held apart.
+_POOL, _EMULATED, _REAL, _CONFIRMING = 12, 4, 2, 6
 # A share of equal answers tells nothing on a few samples.
-_SHARE_SAMPLES = 16
+_SHARE_POOL = 16
 
 # So far from the floor, one sample on the EP decides.
 _CLEAR_DB = 3.0
@@ -85,11 +85,12 @@ class PlanJudge:
         self._folder = folder
         self._allow_fallback = allow_fallback
         self._progress = progress
-        self._samples = list(
-            samples[: _SHARE_SAMPLES if floor.kind == "top1" else max(EMULATED_SAMPLES, CONFIRMING_SAMPLES)]
-        )
         shares = floor.kind == "top1"
-        self._counts = (_SHARE_SAMPLES, _SHARE_SAMPLES) if shares else (EMULATED_SAMPLES, REAL_SAMPLES)
+        self._samples = list(samples[: _SHARE_POOL if shares else _POOL])
+        # Indices of the samples, those that tell most of all of them first; as they come, until something was measured.
+        self._order: list[int] = list(range(len(self._samples)))
+        self._ordered = shares
+        self._counts = (_SHARE_POOL, _SHARE_POOL) if shares else (_EMULATED, _REAL)
         self._nodes = nodes
         self._timeout = timeout
         self._suspects: dict[Assignment, tuple[int, ...]] = {}
@@ -121,9 +122,8 @@ class PlanJudge:
         if assignment not in self._emulated:
             path = self._write(assignment)
             with as_written(path, load(path)) as plain:
-                self._emulated[assignment] = self._measure(
-                    self._cpu, path, plain, self._samples[: self._counts[0]], {}, AS_WRITTEN, placed=False
-                )
+                chosen = self._order[: self._counts[0] if self._ordered else None]
+                self._emulated[assignment] = self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
             self._tell()
         return self._emulated[assignment]
 
@@ -134,7 +134,7 @@ class PlanJudge:
         if assignment not in self._real:
             path = self._write(assignment)
             self._real[assignment] = self._measure(
-                self._ep, path, path, self._samples[: self._counts[1]], self._target.options, {}, placed=True
+                self._ep, path, path, self._order[: self._counts[1]], self._target.options, {}, placed=True
             )
             self._tell()
         return self._real[assignment]
@@ -145,7 +145,9 @@ class PlanJudge:
         if not self.has_ep:
             return self.emulated(assignment)
         path = self._write(assignment)
-        more = self._measure(self._ep, path, path, self._samples, self._target.options, {}, placed=True, every=True)
+        # Of every kind: those that tell most are much alike.
+        chosen = self._order[:: max(1, len(self._order) // _CONFIRMING)]
+        more = self._measure(self._ep, path, path, chosen, self._target.options, {}, placed=True, every=True)
         self._real[assignment] = more
         self._tell()
         return more
@@ -159,7 +161,12 @@ class PlanJudge:
             try:
                 on_ep, emulated = (
                     find_parting(
-                        path, self._reference_file, self._target, self._samples[:1], timeout=self._timeout, emulated=e
+                        path,
+                        self._reference_file,
+                        self._target,
+                        [self._samples[self._order[0]]],
+                        timeout=self._timeout,
+                        emulated=e,
                     )
                     for e in (False, True)
                 )
@@ -204,7 +211,7 @@ class PlanJudge:
         worker: Worker,
         candidate: Path,
         path: Path,
-        samples: Sequence[Sample],
+        chosen: Sequence[int],
         options: Mapping[str, str],
         config: Mapping[str, str],
         *,
@@ -224,13 +231,23 @@ class PlanJudge:
             if fallback:
                 problem = f"{len(fallback)} nodes are not on {self._target.ep}, first {fallback[0].op_type} {fallback[0].name!r}"
         comparison = Comparison()
+        alone: dict[int, float] = {}
         try:
-            for sample, expected in zip(samples, self._expected, strict=False):
-                comparison.add(expected, worker.run(cast_feed(sample, dtypes)).outputs)
+            for index in chosen:
+                outputs = worker.run(cast_feed(self._samples[index], dtypes)).outputs
+                comparison.add(self._expected[index], outputs)
+                if not self._ordered:
+                    one = Comparison()
+                    one.add(self._expected[index], outputs)
+                    alone[index] = min((entry.sqnr_db for entry in one.results()), default=WORST)
                 if placed and not every and self._decided(comparison):
                     break
             fidelity = comparison.results()
             noise = max((10 ** (-entry.sqnr_db / 10) for entry in fidelity), default=NOISE_LIMIT)
+            if not self._ordered:
+                whole = min((entry.sqnr_db for entry in fidelity), default=WORST)
+                self._order.sort(key=lambda index: abs(alone[index] - whole))
+                self._ordered = True
             if not all(entry.finite for entry in fidelity):
                 return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
             if problem:
