@@ -29,7 +29,8 @@ examples:
 With --precision auto (the default) the profile's precisions are tried in its order of preference until one is verified;
 where none is, a mix is searched for. With --floor (or --metric) the cheapest legal plan that reaches it on the EP is
 searched for at once. On real hardware, the CPU included, every legal precision is timed and the fastest that passes is kept.
-A quarter of the inputs is held apart from calibration and search to judge the result.
+A quarter of the inputs is held apart from calibration and search to judge the result, once; where it refutes a searched plan,
+one more is looked for and judged, and the result says so.
 exit status: 0 verified, 1 illegal or not verified, 2 wrong request, 3 the EP failed, 4 no evidence for some node
 """
 
@@ -235,6 +236,8 @@ def show_search(report: SearchReport) -> None:
         "" if report.macs_in_8_bit is None else f", {100 * report.macs_in_8_bit:.1f} % of the MACs with 8-bit weights"
     )
     print(f"the plan found costs {report.cost / report.cheapest:.2f}{share}")
+    if report.note:
+        print(report.note)
     print()
     if report.promoted:
         common.print_table(
