@@ -137,3 +137,18 @@ def test_a_top1_floor_keeps_the_answers_on_labelled_data(tmp_path: Path, capsys:
     right = [sum(a == label for a, (_, label) in zip(got, labelled, strict=True)) for got in (float32, planned)]
     assert np.mean([a == b for a, b in zip(float32, planned, strict=True)]) >= 0.99
     assert right[1] >= right[0] - 0.01 * len(labelled), "within one point of float32"
+
+
+def test_samples_held_apart_that_refute_a_plan_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every fourth sample is held apart; here these are three times as bright as anything that calibration saw."""
+    model = tmp_path / "digits.onnx"
+    model.write_bytes(digits.model()[0].read_bytes())
+    pictures = np.concatenate([sample["image"] for sample, _ in digits_labelled(32)])
+    pictures[3::4] *= 3
+    np.savez(tmp_path / "bright.npz", image=pictures)
+    status, document = _target(capsys, model, "--inputs", str(tmp_path / "bright.npz"), "--floor", "30")
+    judgements = document["search"]["judgements"]
+    assert [j["passed"] for j in judgements] == [False, status == 0]
+    assert judgements[0]["score"] < 30
+    assert "they chose between two plans" in document["search"]["note"]
+    assert len(document["attempts"]) == 2
