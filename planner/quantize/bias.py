@@ -7,11 +7,15 @@ here the means are observed while calibrating). Measured with benchmarks/bias.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from planner.quantize.parameters import Parameters, dequantize, quantize
+
+# So many numbers of a weight are looked at together.
+_AT_ONCE = 1 << 18
 
 
 def mean_error(
@@ -36,20 +40,31 @@ def mean_error(
         outputs, inputs = weight.shape[:2]
         if outputs % group or len(mean) != inputs * group:
             return None
-        error = _error(weight, parameters).reshape(outputs, inputs, -1).sum(axis=2)
         spread = np.repeat(mean.reshape(group, inputs), outputs // group, axis=0)
-        result: np.ndarray = (error * spread).sum(axis=1)
+        result = np.zeros(outputs)
+        for part, error in _errors(weight, parameters):
+            result[part] = (error.reshape(len(error), inputs, -1).sum(axis=2) * spread[part]).sum(axis=1)
         return result
     if op_type not in ("Gemm", "MatMul") or weight.ndim != 2:
         return None
     summed = 1 if op_type == "Gemm" and attributes.get("transB", 0) else 0
     if weight.shape[summed] != len(mean):
         return None
-    error = _error(weight, parameters)
-    shift: np.ndarray = error @ mean if summed == 1 else mean @ error
-    return shift
+    result = np.zeros(weight.shape[1 - summed])
+    for part, error in _errors(weight, parameters):
+        if summed == 1:
+            result[part] = error @ mean
+        else:
+            result += mean[part] @ error
+    return result
 
 
-def _error(weight: np.ndarray, parameters: Parameters) -> np.ndarray:
-    difference: np.ndarray = dequantize(quantize(weight, parameters), parameters).astype(np.float64) - weight
-    return difference
+def _errors(weight: np.ndarray, parameters: Parameters) -> Iterator[tuple[slice, np.ndarray]]:
+    """The error of the weight's codes, some of its rows at a time: whole, it would take several times the weight's memory."""
+    rows = max(1, _AT_ONCE * len(weight) // max(1, weight.size))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        own = parameters
+        if parameters.axis == 0:
+            own = replace(parameters, scale=parameters.scale[part], zero_point=parameters.zero_point[part])
+        yield part, dequantize(quantize(weight[part], own), own).astype(np.float64) - weight[part]
