@@ -103,12 +103,20 @@ def rule_json(rule: Rule) -> dict[str, Any]:
 
     data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], {}, False)}
     data.pop("ops", None)
-    data["source"] = {k: v for k, v in data["source"].items() if v is not None}
-    if "when" in data:
-        data["when"] = {k: v for k, v in data["when"].items() if v not in (None, {})}
-        if not data["when"]:
-            del data["when"]
+    for key in ("source", "when"):
+        if key in data:
+            data[key] = _stated(data[key])
+    if not data.get("when"):
+        data.pop("when", None)
+    if "pairs" in data:
+        data["pairs"] = [{k: v for k, v in pair.items() if v not in (None, [])} for pair in data["pairs"]]
     return data
+
+
+def _stated(data: dict[str, Any]) -> dict[str, Any]:
+    """What is said: a condition that is false is one, one that was left out is not."""
+    inner = {k: _stated(v) if isinstance(v, dict) else v for k, v in data.items()}
+    return {k: v for k, v in inner.items() if v is not None and v != {}}
 
 
 def says(rule: Rule) -> str:
@@ -126,10 +134,55 @@ def says(rule: Rule) -> str:
     return "; ".join(pairs) or "yes"
 
 
+_YES_OR_NO = {
+    "weight": ("constant weight", "no constant weight"),
+    "per_channel": ("per channel", "per tensor"),
+    "blocked": ("by blocks", "not by blocks"),
+    "captures_constants": ("body reads constants from outside", "body reads no constants from outside"),
+    "static_outputs": ("shapes of results known", "shapes of results not known"),
+    "cut_block": ("a block cut short", "no block cut short"),
+    "empty": ("a tensor is empty", "no tensor is empty"),
+}
+
+
 def where(rule: Rule) -> str:
     """The conditions, in a few words; empty where there are none."""
     when = rule_json(rule).get("when", {})
-    return ", ".join(f"{k} {v}" for k, v in when.items())
+    words = [_YES_OR_NO[name][not value] for name, value in when.items() if name in _YES_OR_NO]
+    words += [w for name in ("opset", "rank") if (w := _bounds(name, when))]
+    if "min_outputs" in when:
+        words.append(f"{when['min_outputs']} outputs or more")
+    words += [f"{k} = {_any_of(v)}" for k, v in when.get("attributes", {}).items()]
+    words += [f"{k} other than {_any_of(v)}" for k, v in when.get("attributes_not", {}).items()]
+    words += [f"{k} above {v:g}" for k, v in when.get("attributes_above", {}).items()]
+    words += [f"input {i} {_operand(c)}" for i, c in when.get("inputs", {}).items()]
+    return ", ".join(words)
+
+
+def _bounds(name: str, when: dict[str, Any]) -> str:
+    least, most = when.get(f"min_{name}"), when.get(f"max_{name}")
+    if least is None and most is None:
+        return ""
+    if least is None:
+        return f"{name} up to {most}"
+    if most is None:
+        return f"{name} {least} or more"
+    return f"{name} {least}" if least == most else f"{name} {least} to {most}"
+
+
+def _any_of(values: list[Any]) -> str:
+    return " or ".join("x".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)
+
+
+def _operand(condition: dict[str, Any]) -> str:
+    if condition == {"present": True}:
+        return "given"
+    if condition.get("present") is False:
+        return "missing"
+    words = ["constant" if condition["constant"] else "computed"] if "constant" in condition else []
+    words += [_any_of(condition["dtype"])] if "dtype" in condition else []
+    words += [w for w in (_bounds("rank", condition),) if w]
+    return " ".join(words)
 
 
 def source(rule: Rule) -> str:

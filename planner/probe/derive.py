@@ -25,6 +25,7 @@ from planner.probe.cases import INTEGERS, all_cases, data_position
 from planner.probe.evidence import Evidence, directory, load, parse_id
 from planner.probe.forms import Form, Kind, text
 from planner.probe.predict import node_of, predict
+from planner.probe.prune import superfluous
 from planner.probe.run import Result
 from planner.profiles.load import load_profile
 from planner.profiles.schema import Profile
@@ -595,22 +596,31 @@ def main(path: Path) -> None:
     head, mark, _ = path.read_text(encoding="utf-8").partition(_MARK)
     if not mark:
         raise SystemExit(f"{path}: no line {_MARK.strip()!r} that the derived rules could follow")
-    bare = path.with_suffix(".head")
-    bare.write_text(head, encoding="utf-8")
-    try:
-        profile = load_profile(bare)
-    finally:
-        bare.unlink()
+    profile = _loaded(path, head)
     folder = directory(profile.ep)
     evidence = {d: load(folder / f"{d}.json") for d in profile.devices if (folder / f"{d}.json").is_file()}
     deriver = Deriver(profile, evidence)
     rules = deriver.derive()
     packages = ("onnxruntime-qnn", "onnxruntime-openvino")
     versions = {f"{p} {e.runtime[p]}" for e in evidence.values() for p in packages if p in e.runtime}
-    path.write_text(head + mark + to_yaml(rules, ", ".join(sorted(versions))), encoding="utf-8")
+    source = ", ".join(sorted(versions))
+    whole = _loaded(path, head + mark + to_yaml(rules, source))
+    left_out = superfluous(whole, {rule["id"] for rule in rules}, evidence)
+    rules = [rule for rule in rules if rule["id"] not in left_out]
+    path.write_text(head + mark + to_yaml(rules, source), encoding="utf-8")
     for line in deriver.unexplained:
         print(line, file=sys.stderr)
     print(f"{len(rules)} rules from {len(evidence)} devices", file=sys.stderr)
+
+
+def _loaded(path: Path, content: str) -> Profile:
+    """A profile that is about to be written, read back: from a file beside it, since it names others there."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(content, encoding="utf-8")
+    try:
+        return load_profile(draft)
+    finally:
+        draft.unlink()
 
 
 if __name__ == "__main__":

@@ -585,6 +585,8 @@ def _normalizations() -> Forms:
     yield base.but("rank=3", act(1, 4, 8), *base.slots[1:])
     yield base.but("rank=5", act(1, 4, 2, 4, 4), *base.slots[1:])
     yield base.but("scale=dynamic", x, act(4, low=0.5), act(4), mean, variance)
+    yield base.but("mean=dynamic", x, scale(4), bias(4), act(4, low=-0.2, high=0.2), variance)
+    yield base.but("variance=dynamic", x, scale(4), bias(4), mean, act(4, low=0.5))
     yield base.but("opset=11", opset=11)
     yield base.but("opset=14", opset=14)
     base = Form("InstanceNormalization", (x, scale(4), bias(4)))
@@ -1229,6 +1231,23 @@ def _contributed() -> Iterator[Form]:
             plain(*[0.05] * 6, shape=(6,)),
         ),
         {"K": 32, "N": 6, "bits": 4, "block_size": 32},
+        **ms,
+    )
+    codes = [(37 * i) % 256 - 128 for i in range(120)]
+    one, none = floats(0.01, shape=(1,)), ints(0, dtype="int8", shape=(1,))
+    yield Form(
+        "DynamicQuantizeLSTM",
+        (
+            given(3, 1, 6, dtype="float32"),
+            ints(*codes, dtype="int8", shape=(1, 6, 20)),
+            ints(*codes[:100], dtype="int8", shape=(1, 5, 20)),
+            *[None] * 5,
+            one,
+            none,
+            one,
+            none,
+        ),
+        {"hidden_size": 5},
         **ms,
     )
     yield Form(
