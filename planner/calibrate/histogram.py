@@ -118,9 +118,12 @@ def _occupied(histogram: Histogram) -> tuple[Floats, Floats]:
 
 
 def _least(cost: Callable[[float, float], float], low: float, high: float) -> tuple[float, float]:
-    """The best pair of cuts: both ends together, then each end alone, and once more where that moved one."""
+    """The best pair of cuts: both ends together, then each end alone, and once more where that moved one.
+
+    A range ends at 0 at least, so that of data with one sign, such as a Relu's, has one end alone.
+    """
     best = min((cost(low * f, high * f), low * f, high * f) for f in _FRACTIONS)
-    for _ in range(2):
+    for _ in range(2 if low < 0 < high else 0):
         before = best
         best = min([best, *((cost(low * f, best[2]), low * f, best[2]) for f in _FRACTIONS)])
         best = min([best, *((cost(best[1], high * f), best[1], high * f) for f in _FRACTIONS)])
