@@ -300,7 +300,8 @@ class _Walk:
         axis = channel_axis(node.op_type, position, array.ndim, attributes) if line.per_channel else None
         key = (value, ("weight only", kind, axis, dtype))
         if key not in self.conversions:
-            parameters = q.weight_parameters(array.astype(np.float32, copy=False), kind, axis)
+            # Multiplied as float, channels may differ as they like.
+            parameters = q.weight_parameters(array.astype(np.float32, copy=False), kind, axis, widest_spread=np.inf)
             codes = _Made(lambda: q.quantize(array, parameters), array.shape)
             self.conversions[key] = self._dequantized(
                 value, codes, parameters.scale, parameters.zero_point, kind, f"_{kind}_{dtype}",
@@ -442,7 +443,7 @@ class _Walk:
             def weight() -> np.ndarray:
                 return columns.astype(np.float32) * np.float32(alpha)
 
-            parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None)
+            parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None, widest_spread=np.inf)
             content = _Made(lambda: q.quantize(weight(), parameters), columns.shape)
             graph, base = _initializer_graph(value), f"{value.name}_{kind}_dynamic"
             self.packed[key] = (

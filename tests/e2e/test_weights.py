@@ -56,7 +56,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
         ("magika", "w4", 40, {"MatMulNBits"}),
         ("magika", "w8", 60, {"MatMulNBits", "DequantizeLinear"}),
         ("magika", "dynamic", 50, {"MatMulInteger", "DynamicQuantizeLinear"}),
-        ("rec", "w8", 30, {"MatMulNBits", "DequantizeLinear"}),
+        ("rec", "w8", 20, {"MatMulNBits", "DequantizeLinear"}),
     ],
 )
 def test_target_asks_for_no_calibration_and_verifies_on_the_cpu_ep(
