@@ -1,0 +1,71 @@
+"""What taking the weights' mean rounding error off the biases gains on real data: SQNR and the task's own metric, with and without.
+
+    python -m benchmarks.bias
+    python -m benchmarks.bias --models rec,orientation --precisions w8a16
+
+Models run as QDQ on the CPU EP, computed as the file says (emulation). SQNR is that of the worst output on 24 samples held apart
+from calibration, the metric that of the first labelled samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.common import TASKS, score_on_cpu
+from planner.calibrate.inputs import Sample, load_inputs
+from planner.dtypes import parse_precision
+from planner.model.write import save
+from planner.pipeline import Session, calibrate, quantize
+from planner.resolve.choose import resolve
+from planner.runtime.client import Worker
+from planner.runtime.providers import CPU
+from planner.verify.feed import AS_WRITTEN, cast_feed, input_dtypes, load
+from planner.verify.fidelity import Comparison
+
+SAMPLES = 24
+
+
+def sqnr(reference: Path, candidate: Path, samples: list[Sample]) -> float:
+    comparison = Comparison()
+    with Worker(CPU) as one, Worker(CPU) as other:
+        one.open(reference, {})
+        other.open(candidate, {}, session_config=AS_WRITTEN)
+        feeds = [input_dtypes(load(path)) for path in (reference, candidate)]
+        for sample in samples:
+            comparison.add(one.run(cast_feed(sample, feeds[0])).outputs, other.run(cast_feed(sample, feeds[1])).outputs)
+    return min(f.sqnr_db for f in comparison.results())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="digits,magika,rec,silero-static,orientation,cls")
+    parser.add_argument("--precisions", default="w8a8,w8a16,w4a16")
+    parser.add_argument("--limit", type=int, default=60, help="labelled samples of the metric (default: 60)")
+    args = parser.parse_args()
+    print("| model | precision | float32 | without | with |\n| --- | --- | ---: | ---: | ---: |")
+    for name in args.models.split(","):
+        task, session = TASKS[name], Session.open("cpu")
+        model = session.read(task.model, task.shapes)
+        inputs = load_inputs(task.inputs, model)
+        ranges = calibrate(model, inputs.calibration)
+        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+            reference, candidate = Path(folder) / "reference.onnx", Path(folder) / "candidate.onnx"
+            assert model.ir is not None
+            save(model.ir, reference)
+            float32 = score_on_cpu(task, reference, slice(args.limit))
+            for precision in args.precisions.split(","):
+                plan = session.plan(model, resolve(model, session.profile, "cpu", parse_precision(precision)))
+                cells = []
+                for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
+                    quantize(model, plan, seen, candidate)
+                    decibels = sqnr(reference, candidate, list(inputs.evaluation)[:SAMPLES])
+                    score = score_on_cpu(task, candidate, slice(args.limit))
+                    cells.append(f"{decibels:.1f} dB, {100 * score:.1f} %")
+                print(f"| {name} | {precision} | {100 * float32:.1f} % | {cells[0]} | {cells[1]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
