@@ -83,6 +83,7 @@ def onnxruntime_tools(task: Task, folder: Path) -> Iterator[tuple[str, Make]]:
 
     yield "onnxruntime 4-bit blocks", lambda path: blocks(path, 4, ("MatMul", "Gather"))
     yield "onnxruntime 8-bit blocks", lambda path: blocks(path, 8, ("MatMul", "Gather"))
+    yield "onnxruntime 4-bit blocks, MatMul alone", lambda path: blocks(path, 4, ("MatMul",))
     yield "onnxruntime 8-bit blocks, MatMul alone", lambda path: blocks(path, 8, ("MatMul",))
     yield "onnxruntime dynamic", dynamic
     yield "onnxruntime dynamic, no Conv", dynamic_matmul

@@ -157,6 +157,22 @@ def test_a_weight_shared_by_two_nodes_is_stored_once(tmp_path: Path) -> None:
     assert len(packed) == 1 and not any(list(i.dims) == [64, 64] for i in made.graph.initializer)
 
 
+@pytest.mark.parametrize(("precision", "gain"), [("w4", 0.15), ("w8", -0.1)])
+def test_blocks_keep_as_much_as_with_onnxruntimes_own_quantizer(precision: str, gain: float, tmp_path: Path) -> None:
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    proto = graph("(float[8,256] x) => (float[8,64] y)", "y = MatMul(x, w)", {"w": f32(RNG.normal(size=(256, 64)))})
+    _, mine = applied(proto, precision, tmp_path)
+    config = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=False, accuracy_level=4, bits=int(precision[1]))
+    quantizer = MatMulNBitsQuantizer(onnx.ModelProto.FromString(proto.SerializeToString()), algo_config=config)
+    quantizer.process()
+    theirs = quantizer.model.model
+    assert operators(theirs) == ["MatMulNBits"]
+    feed = {"x": f32(RNG.normal(size=(8, 256)))}
+    expected = run(proto, feed)[0]
+    assert sqnr(expected, run(mine, feed)[0]) > sqnr(expected, run(theirs, feed)[0]) + gain
+
+
 def test_nodes_inside_a_branch_are_replaced_there(tmp_path: Path) -> None:
     body = "y = If(c)<then_branch = g1 () => (float[4,32] t) { t = MatMul(x, w) }, else_branch = g2 () => (float[4,32] e) { e = MatMul(x, v) }>"
     constants = {"w": f32(RNG.normal(size=(64, 32))), "v": f32(RNG.normal(size=(64, 32)))}
