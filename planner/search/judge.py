@@ -148,6 +148,9 @@ class PlanJudge:
         # Of every kind: those that tell most are much alike.
         chosen = self._order[:: max(1, len(self._order) // _CONFIRMING)]
         more = self._measure(self._ep, path, path, chosen, self._target.options, {}, placed=True, every=True)
+        # Measured on other samples than before: so is the emulation, lest the EP look worse than it.
+        with as_written(path, load(path)) as plain:
+            self._emulated[assignment] = self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
         self._real[assignment] = more
         self._tell()
         return more
