@@ -22,7 +22,7 @@ pytestmark = pytest.mark.models
 def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     example: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """At w8 its nearest neighbours stay right; static w8a8, calibrated on real sentences, loses a fifth of them."""
+    """At w8 its nearest neighbours stay right; static w8a8, calibrated on real sentences, loses some of them."""
     example("minilm")
     logging.disable(logging.WARNING)
     task = TASKS["minilm"]
@@ -39,7 +39,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     assert decibels["planner w8a8-dynamic"] > 16 and size["planner w8a8-dynamic"] < size["planner fp32"] / 3.5
     float32 = metric(task, reference, None)
     assert metric(task, made["planner w8"], None) >= float32 - 0.02
-    assert metric(task, made["planner w8a8"], None) < float32 - 0.1
+    assert decibels["planner w8a8"] < 5 and metric(task, made["planner w8a8"], None) < float32 - 0.05
 
     dynamic = tmp_path / "theirs.onnx"
     dict(onnxruntime_tools(task, tmp_path))["onnxruntime dynamic"](dynamic)
