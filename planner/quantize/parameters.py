@@ -152,18 +152,19 @@ WIDEST_SPREAD = 2.0**8
 
 
 def weight_parameters(
-    weight: np.ndarray, dtype: DType, axis: int | None, *, widest_spread: float = WIDEST_SPREAD
+    weight: np.ndarray, dtype: DType, axis: int | None, *, widest_spread: float | None = None
 ) -> Parameters:
     """Parameters of a constant weight: symmetric per channel or for a signed type, else the whole range per tensor.
 
-    The scales of one weight are kept within ``widest_spread`` of one another. Scales of the least squared error instead of the
-    whole range measured no better on the example models, neither with 8 bits nor with 4.
+    The scales of one weight are kept within ``widest_spread`` (WIDEST_SPREAD) of one another. Scales of the least squared error
+    instead of the whole range measured no better on the example models, neither with 8 bits nor with 4.
     """
     if axis is not None or dtype.is_signed:
         others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
         # Not the maximum of the magnitudes, which would be as large as the weight.
         magnitude = np.maximum(weight.max(axis=others, initial=0.0), -weight.min(axis=others, initial=0.0))
-        return symmetric(np.maximum(magnitude, np.max(magnitude) / widest_spread), dtype, axis)
+        spread = WIDEST_SPREAD if widest_spread is None else widest_spread
+        return symmetric(np.maximum(magnitude, np.max(magnitude) / spread), dtype, axis)
     return asymmetric(float(weight.min(initial=0.0)), float(weight.max(initial=0.0)), dtype)
 
 
