@@ -7,7 +7,7 @@ another type gets an explicit conversion, made once per value and type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,29 +23,24 @@ from planner.model.roles import DATA_MOVEMENT, Role, channel_axis, role_of
 from planner.quantize import blocks as b
 from planner.quantize import parameters as q
 from planner.quantize.bias import mean_error
+from planner.quantize.graph import (
+    IR_TYPES,
+    NUMPY_FLOATS,
+    Made,
+    graph_of,
+    initializer,
+    initializer_graph,
+    place_of,
+    summed_axis,
+)
+from planner.quantize.replace import Replacing
 from planner.resolve.plan import Plan, PlanNode
-from planner.resolve.replace import DYNAMIC_MATMUL, GATHER_BLOCKS
 
 _FLOAT16_LARGEST = 65504.0
-_IR_TYPES = {
-    DType.FLOAT32: ir.DataType.FLOAT,
-    DType.FLOAT16: ir.DataType.FLOAT16,
-    DType.UINT8: ir.DataType.UINT8,
-    DType.INT8: ir.DataType.INT8,
-    DType.UINT16: ir.DataType.UINT16,
-    DType.INT16: ir.DataType.INT16,
-    DType.UINT4: ir.DataType.UINT4,
-    DType.INT4: ir.DataType.INT4,
-}
 # Operators whose results lie in a fixed range whatever their input: no headroom.
 _BOUNDED = frozenset({"Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf", "Clip"})
 # Recurrent operators have a bias a gate, added to two products of different scales: no one int32 scale fits, so it stays float.
 _FLOAT_BIAS = frozenset({"LSTM", "GRU", "RNN"})
-_NUMPY_FLOATS: dict[DType, type[np.floating]] = {DType.FLOAT32: np.float32, DType.FLOAT16: np.float16}
-# MatMulNBits may quantize its data to 8 bits a block inside (level 4, what onnxruntime also does by default with a blocked
-# DequantizeLinear in front of a MatMul). onnxruntime 1.32, CPU EP, 2048 x 2048, one row, 4 bits: 0.08 ms and 20.3 dB, where
-# level 1 (float32 inside) takes 0.31 ms for 20.4 dB; with 8 bits 0.07 ms and 42.6 dB against 10.7 ms and 45.7 dB.
-_ACCURACY_LEVEL = 4
 _FLOAT_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
@@ -92,14 +87,6 @@ def _check_names(model: ir.Model, planned: Mapping[str, PlanNode], path: str) ->
         raise RequestError(f"the plan does not fit {path}: it {what}", "make the plan anew with `planner plan`")
 
 
-@dataclass(frozen=True)
-class _Made:
-    """An array that is made while the model is written, and not kept: together, the new weights may be gigabytes."""
-
-    make: Callable[[], np.ndarray]
-    shape: tuple[int, ...]
-
-
 @dataclass
 class _Quantized:
     """A value that comes out of a DequantizeLinear: what it is stored as."""
@@ -118,7 +105,10 @@ class _Walk:
     stored: dict[ir.Value, _Quantized] = field(default_factory=dict)
     conversions: dict[tuple[ir.Value, object], ir.Value] = field(default_factory=dict)
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
-    packed: dict[tuple[object, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
+    replacing: Replacing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.replacing = Replacing(self._as_float)
 
     # -- graphs ---------------------------------------------------------------------------------------------------
 
@@ -140,7 +130,7 @@ class _Walk:
             if line is None or line.activation is None:
                 self._exact(node)
             elif line.replacement is not None:
-                self._replace(node, line)
+                self.replacing.replace(node, line)
             elif line.activation.is_float:
                 self._float(node, line.activation, line)
             else:
@@ -206,7 +196,7 @@ class _Walk:
                 node.replace_input_with(i, self._as_float(value, dtype, node))
         for out in node.outputs:
             if out.dtype in _FLOAT_DTYPES:
-                out.type = ir.TensorType(_IR_TYPES[dtype])
+                out.type = ir.TensorType(IR_TYPES[dtype])
 
     def _quantize(self, node: ir.Node, line: PlanNode, activation: DType) -> None:
         attributes = {k: a.value for k, a in node.attributes.items()}
@@ -253,8 +243,8 @@ class _Walk:
                     new = self._bias(value, array, data, weight, activation, node)
                 node.replace_input_with(i, new)
         if error is not None and node.op_type == "Conv" and (len(node.inputs) < 3 or node.inputs[2] is None):
-            graph = _graph_of(node)
-            none = _initializer(graph, f"{node.name}_bias", np.zeros(error.shape, np.float32), ir.DataType.FLOAT)
+            graph = graph_of(node)
+            none = initializer(graph, f"{node.name}_bias", np.zeros(error.shape, np.float32), ir.DataType.FLOAT)
             node.resize_inputs(3)
             node.replace_input_with(2, self._bias(none, -error, data, weight, activation, node))
         share = data if node.op_type in DATA_MOVEMENT and _keeps_range(node) else None
@@ -302,7 +292,7 @@ class _Walk:
         if key not in self.conversions:
             # Multiplied as float, channels may differ as they like.
             parameters = q.weight_parameters(array.astype(np.float32, copy=False), kind, axis, widest_spread=np.inf)
-            codes = _Made(lambda: q.quantize(array, parameters), array.shape)
+            codes = Made(lambda: q.quantize(array, parameters), array.shape)
             self.conversions[key] = self._dequantized(
                 value, codes, parameters.scale, parameters.zero_point, kind, f"_{kind}_{dtype}",
                 {} if axis is None else {"axis": axis}, dtype,
@@ -325,7 +315,7 @@ class _Walk:
         key = (value, ("blocks", kind, axis, line.block_size, dtype))
         if key not in self.conversions:
             rows = array if axis == 1 else array.T
-            blocks = b.quantize_blocks(rows, kind, line.block_size, _NUMPY_FLOATS[dtype])
+            blocks = b.quantize_blocks(rows, kind, line.block_size, NUMPY_FLOATS[dtype])
             codes, scale, zero = b.for_dequantize_linear(blocks, axis)
             self.conversions[key] = self._dequantized(
                 value, codes, scale, zero, kind, f"_{kind}_blocks_{dtype}",
@@ -334,173 +324,22 @@ class _Walk:
         return self.conversions[key]
 
     def _dequantized(
-        self, value: ir.Value, codes: np.ndarray | _Made, scale: np.ndarray, zero: np.ndarray, kind: DType, suffix: str,
+        self, value: ir.Value, codes: np.ndarray | Made, scale: np.ndarray, zero: np.ndarray, kind: DType, suffix: str,
         attributes: dict[str, int], dtype: DType,
     ) -> ir.Value:  # fmt: skip
         """Codes as an initializer with a DequantizeLinear that gives float32 or float16."""
-        graph = _initializer_graph(value)
+        graph = initializer_graph(value)
         base = f"{value.name}{suffix}"
         inputs = [
-            _initializer(graph, f"{base}_quantized", codes, _IR_TYPES[kind]),
-            _initializer(graph, f"{base}_scale", scale.astype(_NUMPY_FLOATS[dtype]), _IR_TYPES[dtype]),
-            _initializer(graph, f"{base}_zero_point", zero, _IR_TYPES[kind]),
+            initializer(graph, f"{base}_quantized", codes, IR_TYPES[kind]),
+            initializer(graph, f"{base}_scale", scale.astype(NUMPY_FLOATS[dtype]), IR_TYPES[dtype]),
+            initializer(graph, f"{base}_zero_point", zero, IR_TYPES[kind]),
         ]
         made = ir.node("DequantizeLinear", inputs, attributes, name=f"{base}_DequantizeLinear")
         out = made.outputs[0]
-        out.name, out.shape, out.type = f"{base}_dequantized", value.shape, ir.TensorType(_IR_TYPES[dtype])
+        out.name, out.shape, out.type = f"{base}_dequantized", value.shape, ir.TensorType(IR_TYPES[dtype])
         graph.insert_before(next(iter(graph)), made)
         return out
-
-    def _replace(self, node: ir.Node, line: PlanNode) -> None:
-        """Put what the plan names in the node's place; its name and those of its results stay."""
-        assert line.weight is not None and line.activation is not None and node.graph is not None
-        dtype = DType.FLOAT32 if line.dynamic else line.activation
-        position = 0 if node.op_type == "Gather" else 1
-        value = node.inputs[position]
-        array = constant_array(value)
-        if value is None or array is None or array.ndim != 2:
-            raise RequestError(
-                f"the plan turns {node.op_type} {node.name!r} into {line.replacement}, but its operand {position} is no constant matrix",
-                "make the plan anew with `planner plan`",
-            )
-        if line.replacement == GATHER_BLOCKS:
-            made = self._gather_blocks(node, value, array, line, line.weight, dtype)
-        else:
-            data = node.inputs[0]
-            assert data is not None
-            data = self._as_float(data, dtype, node)
-            axis = summed_axis(node)
-            alpha = _number(node, "alpha")
-            if line.replacement == DYNAMIC_MATMUL:
-                made = self._dynamic_matmul(
-                    node, data, value, array if axis == 0 else array.T, alpha, line, line.weight
-                )
-            else:
-                made = self._matmul_nbits(
-                    node, data, value, array if axis == 1 else array.T, alpha, line, line.weight, dtype
-                )
-            made += self._added_bias(node, made[-1].outputs[0], dtype)
-        old, new = node.outputs[0], made[-1].outputs[0]
-        old_name, shape = old.name, old.shape
-        node.graph.insert_before(node, made)
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        node.graph.remove(node, safe=True)
-        new.name, new.shape, new.type = old_name, shape, ir.TensorType(_IR_TYPES[dtype])
-
-    def _matmul_nbits(
-        self, node: ir.Node, data: ir.Value, value: ir.Value, rows: np.ndarray, alpha: float, line: PlanNode, kind: DType,
-        dtype: DType,
-    ) -> list[ir.Node]:  # fmt: skip
-        assert line.block_size is not None
-        key = (value, "MatMulNBits", kind, line.block_size, dtype, alpha, rows.shape)
-        if key not in self.packed:
-            blocks = b.quantize_blocks(rows * np.float32(alpha), kind, line.block_size, _NUMPY_FLOATS[dtype])
-            self.packed[key] = self._packed_values(value, b.for_matmul_nbits(blocks), kind, dtype)
-        attributes = {
-            "K": rows.shape[1], "N": rows.shape[0], "bits": kind.bits, "block_size": line.block_size,
-            "accuracy_level": _ACCURACY_LEVEL,
-        }  # fmt: skip
-        return [ir.node("MatMulNBits", [data, *self.packed[key]], attributes, domain="com.microsoft", name=node.name)]
-
-    def _gather_blocks(
-        self, node: ir.Node, value: ir.Value, array: np.ndarray, line: PlanNode, kind: DType, dtype: DType
-    ) -> list[ir.Node]:
-        assert line.block_size is not None
-        key = (value, "GatherBlockQuantized", kind, line.block_size, dtype)
-        if key not in self.packed:
-            blocks = b.quantize_blocks(array, kind, line.block_size, _NUMPY_FLOATS[dtype])
-            self.packed[key] = self._packed_values(value, b.for_gather(blocks), kind, dtype)
-        table, scale, zero = self.packed[key]
-        attributes = {"bits": kind.bits, "block_size": line.block_size, "gather_axis": 0, "quantize_axis": 1}
-        inputs = [table, node.inputs[1], scale, zero]
-        return [ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft", name=node.name)]
-
-    def _packed_values(
-        self, value: ir.Value, arrays: tuple[np.ndarray, np.ndarray, np.ndarray], kind: DType, dtype: DType
-    ) -> tuple[ir.Value, ...]:
-        graph = _initializer_graph(value)
-        base = f"{value.name}_{kind}_packed"
-        return (
-            _initializer(graph, f"{base}_quantized", arrays[0], ir.DataType.UINT8),
-            _initializer(graph, f"{base}_scale", arrays[1], _IR_TYPES[dtype]),
-            _initializer(graph, f"{base}_zero_point", arrays[2], ir.DataType.UINT8),
-        )
-
-    def _dynamic_matmul(
-        self,
-        node: ir.Node,
-        data: ir.Value,
-        value: ir.Value,
-        columns: np.ndarray,
-        alpha: float,
-        line: PlanNode,
-        kind: DType,
-    ) -> list[ir.Node]:
-        """DynamicQuantizeLinear, once for each value, MatMulInteger, and what makes the sum float32 again."""
-        key = (value, "MatMulInteger", kind, line.per_channel, alpha, columns.shape)
-        if key not in self.packed:
-
-            def weight() -> np.ndarray:
-                return columns.astype(np.float32) * np.float32(alpha)
-
-            parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None, widest_spread=np.inf)
-            content = _Made(lambda: q.quantize(weight(), parameters), columns.shape)
-            graph, base = _initializer_graph(value), f"{value.name}_{kind}_dynamic"
-            self.packed[key] = (
-                _initializer(graph, f"{base}_quantized", content, _IR_TYPES[kind]),
-                _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT),
-                _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[kind]),
-            )
-        weights, scale, zero = self.packed[key]
-        source = (data, "DynamicQuantizeLinear")
-        if source not in self.packed:
-            made = ir.node("DynamicQuantizeLinear", [data], num_outputs=3, name=f"{data.name}_DynamicQuantizeLinear")
-            for out, what in zip(made.outputs, ("quantized", "scale", "zero_point"), strict=True):
-                out.name = f"{data.name}_dynamic_{what}"
-            for out, kind_, shape in zip(
-                made.outputs, (ir.DataType.UINT8, ir.DataType.FLOAT, ir.DataType.UINT8),
-                (data.shape, ir.Shape(()), ir.Shape(())), strict=True,
-            ):  # fmt: skip
-                out.type, out.shape = ir.TensorType(kind_), shape
-            place = _place(data, node)
-            if isinstance(place, ir.Node):
-                _graph_of(place).insert_after(place, made)
-            else:
-                place.insert_before(next(iter(place)), made)
-            self.packed[source] = tuple(made.outputs)
-        codes, step, point = self.packed[source]
-        # Zero points of zero are left out: onnxruntime fuses the shorter form as well, and it says the same.
-        inputs = [codes, weights, point] if kind.is_signed else [codes, weights, point, zero]
-        product = ir.node("MatMulInteger", inputs, name=node.name)
-        cast = ir.node("Cast", [product.outputs[0]], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_Cast")
-        scales = ir.node("Mul", [step, scale], name=f"{node.name}_scales_Mul")
-        scaled = ir.node("Mul", [cast.outputs[0], scales.outputs[0]], name=f"{node.name}_Mul")
-        for made, dtype, suffix in (
-            (product, ir.DataType.INT32, "product"),
-            (cast, ir.DataType.FLOAT, "cast"),
-            (scales, ir.DataType.FLOAT, "scales"),
-            (scaled, ir.DataType.FLOAT, "scaled"),
-        ):
-            made.outputs[0].name, made.outputs[0].type = f"{node.outputs[0].name}_{suffix}", ir.TensorType(dtype)
-        return [product, cast, scales, scaled]
-
-    def _added_bias(self, node: ir.Node, product: ir.Value, dtype: DType) -> list[ir.Node]:
-        """The Add of a Gemm's third operand, times beta."""
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-        if bias is None:
-            return []
-        product.type = ir.TensorType(_IR_TYPES[dtype])
-        product.name = product.name or f"{node.outputs[0].name}_product"
-        beta = _number(node, "beta")
-        made: list[ir.Node] = []
-        addend = self._as_float(bias, dtype, node)
-        if beta != 1.0:
-            graph = _graph_of(node)
-            factor = _initializer(graph, f"{node.name}_beta", np.array(beta, _NUMPY_FLOATS[dtype]), _IR_TYPES[dtype])
-            scaled = ir.node("Mul", [addend, factor], name=f"{node.name}_beta_Mul")
-            scaled.outputs[0].name, scaled.outputs[0].type = f"{node.name}_scaled_bias", ir.TensorType(_IR_TYPES[dtype])
-            made, addend = [scaled], scaled.outputs[0]
-        return [*made, ir.node("Add", [product, addend], name=f"{node.name}_bias_Add")]
 
     # -- values ---------------------------------------------------------------------------------------------------
 
@@ -527,7 +366,7 @@ class _Walk:
             parameters = self._parameters(value, dtype, name)
             as_float32 = self._as_float(value, DType.FLOAT32, consumer)
             self.conversions[key] = self._insert_qdq(
-                as_float32, parameters, after=_place(as_float32, consumer), replace=False
+                as_float32, parameters, after=place_of(as_float32, consumer), replace=False
             )
         return self.conversions[key]
 
@@ -546,14 +385,14 @@ class _Walk:
     def _insert_qdq(
         self, value: ir.Value, parameters: q.Parameters, *, after: ir.Node | ir.Graph, replace: bool
     ) -> ir.Value:
-        graph = _graph_of(after)
+        graph = graph_of(after)
         base = f"{value.name}"
         suffix = "" if replace else f"_{parameters.dtype}"
         scale, zero = self._parameter_values(graph, f"{base}{suffix}", parameters)
         quantize = ir.Node("", "QuantizeLinear", [value, scale, zero], name=f"{base}{suffix}_QuantizeLinear")
         code = quantize.outputs[0]
         code.name, code.shape = f"{base}{suffix}_quantized", value.shape
-        code.type = ir.TensorType(_IR_TYPES[parameters.dtype])
+        code.type = ir.TensorType(IR_TYPES[parameters.dtype])
         dequantize = ir.Node("", "DequantizeLinear", [code, scale, zero], name=f"{base}{suffix}_DequantizeLinear")
         out = dequantize.outputs[0]
         out.name, out.shape, out.type = f"{base}{suffix}_dequantized", value.shape, ir.TensorType(ir.DataType.FLOAT)
@@ -571,18 +410,18 @@ class _Walk:
         return out
 
     def _parameter_values(self, graph: ir.Graph, base: str, parameters: q.Parameters) -> tuple[ir.Value, ir.Value]:
-        scale = _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
-        zero = _initializer(graph, f"{base}_zero_point", parameters.zero_point, _IR_TYPES[parameters.dtype])
+        scale = initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
+        zero = initializer(graph, f"{base}_zero_point", parameters.zero_point, IR_TYPES[parameters.dtype])
         return scale, zero
 
     def _stored_constant(
-        self, value: ir.Value, codes: np.ndarray | _Made, parameters: q.Parameters, dtype: ir.DataType, suffix: str
+        self, value: ir.Value, codes: np.ndarray | Made, parameters: q.Parameters, dtype: ir.DataType, suffix: str
     ) -> ir.Value:
-        graph = _initializer_graph(value)
+        graph = initializer_graph(value)
         base = f"{value.name}{suffix}"
-        stored = _initializer(graph, f"{base}_quantized", codes, dtype)
-        scale = _initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
-        zero = _initializer(graph, f"{base}_zero_point", parameters.zero_point, dtype)
+        stored = initializer(graph, f"{base}_quantized", codes, dtype)
+        scale = initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT)
+        zero = initializer(graph, f"{base}_zero_point", parameters.zero_point, dtype)
         attributes = [] if parameters.axis is None else [ir.AttrInt64("axis", parameters.axis)]
         node = ir.Node("", "DequantizeLinear", [stored, scale, zero], attributes, name=f"{base}_DequantizeLinear")
         out = node.outputs[0]
@@ -606,7 +445,7 @@ class _Walk:
             parameters = q.activation_parameters(held, dtype, bounded=True)
             largest = float(np.finfo(np.float32).max)
             codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
-            self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], f"_{dtype}")
+            self.conversions[key] = self._stored_constant(value, codes, parameters, IR_TYPES[dtype], f"_{dtype}")
         return self.conversions[key]
 
     def _weight(
@@ -625,10 +464,10 @@ class _Walk:
                 parameters = q.Parameters(dtype, scale, parameters.zero_point, axis)
         key = (value, ("weight", dtype, axis, parameters.scale.tobytes()))
         if key not in self.conversions:
-            codes = _Made(lambda: q.quantize(array, parameters), array.shape)
+            codes = Made(lambda: q.quantize(array, parameters), array.shape)
             shared = sum(1 for k in self.conversions if k[0] is value)
             suffix = f"_{dtype}" + (f"_{shared}" if shared else "")
-            self.conversions[key] = self._stored_constant(value, codes, parameters, _IR_TYPES[dtype], suffix)
+            self.conversions[key] = self._stored_constant(value, codes, parameters, IR_TYPES[dtype], suffix)
         return self.conversions[key]
 
     def _bias(
@@ -659,7 +498,7 @@ class _Walk:
         return self.conversions[key]
 
     def _as_float(self, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
-        if value.dtype == _IR_TYPES[dtype]:
+        if value.dtype == IR_TYPES[dtype]:
             return value
         array = constant_array(value)
         key = (value, dtype)
@@ -667,7 +506,7 @@ class _Walk:
             if array is not None:
                 self.conversions[key] = self._float_constant(value, array, dtype)
             else:
-                self.conversions[key] = self._cast(value, _IR_TYPES[dtype], _place(value, consumer))
+                self.conversions[key] = self._cast(value, IR_TYPES[dtype], place_of(value, consumer))
         return self.conversions[key]
 
     def _float_constant(self, value: ir.Value, array: np.ndarray, dtype: DType) -> ir.Value:
@@ -679,13 +518,13 @@ class _Walk:
                 )
             if ((half == 0) & (array != 0)).any():
                 self.notes.append(f"constant {value.name!r} holds values below float16's 6e-8: they become 0")
-            made = _Made(lambda: _clamped(array), array.shape)
+            made = Made(lambda: _clamped(array), array.shape)
         else:
-            made = _Made(lambda: array.astype(np.float32), array.shape)
-        return _initializer(_initializer_graph(value), f"{value.name}_{dtype}", made, _IR_TYPES[dtype])
+            made = Made(lambda: array.astype(np.float32), array.shape)
+        return initializer(initializer_graph(value), f"{value.name}_{dtype}", made, IR_TYPES[dtype])
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, after: ir.Node | ir.Graph) -> ir.Value:
-        graph = _graph_of(after)
+        graph = graph_of(after)
         name = f"{value.name}_to_{dtype.name.lower()}"
         node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(dtype))], name=f"{name}_Cast")
         node.outputs[0].name, node.outputs[0].shape = name, value.shape
@@ -699,37 +538,6 @@ class _Walk:
         return node.outputs[0]
 
 
-def summed_axis(node: ir.Node) -> int:
-    """Axis of the second operand of a MatMul or Gemm that is summed over."""
-    return 1 if node.op_type == "Gemm" and _number(node, "transB", 0) else 0
-
-
-def _number(node: ir.Node, name: str, default: float = 1.0) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else float(attribute.value)
-
-
-def _place(value: ir.Value, consumer: ir.Node) -> ir.Node | ir.Graph:
-    """Where a conversion of the value goes: behind its producer, or at the head of the graph it is an input of."""
-    producer = value.producer()
-    if producer is not None:
-        return producer
-    graph = value.graph if value.graph is not None else consumer.graph
-    assert isinstance(graph, ir.Graph)
-    return graph
-
-
-def _graph_of(place: ir.Node | ir.Graph) -> ir.Graph:
-    graph = place if isinstance(place, ir.Graph) else place.graph
-    assert isinstance(graph, ir.Graph)
-    return graph
-
-
-def _initializer_graph(value: ir.Value) -> ir.Graph:
-    assert isinstance(value.graph, ir.Graph)
-    return value.graph
-
-
 def _half(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         return array.astype(np.float16)
@@ -740,28 +548,6 @@ def _clamped(array: np.ndarray) -> np.ndarray:
     half = _half(array)
     overflowed = np.isinf(half) & np.isfinite(array)
     return np.where(overflowed, np.sign(half) * np.float16(_FLOAT16_LARGEST), half) if overflowed.any() else half
-
-
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray | _Made, dtype: ir.DataType) -> ir.Value:
-    if name in graph.initializers:
-        number = 2
-        while f"{name}_{number}" in graph.initializers:
-            number += 1
-        name = f"{name}_{number}"
-
-    def tensor(array: np.ndarray) -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
-
-    shape = ir.Shape(array.shape)
-    content: ir.TensorProtocol
-    if isinstance(array, _Made):
-        make = array.make
-        content = ir.LazyTensor(lambda: tensor(make()), dtype, shape, name=name)
-    else:
-        content = tensor(array)
-    value = ir.Value(name=name, const_value=content, shape=shape, type=ir.TensorType(dtype))
-    graph.register_initializer(value)
-    return value
 
 
 def _has_int32_bias(node: ir.Node) -> bool:
