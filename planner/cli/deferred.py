@@ -1,7 +1,7 @@
 """Modules that the command loads only when something of them is used.
 
 onnx-ir imports sympy for arithmetic on symbolic dimensions, which the planner never does: a third of a second and 33 MiB at every
-start, more than everything else of `planner check` on a model of 200 nodes. Only the command defers them, whose process is
+start. Only the command defers them, whose process is
 its own; a program that imports planner keeps its import system as it is.
 """
 

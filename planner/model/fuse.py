@@ -220,7 +220,7 @@ def _fuse_gelu(core: ir.Node, *, whole_units: bool = False) -> None:
         if not is_argument(core.inputs[0], x):
             continue
         last = _half_times(plus_one.outputs[0], x)
-        if last is not None and whole_units and _is_dequantized(x) is not _is_quantized(last.outputs[0]):
+        if last is not None and whole_units and _is_dequantized(x) is not is_quantized(last.outputs[0]):
             return
         # A constant of more dimensions than x would give the result more than Gelu has.
         if last is not None and _same_shape(last.outputs[0].shape, x.shape):
@@ -233,7 +233,8 @@ def _is_dequantized(value: ir.Value) -> bool:
     return _producer(value, "DequantizeLinear") is not None
 
 
-def _is_quantized(value: ir.Value) -> bool:
+def is_quantized(value: ir.Value) -> bool:
+    """Whether a QuantizeLinear reads the value."""
     return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
 
 

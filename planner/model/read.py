@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from planner.dtypes import DType, Pair
 from planner.errors import PlannerError, RequestError
 from planner.model.check import check_proto, complaint
-from planner.model.fuse import FUSED_OPERATORS, constant_array
+from planner.model.fuse import FUSED_OPERATORS, constant_array, is_quantized
 from planner.model.mapped import parse_mapped
 from planner.model.node import Node, Operand
 from planner.model.normalize import describe, known_operator, normalize, quiet
@@ -502,14 +502,10 @@ def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pai
         activation = _FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
     if activation is None:
         return Pair(None, None), False
-    if not activation.is_float and floats and not any(_is_quantized(out) for out in floats):
+    if not activation.is_float and floats and not any(is_quantized(out) for out in floats):
         # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
         return Pair(None if weight is None else DType.FLOAT32, DType.FLOAT32), False
     return Pair(weight, activation), per_channel
-
-
-def _is_quantized(value: ir.Value) -> bool:
-    return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
 
 
 def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
