@@ -32,8 +32,8 @@ from planner.model.write import save
 from planner.pipeline import Session, run_target
 from planner.resolve.plan import Plan
 from planner.search.cost import share_in_8_bit, work
-from planner.verify.floor import Floor, parse_floor
-from planner.verify.verify import verify
+from planner.verification.floor import Floor, parse_floor
+from planner.verification.verify import verify
 
 
 @dataclass(frozen=True)

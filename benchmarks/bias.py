@@ -21,9 +21,9 @@ from planner.model.write import save
 from planner.pipeline import Session, calibrate, quantize
 from planner.resolve.choose import resolve
 from planner.runtime.client import Worker
-from planner.runtime.providers import CPU
-from planner.verify.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verify.fidelity import Comparison
+from planner.runtime.registry import CPU
+from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
+from planner.verification.fidelity import Comparison
 
 SAMPLES = 24
 

@@ -29,16 +29,16 @@ from typing import Any
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
-from planner.calibrate.unreached import without_unreached
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
 from planner.model.normalize import bind_shapes
 from planner.model.read import load
 from planner.model.write import save
 from planner.pipeline import Session, artifact, calibrate, quantize
+from planner.resolve.uncalibrated import without_unreached
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
-from planner.runtime.providers import launcher
-from planner.verify.placement import placement_of, unplaced
+from planner.runtime.registry import launcher
+from planner.verification.placement import placement_of, unplaced
 
 PRECISIONS = ("fp16", "w8a8", "w8a16", "w8a16+fp16")
 

@@ -21,7 +21,7 @@ import onnx
 from planner.errors import PlannerError
 from planner.pipeline import Session
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
-from planner.runtime.providers import CPU
+from planner.runtime.registry import CPU
 
 
 def real(worker: Worker, path: Path, session: Session) -> tuple[bool | None, str]:

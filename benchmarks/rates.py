@@ -25,7 +25,7 @@ from planner.dtypes import parse_precision
 from planner.model.write import save
 from planner.pipeline import Session, calibrate, quantize
 from planner.runtime.client import Worker
-from planner.verify.feed import cast_feed, input_dtypes, load
+from planner.verification.feed import cast_feed, input_dtypes, load
 
 PRECISIONS = ("fp32", "w8a8", "w8a16", "w16a16", "fp16")
 LAYERS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {

@@ -26,9 +26,9 @@ from planner.pipeline import Session, artifact, calibrate, measure_latency, quan
 from planner.resolve.choose import resolve
 from planner.resolve.plan import Target
 from planner.runtime.client import Worker
-from planner.runtime.providers import CPU
-from planner.verify.feed import cast_feed, input_dtypes, load
-from planner.verify.fidelity import Comparison
+from planner.runtime.registry import CPU
+from planner.verification.feed import cast_feed, input_dtypes, load
+from planner.verification.fidelity import Comparison
 
 PRECISIONS = ("fp32", "w4", "w8", "w8a8-dynamic", "w8a8")
 Make = Callable[[Path], None]

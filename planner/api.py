@@ -16,22 +16,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.calibrate.inputs import Inputs, load_inputs
-from planner.calibrate.unreached import without_unreached
 from planner.errors import RequestError
 from planner.files import check_output
 from planner.model.read import Model
 from planner.model.write import save
 from planner.pipeline import Artifact, Outcome, Session, calibrate, requested_precision, run_target
 from planner.pipeline import quantize as _apply
-from planner.report import FORMATS, Report, write_report
-from planner.report.matrix import Subject, make_report, open_targets, parse_precisions
-from planner.report.write import check_directory
+from planner.reporting import FORMATS, Report, write_report
+from planner.reporting.matrix import Subject, make_report, open_targets, parse_precisions
+from planner.reporting.write import check_directory
 from planner.resolve.choose import Resolution
 from planner.resolve.plan import Plan
+from planner.resolve.uncalibrated import without_unreached
 from planner.runtime.processor import has_vnni, traits
-from planner.verify.floor import DEFAULT_FLOOR, Floor
-from planner.verify.verify import Verification
-from planner.verify.verify import verify as _verify
+from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.verification.verify import Verification
+from planner.verification.verify import verify as _verify
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -201,7 +201,7 @@ def report(
     """The compatibility matrix of models, targets and precisions, written to the folder ``output`` if there is one.
 
     Args:
-        models: paths, or `planner.report.matrix.Subject` for a model with shapes, inputs and a name of its own.
+        models: paths, or `planner.reporting.matrix.Subject` for a model with shapes, inputs and a name of its own.
         eps: aliases or full names, or ["all"]. devices: names of the profiles, or ["all"]; none for their defaults.
         precisions: by name, "auto" among them; none for those that each profile prefers.
         run: False judges by the profiles alone. floor: what counts as faithful; None for 20 dB.

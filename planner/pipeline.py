@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.calibrate.observe import Range
     from planner.search.report import SearchReport
-    from planner.verify.floor import Floor
-    from planner.verify.verify import Verification
+    from planner.verification.floor import Floor
+    from planner.verification.verify import Verification
 
 Progress = Callable[[str, int, int], None]
 
@@ -156,7 +156,7 @@ def calibrate(
     """
     from planner.calibrate.observe import Method, Run, collect
     from planner.runtime.client import Worker
-    from planner.runtime.providers import CPU
+    from planner.runtime.registry import CPU
 
     if method not in list(Method):
         raise RequestError(f"unknown calibration method {method!r}", f"known: {', '.join(Method)}")
@@ -221,10 +221,10 @@ def quantize(
 
     The same model, plan and inputs give the same bytes.
     """
-    from planner.calibrate.unreached import notes_on_unreached
     from planner.files import atomic
-    from planner.quantize.apply import apply_plan
-    from planner.quantize.float16 import notes_on_float16
+    from planner.quantization.walk import apply_plan
+    from planner.resolve.float16_range import notes_on_float16
+    from planner.resolve.uncalibrated import notes_on_unreached
 
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
@@ -330,8 +330,8 @@ def run_target(
         calibrations: shared with other calls about the same model: it is calibrated once for all of them.
     """
     from planner.files import atomic
-    from planner.runtime.providers import launcher
-    from planner.verify.floor import DEFAULT_FLOOR
+    from planner.runtime.registry import launcher
+    from planner.verification.floor import DEFAULT_FLOOR
 
     real = launcher(session.target.ep).availability().kind
     report: SearchReport | None = None
@@ -421,8 +421,8 @@ class _Job:
 
         Float16 that was asked for stays as it was asked for, and fails where it must.
         """
-        from planner.calibrate.unreached import without_unreached
-        from planner.quantize.float16 import without_unsafe_float16
+        from planner.resolve.float16_range import without_unsafe_float16
+        from planner.resolve.uncalibrated import without_unreached
 
         if plan.is_quantized:
             plan = without_unreached(
@@ -451,7 +451,7 @@ class _Job:
 
     def attempt(self, plan: Plan) -> Attempt:
         """Apply, verify, time."""
-        from planner.verify.verify import verify
+        from planner.verification.verify import verify
 
         plan = self.protect(plan)
         path = self.folder / f"{len(self.attempts)}.onnx"
@@ -493,8 +493,8 @@ class _Job:
         The search decides on calibration samples. Those held apart judge its plan; where they refute it, one more plan is
         looked for, that keeps more, and judged on them as well: the report has both judgements, and says so.
         """
-        from planner.search.judge import Evaluations, PlanJudge
-        from planner.search.ladder import Assignment, make_ladder, mixed_plan
+        from planner.search.candidates import Assignment, make_ladder, mixed_plan
+        from planner.search.evaluator import Evaluations, PlanJudge
         from planner.search.report import Judgement, search_report
         from planner.search.search import search
 
@@ -553,7 +553,7 @@ def void(_: object) -> None:
 def measure_latency(reference: Path, candidate: Path, target: Target, sample: Mapping[str, Any]) -> Latency:
     """Median milliseconds of one run of each on the target's EP, as users run them (all of onnxruntime's optimizations)."""
     from planner.runtime.client import Worker
-    from planner.verify.feed import cast_feed, input_dtypes, load
+    from planner.verification.feed import cast_feed, input_dtypes, load
 
     feeds = [cast_feed(sample, input_dtypes(load(path))) for path in (reference, candidate)]
     seconds: list[list[float]] = [[], []]

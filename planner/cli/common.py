@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.pipeline import Session
     from planner.resolve.plan import Target
-    from planner.verify.floor import Floor
-    from planner.verify.verify import Verification
+    from planner.verification.floor import Floor
+    from planner.verification.verify import Verification
 
 YES, NO, WRONG_REQUEST, EP_FAILED, UNKNOWN = 0, 1, 2, 3, 4
 
@@ -273,7 +273,7 @@ def add_floor_argument(parser: argparse.ArgumentParser) -> None:
 
 def floor(args: argparse.Namespace) -> Floor | None:
     """The floor that the options ask for; None where they say nothing."""
-    from planner.verify.floor import parse_floor
+    from planner.verification.floor import parse_floor
 
     if args.floor is None:
         if args.metric is not None:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.profiles.load import load_profiles
-    from planner.runtime.providers import conflicts, launcher
+    from planner.runtime.registry import conflicts, launcher
 
     eps: list[dict[str, Any]] = []
     for profile in load_profiles(args.profile).by_ep.values():

@@ -115,7 +115,7 @@ def _limited(before: Evidence, found: Evidence) -> Evidence:
 
 def _contradictions(session: Session, found: Evidence) -> list[dict[str, Any]]:
     """Cases that the profile judges otherwise than the EP just answered."""
-    from planner.probe.predict import agrees, explanation, predict
+    from planner.derive.predict import agrees, explanation, predict
 
     entries = []
     for case, outcome in found.outcomes.items():
@@ -183,7 +183,7 @@ def _versions(evidence: Evidence) -> str:
 
 def _registry(args: argparse.Namespace, session: Session) -> int:
     """An EP whose rules follow the kernel registry is asked for that registry."""
-    from planner.probe import kernels
+    from planner.profiles import kernels
 
     before = kernels.read(kernels.stored(session.profile.ep))
     after = kernels.installed(session.profile.ep)

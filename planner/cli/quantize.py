@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.api import planned_inputs
-    from planner.calibrate.unreached import without_unreached
     from planner.errors import RequestError
     from planner.files import check_output
     from planner.pipeline import Session, calibrate, quantize
     from planner.resolve.plan import read_plan
+    from planner.resolve.uncalibrated import without_unreached
 
     plan = read_plan(args.plan)
     session = Session.open(plan.target.ep, plan.target.device, args.profile)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.files import check_output
     from planner.pipeline import requested_precision, run_target
-    from planner.report.write import FIGURES, FORMATS, check_directory
+    from planner.reporting.write import FIGURES, FORMATS, check_directory
     from planner.runtime.compile import Compiled, compile_model, require_compiler
     from planner.runtime.processor import has_vnni, traits
 
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             except EPError as error:
                 compile_error = error
     if args.report_dir is not None:
-        from planner.report.single import write_target_report
+        from planner.reporting.single import write_target_report
 
         written = write_target_report(args.report_dir, session, model, precision, judged, outcome, inputs, floor)
         common.say(f"planner: wrote a report of {len(written)} files to {args.report_dir}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from planner.cli import check, common
 
 if TYPE_CHECKING:
-    from planner.verify.part import Parting
+    from planner.verification.divergence import Parting
 
 HELP = "run a candidate and its float32 reference on the target, and compare placement and outputs"
 EPILOG = """\
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.model.write import save
-    from planner.verify.floor import DEFAULT_FLOOR
-    from planner.verify.verify import verify
+    from planner.verification.floor import DEFAULT_FLOOR
+    from planner.verification.verify import verify
 
     session = common.session(args)
     candidate = session.read(args.candidate, stored=True)

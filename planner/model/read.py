@@ -20,7 +20,7 @@ from planner.model.fuse import FUSED_OPERATORS, constant_array, is_quantized
 from planner.model.mapped import parse_mapped
 from planner.model.node import Node, Operand
 from planner.model.normalize import describe, known_operator, normalize, quiet
-from planner.model.roles import EXACT_OPERATORS, Role, role_of
+from planner.operators import EXACT_OPERATORS, Role, role_of
 
 _FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
 _DTYPE_NAMES = {

@@ -9,11 +9,11 @@ from typing import Any
 from planner.dtypes import DType, Pair, Precision
 from planner.model.node import Node
 from planner.model.read import Model
-from planner.model.roles import Role, channel_axis
+from planner.operators import Role, channel_axis
 from planner.profiles.schema import Profile
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
 from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
-from planner.resolve.replace import BLOCK_SIZE, matrix_of
+from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 
 
 @dataclass(frozen=True)

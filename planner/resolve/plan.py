@@ -10,7 +10,7 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
-from planner.resolve.replace import REPLACEMENTS
+from planner.resolve.replacements import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from planner.errors import EPError, RequestError
 from planner.runtime import worker
-from planner.runtime.providers import Availability, launcher
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
+from planner.runtime.registry import Availability, launcher
 
 _START_TIMEOUT = 120.0
 _STDERR_LINES = 40

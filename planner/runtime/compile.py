@@ -14,7 +14,7 @@ from planner.errors import EPError, RequestError
 from planner.files import atomic
 from planner.resolve.plan import Target
 from planner.runtime.client import Worker
-from planner.runtime.providers import launcher
+from planner.runtime.registry import launcher
 
 
 @dataclass(frozen=True)

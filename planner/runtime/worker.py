@@ -251,7 +251,7 @@ def _connection(handle: int) -> Any:
 
 def _providers() -> Any:
     """Load providers.py from beside this file: the package around it may not be importable here."""
-    spec = importlib.util.spec_from_file_location("planner_providers", Path(__file__).with_name("providers.py"))
+    spec = importlib.util.spec_from_file_location("planner_providers", Path(__file__).with_name("registry.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["planner_providers"] = module

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
-from planner.report import Report, Row, compare, markdown  # noqa: E402
-from planner.report.matrix import open_targets  # noqa: E402
+from planner.reporting import Report, Row, compare, markdown  # noqa: E402
+from planner.reporting.matrix import open_targets  # noqa: E402
 from reports import generate  # noqa: E402
 
 HINT = "not what is committed: python -m reports.generate"

@@ -73,7 +73,7 @@ def test_digits_keep_their_accuracy_on_the_npu(
     from examples.inputs import digits_labelled
     from planner.resolve.plan import Target
     from planner.runtime.client import Worker
-    from planner.runtime.providers import CPU
+    from planner.runtime.registry import CPU
 
     path, output = request.getfixturevalue("digits"), tmp_path / "digits.onnx"
     status, document, err = _target(capsys, path, "--inputs", "examples.inputs:digits", "-o", output)

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from planner.model.read import read_model
 from planner.resolve.plan import Target
 from planner.runtime.client import SessionFailed, Worker
-from planner.verify.floor import Floor
-from planner.verify.verify import verify
+from planner.verification.floor import Floor
+from planner.verification.verify import verify
 
 pytestmark = pytest.mark.qnn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from planner.report import (
+from planner.reporting import (
     Fallback,
     Fidelity,
     Inputs,
