@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.dtypes import DType, Precision, parse_dtype, parse_precision, precision_by_name
 from planner.errors import RequestError
-from planner.model.fuse import FUSED_OPERATORS
+from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.model.write import save
 from planner.profiles.load import load_profiles
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from planner.calibrate.inputs import Inputs
-    from planner.calibrate.observe import Range
+    from planner.calibrate.ranges import Range
     from planner.search.report import SearchReport
     from planner.verification.floor import Floor
     from planner.verification.verify import Verification

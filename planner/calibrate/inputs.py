@@ -288,7 +288,8 @@ class _Member:
 
 def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
     """How many rows of the file's array make a sample: the model's own batch where its leading axis is one; None for one
-    row, which is itself a whole input."""
+    row, which is itself a whole input.
+    """
     rank = len(spec.shape)
     if len(shape) == rank + 1:
         return None
