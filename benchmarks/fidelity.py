@@ -31,8 +31,8 @@ from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
-from planner.model.normalize import bind_shapes
 from planner.model.read import load
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.pipeline import artifact, calibrate, quantize
 from planner.resolve.target import Target

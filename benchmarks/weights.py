@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.common import TASKS, Task
 from planner.calibrate.inputs import Sample, load_inputs
 from planner.dtypes import parse_precision
-from planner.model.normalize import bind_shapes
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.pipeline import artifact, calibrate, measure_latency, quantize
 from planner.resolve.choose import resolve

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from planner.calibrate.inputs import Inputs
-    from planner.calibrate.observe import Range
+    from planner.calibrate.ranges import Range
     from planner.search.report import SearchReport
     from planner.verification.floor import Floor
     from planner.verification.verify import Verification
