@@ -1,0 +1,1 @@
+"""One folder or module for each EP whose start takes more than a few lines."""
