@@ -1,1 +1,1 @@
-"""One folder or module for each EP whose start takes more than a few lines."""
+"""One file an EP: how it is found and started. Read by the worker in the EP's own environment: the standard library alone."""
