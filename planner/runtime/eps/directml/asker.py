@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.runtime.eps.directml.environment import Environment
-from planner.runtime.eps.directml.wine import TIED, Display, NoDisplay, variables
+from .environment import Environment
+from .wine import TIED, Display, NoDisplay, variables
 
 _GROUP = re.compile(r" (?:All nodes|Node\(s\)) placed on \[(?P<ep>\w+)\]\. Number of nodes: (?P<count>\d+)")
 _NODE = re.compile(r"  (?P<op>\S+) \((?P<name>.*)\)", re.DOTALL)
@@ -57,8 +58,7 @@ class Asker:
         Raises:
             Died: it does not start.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="planner-directml-")
-        self._errors = Path(self._folder.name, "errors").open("w+b")
+        self._errors = tempfile.TemporaryFile()
         self._display: Display | None = None
         self._program: subprocess.Popen[bytes] | None = None
         try:
@@ -78,29 +78,30 @@ class Asker:
             self.close()
             raise
 
-    def ask(self, model: Path, data: Path, *, optimize: bool) -> Answer:
+    def ask(self, model: bytes, data: Path, *, optimize: bool) -> Answer:
         """Build a session of the model on DirectML, with the CPU EP behind it.
 
         Args:
-            model: an ONNX file. data: the folder of its external data. Both paths without tabs, line ends and what
-                Windows does not allow in a name.
+            model: the bytes of an ONNX file. data: the folder of its external data.
             optimize: whether onnxruntime may rewrite the graph, as it does by default.
 
         Raises:
             Died: the session took the program with it, before the placement was known.
+            OSError: there is no such folder, or no memory for the model.
         """
         assert self._program is not None and self._program.stdin is not None
         lines: list[str] = []
-        try:
-            self._program.stdin.write(f"{int(optimize)}\tZ:{model}\tZ:{data}\n".encode())
-            self._program.stdin.flush()
-            while isinstance(said := self._read(), str):
-                lines.append(said)
-        except (Died, OSError) as error:
-            placement = read_placement(lines)
-            if placement is None:
-                raise Died(str(error)) from None
-            return Answer(placement, f"the process died: {error}", 0.0)
+        with _shown(model, data) as (file, folder):
+            try:
+                self._program.stdin.write(f"{int(optimize)}\tZ:{file}\tZ:{folder}\n".encode())
+                self._program.stdin.flush()
+                while isinstance(said := self._read(), str):
+                    lines.append(said)
+            except (Died, BrokenPipeError) as error:
+                placement = read_placement(lines)
+                if placement is None:
+                    raise Died(str(error)) from None
+                return Answer(placement, f"the process died: {error}", 0.0)
         return Answer(read_placement(lines), str(said["error"]).strip(), float(said["seconds"]))
 
     @property
@@ -115,7 +116,6 @@ class Asker:
         if self._display is not None:
             self._display.close()
         self._errors.close()
-        self._folder.cleanup()
 
     def _read(self) -> Any:
         assert self._program is not None and self._program.stdout is not None
@@ -134,6 +134,20 @@ class Asker:
             with contextlib.suppress(ValueError):
                 how = f"signal {signal.Signals(-code).name}"
         return f"{how}{': ' if said else ''}{' / '.join(said[-3:])}"
+
+
+@contextlib.contextmanager
+def _shown(model: bytes, data: Path) -> Iterator[tuple[str, str]]:
+    """Paths of the model and of its data that hold no character which Windows does not allow, and leave nothing behind."""
+    folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with os.fdopen(os.memfd_create("model"), "wb") as stream:
+            stream.write(model)
+            stream.flush()
+            here = f"/proc/{os.getpid()}/fd"
+            yield f"{here}/{stream.fileno()}", f"{here}/{folder}"
+    finally:
+        os.close(folder)
 
 
 def read_placement(lines: Sequence[str]) -> tuple[Placed, ...] | None:

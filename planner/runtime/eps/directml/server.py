@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from planner.runtime.eps.directml.asker import Asker, Died, Placed
-from planner.runtime.eps.directml.environment import Environment
+from .asker import Asker, Died, Placed
+from .environment import Environment
 
 _ONLY_PLACEMENT = "on Linux DirectML says which nodes it takes, and computes nothing"
 # Names of the two nodes that are added to a graph, and of their values.
@@ -31,25 +31,27 @@ class Server:
         Raises:
             Died: it does not start.
         """
+        self.runtime = dict(environment.packages)
         self._environment = environment
         self._asker = Asker(environment)
-        self._folder = tempfile.TemporaryDirectory(prefix="planner-directml-")
 
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The placement of the model's nodes. A session that fails after it was logged is no failure here: what a software
         Vulkan driver cannot build says nothing of DirectML.
-
-        Raises:
-            Died: the session took the program with it, before the placement was known.
         """
         if not self._asker.alive:
             self._asker.close()
             self._asker = Asker(self._environment)
+        path = Path(request["model"])
         try:
-            model, data = self._staged(Path(request["model"]))
+            model = with_witnesses(onnx.load(path, load_external_data=False)).SerializeToString()
+            answer = self._asker.ask(model, path.parent, optimize=bool(request["optimize"]))
         except (OSError, DecodeError, ValueError) as error:
             return _failed(f"{type(error).__name__}: {error}")
-        answer = self._asker.ask(model, data, optimize=bool(request["optimize"]))
+        except Died as error:
+            # The worker ends with what it worked with, and the caller learns that a session crashed.
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
         if answer.placement is None:
             return _failed(answer.error)
         return {
@@ -75,16 +77,6 @@ class Server:
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def _staged(self, model: Path) -> tuple[Path, Path]:
-        """A copy of the model's graph for asking, and the folder of its external data, both with plain names."""
-        copy, data = Path(self._folder.name, "model.onnx"), Path(self._folder.name, "data")
-        proto = onnx.load(model, load_external_data=False)
-        copy.write_bytes(with_witnesses(proto).SerializeToString())
-        with contextlib.suppress(FileNotFoundError):
-            data.unlink()
-        data.symlink_to(model.resolve().parent)
-        return copy, data
 
 
 def with_witnesses(model: onnx.ModelProto) -> onnx.ModelProto:

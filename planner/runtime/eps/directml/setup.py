@@ -6,6 +6,7 @@ set up for. This project ships none of them.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import platform
 import shutil
@@ -19,11 +20,11 @@ from pathlib import Path
 import onnx
 
 from planner.errors import EPError
-from planner.runtime.eps.directml import environment
-from planner.runtime.eps.directml.asker import Asker, Died
-from planner.runtime.eps.directml.environment import Environment
-from planner.runtime.eps.directml.server import with_witnesses
-from planner.runtime.eps.directml.wine import Display, NoDisplay, variables
+from . import environment
+from .asker import Asker, Died
+from .environment import Environment
+from .server import with_witnesses
+from .wine import Display, NoDisplay, variables
 
 _EP = "DmlExecutionProvider"
 _MEMBERS = {
@@ -32,6 +33,8 @@ _MEMBERS = {
     "onnxruntime/LICENSE": "LICENSE",
     "onnxruntime/ThirdPartyNotices.txt": "ThirdPartyNotices.txt",
 }
+# Where Debian and Ubuntu keep Wine's Windows libraries, below /usr.
+_WINE_LIBRARIES = ("lib/x86_64-linux-gnu/wine/x86_64-windows/*", "lib/wine/x86_64-windows/*")
 _TIMEOUT = 600.0
 Say = Callable[[str], None]
 
@@ -125,25 +128,33 @@ def _prepare_wine(prefix: Path) -> None:
             setting = ["reg", "add", r"HKCU\Software\Wine\Direct3D", "/v", "renderer", "/t", "REG_SZ", "/d", "vulkan", "/f"]
             _run(["wine", *setting], "Wine cannot be told to use Vulkan", using)
             _run(["wineserver", "--wait"], "Wine does not end", using)
-    except NoDisplay as error:
+    except (NoDisplay, OSError) as error:
         raise EPError(f"Wine cannot be prepared: {error}") from None
+    _link_to_system(prefix)
+
+
+def _link_to_system(prefix: Path) -> None:
+    """Put links in place of Wine's copies of its own libraries: some 690 MB become 10."""
+    own = {file.name: file for folder in _WINE_LIBRARIES for file in Path("/usr").glob(folder)}
+    for copy in (prefix / "drive_c" / "windows").rglob("*"):
+        original = own.get(copy.name)
+        if original is not None and not copy.is_symlink() and filecmp.cmp(copy, original, shallow=False):
+            copy.unlink()
+            copy.symlink_to(original)
 
 
 def _prove(made: Environment) -> None:
     """Ask for the placement of the two nodes whose answers are known."""
     graph = onnx.helper.make_graph([], "proof", [], [])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "proof.onnx")
-        path.write_bytes(with_witnesses(model).SerializeToString())
+    try:
+        asker = Asker(made)
         try:
-            asker = Asker(made)
-            try:
-                answer = asker.ask(path, Path(folder), optimize=False)
-            finally:
-                asker.close()
-        except Died as error:
-            raise EPError(f"DirectML does not start under Wine: {error}") from None
+            answer = asker.ask(with_witnesses(model).SerializeToString(), made.folder, optimize=False)
+        finally:
+            asker.close()
+    except Died as error:
+        raise EPError(f"DirectML does not start under Wine: {error}") from None
     took = {p.op_type: p.ep for p in answer.placement or ()}
     if took.get("Relu") != _EP or took.get("Neg") == _EP:
         raise EPError(f"DirectML's first answer is wrong: {took or answer.error}")

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from planner.runtime.eps.directml.environment import vulkan_driver
+from .environment import vulkan_driver
 
 # Before a command: it ends when the process that started it ends, however that ends.
 TIED = ("setpriv", "--pdeathsig", "KILL")
