@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from planner.dtypes import Precision
 from planner.errors import RequestError
-from planner.model.fuse import FUSED_OPERATORS
+from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile

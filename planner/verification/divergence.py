@@ -20,18 +20,18 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
+from planner.dtypes import FLOAT16_LARGEST
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import emulate_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST, sqnr
+from planner.verification.fidelity import BEST, WORST, sqnr
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
 _BATCH_BYTES = 256 << 20
-FLOAT16_LARGEST = 65504
 # A tensor this faithful is no suspect, nor one better by a steep fall than the worst output.
 _CLEAN_DB = 20.0
 # A fall from the least faithful input by this much is steep: ten times the error energy.
@@ -101,7 +101,7 @@ class Parting:
             low, high = part.reference_range
             span = f"; float32 has {low:.4g} to {high:.4g} there"
             if max(-low, high) > FLOAT16_LARGEST and part.precision.startswith("float"):
-                span += f", beyond float16's {FLOAT16_LARGEST}"
+                span += f", beyond float16's {FLOAT16_LARGEST:g}"
         how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
         return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
 
@@ -126,7 +126,7 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = not emulated and launcher(target.ep).availability().kind is not None
+    real = not emulated and launcher(target.ep).availability().runs
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU
@@ -172,7 +172,8 @@ def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
 
 def _added(part: Parted) -> float:
     """Error energy, relative to the signal's, beyond that of the least faithful input."""
-    return float(10 ** (-part.sqnr_db / 10) - 10 ** (-(part.sqnr_db + part.drop_db) / 10))
+    before = min(BEST, max(WORST, part.sqnr_db + part.drop_db))
+    return 10 ** (-min(BEST, max(WORST, part.sqnr_db)) / 10) - 10 ** (-before / 10)
 
 
 @dataclass

@@ -43,7 +43,7 @@ class Placement:
     total: int
     on_target: int | None
     fallback: tuple[Fallback, ...] = ()
-    nodes: Mapping[str, str] = field(default_factory=dict, repr=False, metadata=HIDDEN)
+    nodes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
