@@ -305,8 +305,10 @@ class _Original:
                 self.producers[out] = (name, inputs)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
-        """Names of the user's nodes that a normalized node stands for. Where it is one of several that replace them, such
-        as a LayerNormalization between two Transposes, each stands for them all.
+        """Names of the user's nodes that a normalized node stands for.
+
+        Where it is one of several that replace them, such as a LayerNormalization between two Transposes, each stands for
+        them all.
         """
         return self.between(self._known(node, before=True), self._known(node, before=False))
 

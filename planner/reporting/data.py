@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from planner.errors import RequestError
 from planner.reporting import codec
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 SCHEMA = "planner/report/1"
 
@@ -186,7 +186,7 @@ class Row:
     """
 
     model: Model
-    target: Target
+    target: TargetIdentity
     precision: str
     status: Status
     chosen: str | None = None
@@ -243,7 +243,7 @@ class Cell:
     """All rows of one model on one target."""
 
     model: Model
-    target: Target
+    target: TargetIdentity
     rows: tuple[Row, ...]
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planner.dtypes import DType
     from planner.model import read
     from planner.resolve.choose import Resolution
-    from planner.resolve.plan import Target
+    from planner.resolve.plan import TargetIdentity
     from planner.verification.floor import Floor
     from planner.verification.verify import Verification as Verified
 
@@ -31,7 +31,7 @@ def inputs_of(inputs: calibration.Inputs) -> Inputs:
     return Inputs(inputs.source, len(inputs.calibration) + len(inputs.evaluation), inputs.synthetic)
 
 
-def resolution_row(resolution: Resolution, model: Model, target: Target, asked: str) -> Row:
+def resolution_row(resolution: Resolution, model: Model, target: TargetIdentity, asked: str) -> Row:
     """What the profile says of a precision; nothing ran."""
     nodes = tuple(
         Node(
@@ -70,7 +70,7 @@ def resolution_row(resolution: Resolution, model: Model, target: Target, asked: 
 def attempt_row(
     attempt: pipeline.Attempt,
     model: Model,
-    target: Target,
+    target: TargetIdentity,
     asked: str,
     *,
     legal: bool | None,
@@ -113,7 +113,9 @@ def attempt_row(
     )
 
 
-def error_row(message: str, hint: str, model: Model, target: Target, asked: str, legal: bool | None = None) -> Row:
+def error_row(
+    message: str, hint: str, model: Model, target: TargetIdentity, asked: str, legal: bool | None = None
+) -> Row:
     """A precision that could not be judged because the EP or its worker failed; ``legal`` by the profile."""
     return Row(model, target, asked, "error", reason=message, suggestions=(hint,) if hint else (), legal=legal)
 
@@ -133,7 +135,7 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
     return tuple(replace(row, recommended=row is best) for row in rows)
 
 
-def _planned(attempt: pipeline.Attempt, target: Target) -> tuple[Node, ...]:
+def _planned(attempt: pipeline.Attempt, target: TargetIdentity) -> tuple[Node, ...]:
     placement = attempt.verification.placement
 
     def where(name: str) -> bool | None:
@@ -158,7 +160,7 @@ def _name(dtype: DType | None) -> str | None:
     return None if dtype is None else str(dtype)
 
 
-def _suggestions(verified: Verified, target: Target, *, faithful: bool, synthetic: bool) -> tuple[str, ...]:
+def _suggestions(verified: Verified, target: TargetIdentity, *, faithful: bool, synthetic: bool) -> tuple[str, ...]:
     if verified.passed:
         return ()
     found = []

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
     from planner.dtypes import Precision
     from planner.model.read import Model
-    from planner.pipeline import Outcome, Session
+    from planner.pipeline import Outcome
     from planner.resolve.choose import Resolution
+    from planner.resolve.target import Target
 
 
 def target_report(
-    session: Session,
+    target: Target,
     model: Model,
     precision: Precision | None,
     judged: Resolution,
@@ -40,14 +41,14 @@ def target_report(
         judged: by the profile, before anything ran. outcome: None where nothing was allowed to run.
     """
     (name,) = unique_names([model.path])
-    shown, target = rows.model_of(model, name), session.target
+    shown = rows.model_of(model, name)
     found: dict[str, Row] = {}
     if outcome is not None and inputs is not None:
         quantized = any(attempt.plan.is_quantized for attempt in outcome.attempts)
         ranges = observed_ranges(model, inputs.calibration) if quantized else ()
         for attempt in outcome.attempts:
             row = rows.attempt_row(
-                attempt, shown, target, attempt.plan.precision,
+                attempt, shown, target.identity, attempt.plan.precision,
                 legal=judged.legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
                 ranges=ranges if attempt.plan.is_quantized else (),
             )  # fmt: skip
@@ -56,19 +57,21 @@ def target_report(
             if kept or not (row.precision in found and found[row.precision].recommended):
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
     if precision is None:
-        for preferred in session.profile.prefer[target.device]:
-            resolution = session.check(model, preferred)
+        for preferred in target.profile.prefer[target.device]:
+            resolution = target.check(model, preferred)
             if resolution.legal is False:
-                found.setdefault(str(preferred), rows.resolution_row(resolution, shown, target, str(preferred)))
+                found.setdefault(
+                    str(preferred), rows.resolution_row(resolution, shown, target.identity, str(preferred))
+                )
     if not found:
         asked = "auto" if precision is None else str(precision)
-        found[asked] = rows.resolution_row(judged, shown, target, asked)
+        found[asked] = rows.resolution_row(judged, shown, target.identity, asked)
     return Report(planner.__version__, date or now(), tuple(found.values()))
 
 
 def write_target_report(
     directory: Path,
-    session: Session,
+    target: Target,
     model: Model,
     precision: Precision | None,
     judged: Resolution,
@@ -77,5 +80,5 @@ def write_target_report(
     floor: Floor | None = None,
 ) -> tuple[Path, ...]:
     """Write target_report's report into ``directory``, in all formats, figures included; their paths."""
-    report = target_report(session, model, precision, judged, outcome, inputs, floor)
+    report = target_report(target, model, precision, judged, outcome, inputs, floor)
     return write_report(report, directory, (*FORMATS, "svg"))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from planner.reporting.data import Kind, Report, Row, Status, Tier, Violation
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 ICONS: dict[Status, str] = {
     "passed": "✔",
@@ -46,7 +46,7 @@ def short_ep(ep: str) -> str:
     return ep.removesuffix("ExecutionProvider") or ep
 
 
-def target_name(target: Target) -> str:
+def target_name(target: TargetIdentity) -> str:
     """EP and device; the options follow from the device, and stand in the JSON."""
     return f"{short_ep(target.ep)} · {target.device}"
 

@@ -12,7 +12,7 @@ from planner.operators import operator
 from planner.profiles.schema import Cost, Profile
 from planner.resolve.choose import Resolution, Verdict, make_plan, resolve, with_fallback
 from planner.resolve.legality import Ruling
-from planner.resolve.plan import Plan, Target
+from planner.resolve.plan import Plan, TargetIdentity
 from planner.search.cost import Work, node_cost, work
 
 # Tried beside the profile's own preferences. 4-bit weights take part where the profile prefers them.
@@ -104,7 +104,12 @@ def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
 
 
 def mixed_plan(
-    model: Model, profile: Profile, target: Target, ladder: Ladder, assignment: Assignment, reasons: Mapping[int, str]
+    model: Model,
+    profile: Profile,
+    target: TargetIdentity,
+    ladder: Ladder,
+    assignment: Assignment,
+    reasons: Mapping[int, str],
 ) -> Plan:
     """The plan of an assignment.
 

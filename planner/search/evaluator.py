@@ -16,7 +16,7 @@ from typing import Any, Self
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError
 from planner.model.node import Node
-from planner.resolve.plan import Plan, Target
+from planner.resolve.plan import Plan, TargetIdentity
 from planner.runtime.client import RunFailed, SessionFailed, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import Assignment
@@ -64,7 +64,7 @@ class PlanJudge:
     def __init__(
         self,
         reference: Path,
-        target: Target,
+        target: TargetIdentity,
         samples: Sequence[Sample],
         floor: Floor,
         nodes: Sequence[Node],

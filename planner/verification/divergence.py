@@ -22,7 +22,7 @@ from onnx_ir.passes import common
 from planner.calibrate.inputs import Sample
 from planner.dtypes import FLOAT16_LARGEST
 from planner.model.write import save
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import emulate_float16
@@ -121,7 +121,7 @@ class Parting:
 def find_parting(
     candidate: Path,
     reference: Path,
-    target: Target,
+    target: TargetIdentity,
     samples: Sequence[Sample],
     *,
     timeout: float = 300,

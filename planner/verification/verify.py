@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError, RequestError
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed, Worker
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
@@ -122,7 +122,7 @@ class Verification:
 def verify(
     candidate: Path,
     reference: Path,
-    target: Target,
+    target: TargetIdentity,
     samples: Sequence[Sample],
     *,
     floor: Floor,
@@ -267,7 +267,7 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
 
 def _no_session(
     error: SessionFailed,
-    target: Target,
+    target: TargetIdentity,
     kind: Kind,
     runtime: Mapping[str, str],
     operators: Mapping[str, str],
@@ -305,7 +305,7 @@ def _causes(
     return tuple(Causes(entry.output, by_quantizing.get(entry.output), by_ep.get(entry.output)) for entry in fidelity)
 
 
-def _misplaced(placement: Placement, target: Target, emulated: bool) -> Iterator[str]:
+def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> Iterator[str]:
     if placement.on_target is None and not emulated:
         yield f"the installed onnxruntime cannot tell which nodes {target.ep} took"
     if placement.fallback:

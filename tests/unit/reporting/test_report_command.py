@@ -136,7 +136,7 @@ def test_unknown_is_status_4_and_can_be_accepted(planner: Planner, profile: Path
 
 def test_devices_are_shared_out_among_the_eps_that_have_them(profile: Path) -> None:
     def names(eps: list[str], devices: list[str] = []) -> list[tuple[str, str]]:  # noqa: B006
-        return [(s.profile.file.aliases[0], s.target.device) for s in open_targets(eps, devices, [profile])]
+        return [(s.profile.file.aliases[0], s.device) for s in open_targets(eps, devices, [profile])]
 
     assert names(["toy", "cpu", "ToyExecutionProvider"]) == [("toy", "big"), ("cpu", "cpu")]
     assert names(["toy", "cpu"], ["small", "cpu"]) == [("toy", "small"), ("cpu", "cpu")]

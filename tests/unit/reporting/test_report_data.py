@@ -26,10 +26,10 @@ from planner.reporting import (
     write_report,
 )
 from planner.reporting.json import render
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 MODEL = Model("m", "m.onnx", "0" * 64, 17, 3)
-TARGET = Target("QNNExecutionProvider", "npu")
+TARGET = TargetIdentity("QNNExecutionProvider", "npu")
 
 # Every field of every dataclass, from its type hint alone: a new field is tested without touching this file.
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -31,7 +31,7 @@ from planner.reporting import (
     write_report,
 )
 from planner.reporting.text import ICONS, size, visible
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 HERE = Path(__file__).parent
 REPORTS = {"full": samples.full(), "hostile": samples.hostile(), "empty": Report("0", "d")}
@@ -350,7 +350,7 @@ def test_sizes_are_decimal(count: int | None, told: str) -> None:
 
 def test_many_targets_go_down_the_markdown_table_and_few_across() -> None:
     def page(count: int) -> list[str]:
-        rows = tuple(samples.passed(target=Target("QNNExecutionProvider", f"chip-{i}")) for i in range(count))
+        rows = tuple(samples.passed(target=TargetIdentity("QNNExecutionProvider", f"chip-{i}")) for i in range(count))
         return [
             line
             for line in markdown.render(Report("1", "2026-01-01", rows)).split("## ")[0].splitlines()
@@ -358,4 +358,4 @@ def test_many_targets_go_down_the_markdown_table_and_few_across() -> None:
         ]
 
     assert page(3)[0].count("|") == 5 and len(page(3)) == 3
-    assert page(9)[0] == "| Target | text-detector |" and len(page(9)) == 11
+    assert page(9)[0] == "| TargetIdentity | text-detector |" and len(page(9)) == 11

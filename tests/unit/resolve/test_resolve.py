@@ -18,7 +18,7 @@ from planner.pipeline import requested_precision
 from planner.profiles.load import load_profile, load_profiles
 from planner.profiles.schema import Profile
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 SOURCE = {"observed": "a test"}
@@ -73,7 +73,7 @@ def test_a_mix_gives_nodes_with_weights_one_precision_and_the_others_another(mod
     floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
     resolution = resolve(model, profile(tmp_path, ANY8, floats), "npu", parse_precision("w8a8+fp16"))
     assert pairs(resolution)["MatMul"] == "int8/uint8 per channel" and pairs(resolution)["Softmax"] == "float16"
-    plan = make_plan(model, profile(tmp_path, ANY8, floats), Target("AcmeExecutionProvider", "npu"), resolution)
+    plan = make_plan(model, profile(tmp_path, ANY8, floats), TargetIdentity("AcmeExecutionProvider", "npu"), resolution)
     assert plan.precision == "mixed"
 
 
@@ -170,7 +170,10 @@ def test_options_that_contradict_one_another_are_refused() -> None:
 def test_a_plan_says_why_for_every_node_and_names_model_and_profile(model: Model, tmp_path: Path) -> None:
     rules = profile(tmp_path, ANY8)
     plan = make_plan(
-        model, rules, Target("AcmeExecutionProvider", "npu"), resolve(model, rules, "npu", parse_precision("w8a8"))
+        model,
+        rules,
+        TargetIdentity("AcmeExecutionProvider", "npu"),
+        resolve(model, rules, "npu", parse_precision("w8a8")),
     )
     assert [n.name for n in plan.nodes] == [n.name for n in model.nodes]
     assert all(n.reason and n.origins for n in plan.nodes)

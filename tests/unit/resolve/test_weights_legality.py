@@ -18,7 +18,7 @@ from planner.profiles.load import load_profile, load_profiles
 from planner.profiles.schema import Profile
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.legality import judge
-from planner.resolve.plan import Target, read_plan
+from planner.resolve.plan import TargetIdentity, read_plan
 
 SOURCE = {"observed": "a test"}
 BLOCKS = Pair(DType.UINT4, DType.FLOAT32, 32)
@@ -117,7 +117,7 @@ def test_the_npu_plans_no_blocks_on_evidence_of_stored_ones(tmp_path: Path) -> N
 @pytest.mark.parametrize("precision", ["w4", "w8", "w8a8-dynamic", "w4a16"])
 def test_a_plan_with_blocks_or_dynamic_nodes_survives_its_file(precision: str, tmp_path: Path) -> None:
     model, cpu = product(tmp_path), load_profiles().find("cpu")
-    plan = make_plan(model, cpu, Target(cpu.ep, "cpu"), resolve(model, cpu, "cpu", parse_precision(precision)))
+    plan = make_plan(model, cpu, TargetIdentity(cpu.ep, "cpu"), resolve(model, cpu, "cpu", parse_precision(precision)))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan.to_json()))
     assert read_plan(path) == plan

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from planner.dtypes import DType, parse_precision, precision_by_name
-from planner.pipeline import Session
 from planner.quantization.walk import apply_plan
+from planner.resolve.target import Target
 from planner.runtime.processor import has_vnni, traits
 from tests.unit.small_models import graph, run, save
 
@@ -48,32 +48,31 @@ def product(tmp_path: Path) -> Path:
 def test_weights_are_unsigned_where_sums_would_saturate(
     precision: str, vnni: bool | None, kind: str, product: Path
 ) -> None:
-    session = Session.open("cpu").on_processor(traits(vnni))
-    model = session.read(product)
-    line = session.plan(model, session.check(model, parse_precision(precision))).nodes[0]
+    target = Target.open("cpu", processor=traits(vnni))
+    model = target.read(product)
+    line = target.plan(model, target.check(model, parse_precision(precision))).nodes[0]
     assert (line.weight, line.activation, line.per_channel) == (kind, "uint8", True)
 
 
 def test_signed_weights_that_were_asked_for_by_name_are_refused_there(product: Path) -> None:
     asked = precision_by_name(DType.INT8, DType.UINT8)
-    session = Session.open("cpu")
-    model = session.read(product)
-    assert session.check(model, asked).legal
-    found = session.on_processor(traits(False)).check(model, asked)
+    target = Target.open("cpu", processor=())
+    model = target.read(product)
+    assert target.check(model, asked).legal
+    found = Target.open("cpu", processor=traits(False)).check(model, asked)
     assert found.legal is False and "saturate" in (found.violations[0].ruling.reason or "")
 
 
 def test_other_devices_do_not_ask_the_processor() -> None:
-    session = Session.open("qnn")
-    assert session.on_processor(traits(False)) is session
+    assert Target.open("qnn", processor=traits(False)) == Target.open("qnn", processor=())
 
 
 def test_unsigned_weights_give_the_same_numbers(product: Path) -> None:
     made = []
     for vnni in (True, False):
-        session = Session.open("cpu").on_processor(traits(vnni))
-        model = session.read(product)
-        plan = session.plan(model, session.check(model, parse_precision("w8a8-dynamic")))
+        target = Target.open("cpu", processor=traits(vnni))
+        model = target.read(product)
+        plan = target.plan(model, target.check(model, parse_precision("w8a8-dynamic")))
         made.append(ir.to_proto(apply_plan(model, plan, {}).model))
     x = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
     one, other = (run(m, {"x": x})[0] for m in made)

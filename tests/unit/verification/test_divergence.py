@@ -9,12 +9,12 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.verification.divergence import Row, find_parting, rank, shared_tensors
 from planner.verification.floor import Floor
 from planner.verification.verify import verify
 
-ELSEWHERE = Target("DmlExecutionProvider", "gpu", {})
+ELSEWHERE = TargetIdentity("DmlExecutionProvider", "gpu", {})
 
 
 def chain(*operators: str) -> ir.Model:

@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.errors import RequestError
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed
 from planner.verification.floor import Floor
 from planner.verification.verify import verify
 
-CPU = Target("CPUExecutionProvider", "cpu", {})
+CPU = TargetIdentity("CPUExecutionProvider", "cpu", {})
 WEIGHT = np.random.default_rng(0).uniform(-1, 1, (16, 4)).astype(np.float32)
 SAMPLES = [{"x": np.random.default_rng(i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(3)]
 
