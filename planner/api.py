@@ -28,7 +28,6 @@ from planner.report.matrix import Subject, make_report, open_targets, parse_prec
 from planner.report.write import check_directory
 from planner.resolve.choose import Resolution
 from planner.resolve.plan import Plan
-from planner.runtime.processor import has_vnni, traits
 from planner.verify.floor import DEFAULT_FLOOR, Floor
 from planner.verify.verify import Verification
 from planner.verify.verify import verify as _verify
@@ -97,7 +96,7 @@ def plan(
     Raises:
         RequestError: no legal plan; the message names the first violation.
     """
-    session = Session.open(ep, device, profiles).on_processor(traits(has_vnni()))
+    session = Session.open(ep, device, profiles)
     read = session.read(Path(model), shapes)
     resolution = session.check(read, requested_precision(precision, None, None))
     if resolution.violations:
@@ -178,7 +177,7 @@ def target(
     profiles: Sequence[Path] = (),
 ) -> Outcome:
     """The whole job: plan, quantize, verify. `Outcome.kept` is the attempt that was written; None where none is legal."""
-    session = Session.open(ep, device, profiles).on_processor(traits(has_vnni()))
+    session = Session.open(ep, device, profiles)
     check_output(Path(output), (Path(model),), overwrite=overwrite)
     read = session.read(Path(model), shapes)
     loaded = load_inputs(inputs, read)

@@ -22,6 +22,7 @@ from planner.profiles.schema import Profile
 from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto, with_fallback
 from planner.resolve.legality import takes
 from planner.resolve.plan import Plan, Target
+from planner.runtime.processor import traits
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,16 +67,19 @@ class Session:
 
             for path in evidence:
                 profile = with_learned(profile, path)
-        name = device or profile.file.default_device
-        profile.device(name)
-        return cls(profile, Target(profile.ep, name, profile.options(name)))
+        return cls.of(profile, device or profile.file.default_device)
 
-    def on_processor(self, traits: Sequence[str]) -> Session:
-        """The session, where the device is a processor, with what the profile's rules may ask of it: the traits that
-        planner.runtime.processor.traits() finds on this machine. Elsewhere the session as it is."""
-        if self.profile.device(self.target.device).kind != "cpu":
-            return self
-        return replace(self, profile=self.profile.with_traits(self.target.device, traits))
+    @classmethod
+    def of(cls, profile: Profile, device: str) -> Session:
+        """A device of the profile. A processor has the traits of this machine's (`planner.runtime.processor.traits`).
+
+        Raises:
+            RequestError: the profile has no such device.
+        """
+        target = Target(profile.ep, device, profile.options(device))
+        if profile.device(device).kind == "cpu":
+            profile = profile.with_traits(device, traits())
+        return cls(profile, target)
 
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
@@ -366,10 +370,8 @@ def run_target(
 
 def _notes_on_processor(plan: Plan) -> Iterator[str]:
     """What a verification on this processor does not show of another: sums that saturate there."""
-    from planner.runtime.processor import has_vnni
-
     saturating = sum((n.weight, n.activation) == (DType.INT8, DType.UINT8) for n in plan.nodes)
-    if saturating and has_vnni() is not False:
+    if saturating and "no-vnni" not in traits():
         yield (
             f"{saturating} nodes multiply uint8 by int8: exact here; on an x86 processor without VNNI such sums can saturate: "
             "plan it there (planner then takes unsigned weights), or choose --weight-type uint8 --activation-type uint8"

@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from planner.files import check_output, write_text
     from planner.pipeline import requested_precision
     from planner.resolve.plan import SCHEMA
-    from planner.runtime.processor import has_vnni, traits
 
-    session = common.session(args).on_processor(traits(has_vnni()))
+    session = common.session(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     check_output(args.output, (args.model,), overwrite=args.overwrite)
     model = session.read(args.model, common.shapes(args))

@@ -67,9 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from planner.pipeline import requested_precision, run_target
     from planner.report.write import FIGURES, FORMATS, check_directory
     from planner.runtime.compile import Compiled, compile_model, require_compiler
-    from planner.runtime.processor import has_vnni, traits
 
-    session = common.session(args).on_processor(traits(has_vnni()))
+    session = common.session(args)
     floor = common.floor(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     output = args.output or common.default_output(

@@ -26,7 +26,6 @@ from planner.profiles.load import load_profiles
 from planner.report import rows
 from planner.report.data import Range, Report, Row, unique_names
 from planner.report.ranges import observed_ranges
-from planner.resolve.plan import Target
 from planner.verify.floor import DEFAULT_FLOOR, Floor
 
 ALL = "all"
@@ -130,8 +129,7 @@ def open_targets(
                 f"it has: {', '.join(profile.devices)}",
             )
         for name in names:
-            target = Target(profile.ep, name, profile.options(name))
-            sessions.setdefault((profile.ep, name), Session(profile, target))
+            sessions.setdefault((profile.ep, name), Session.of(profile, name))
     for device in wanted:
         if device != ALL and not any(device in profile.devices for profile in chosen):
             there = dict.fromkeys(name for profile in chosen for name in profile.devices)
