@@ -18,12 +18,13 @@ from benchmarks.common import TASKS, score_on_cpu
 from planner.calibrate.inputs import Sample, load_inputs
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import Session, calibrate, quantize
+from planner.pipeline import calibrate, quantize
 from planner.resolve.choose import resolve
+from planner.resolve.target import Target
 from planner.runtime.client import Worker
-from planner.runtime.providers import CPU
-from planner.verify.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verify.fidelity import Comparison
+from planner.runtime.registry import CPU
+from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
+from planner.verification.fidelity import Comparison
 
 SAMPLES = 24
 
@@ -47,8 +48,8 @@ def main() -> None:
     args = parser.parse_args()
     print("| model | precision | float32 | without | with |\n| --- | --- | ---: | ---: | ---: |")
     for name in args.models.split(","):
-        task, session = TASKS[name], Session.open("cpu")
-        model = session.read(task.model, task.shapes)
+        task, target = TASKS[name], Target.open("cpu")
+        model = target.read(task.model, task.shapes)
         inputs = load_inputs(task.inputs, model)
         ranges = calibrate(model, inputs.calibration)
         with tempfile.TemporaryDirectory(prefix="planner-") as folder:
@@ -57,7 +58,7 @@ def main() -> None:
             save(model.ir, reference)
             float32 = score_on_cpu(task, reference, slice(args.limit))
             for precision in args.precisions.split(","):
-                plan = session.plan(model, resolve(model, session.profile, "cpu", parse_precision(precision)))
+                plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(precision)))
                 cells = []
                 for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
                     quantize(model, plan, seen, candidate)

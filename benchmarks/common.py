@@ -17,11 +17,11 @@ import onnx
 from examples import inputs
 from examples.fetch import EXAMPLES, MAGIKA_CONFIG, Example, fetch, fetch_file
 from planner.dtypes import DType
-from planner.model.normalize import bind_shapes
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.runtime.client import Worker
-from planner.runtime.providers import CPU
-from planner.verify.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
+from planner.runtime.registry import CPU
+from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 
 Sample = Mapping[str, Any]
 Run = Callable[[Sample], Mapping[str, Any]]

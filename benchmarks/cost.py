@@ -136,11 +136,12 @@ def _bare(model: Path, pixels: int, count: int, _: str) -> None:
 
 
 def _planner(model: Path, pixels: int, count: int, method: str) -> None:
-    from planner.pipeline import Session, calibrate, parse_precision, quantize
+    from planner.pipeline import calibrate, parse_precision, quantize
+    from planner.resolve.target import Target
 
-    session = Session.open("qnn", "snapdragon-x-elite")
-    read = session.read(model)
-    plan = session.plan(read, session.check(read, parse_precision("w8a8")))
+    target = Target.open("qnn", "snapdragon-x-elite")
+    read = target.read(model)
+    plan = target.plan(read, target.check(read, parse_precision("w8a8")))
 
     class Streamed(list[Any]):
         def __len__(self) -> int:

@@ -16,22 +16,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.calibrate.inputs import Inputs, load_inputs
-from planner.calibrate.unreached import without_unreached
 from planner.errors import RequestError
 from planner.files import check_output
 from planner.model.read import Model
 from planner.model.write import save
-from planner.pipeline import Artifact, Outcome, Session, calibrate, requested_precision, run_target
+from planner.pipeline import Artifact, Outcome, calibrate, requested_precision, run_target
 from planner.pipeline import quantize as _apply
-from planner.report import FORMATS, Report, write_report
-from planner.report.matrix import Subject, make_report, open_targets, parse_precisions
-from planner.report.write import check_directory
+from planner.reporting import FORMATS, Report, write_report
+from planner.reporting.matrix import Subject, make_report, open_targets, parse_precisions
+from planner.reporting.write import check_directory
 from planner.resolve.choose import Resolution
 from planner.resolve.plan import Plan
-from planner.runtime.processor import has_vnni, traits
-from planner.verify.floor import DEFAULT_FLOOR, Floor
-from planner.verify.verify import Verification
-from planner.verify.verify import verify as _verify
+from planner.resolve.target import Target
+from planner.resolve.uncalibrated import without_unreached
+from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.verification.verify import Verification
+from planner.verification.verify import verify as _verify
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -74,9 +74,9 @@ def check(
     Returns:
         `legal` is True, False, or None where the profile has no evidence for a node; `violations` say why not.
     """
-    session = Session.open(ep, device, profiles)
-    read = session.read(Path(model), shapes, stored=precision is None)
-    return session.check(read, requested_precision(precision, None, None), stored=precision is None)
+    target = Target.open(ep, device, profiles)
+    read = target.read(Path(model), shapes, stored=precision is None)
+    return target.check(read, requested_precision(precision, None, None), stored=precision is None)
 
 
 def plan(
@@ -97,17 +97,17 @@ def plan(
     Raises:
         RequestError: no legal plan; the message names the first violation.
     """
-    session = Session.open(ep, device, profiles).on_processor(traits(has_vnni()))
-    read = session.read(Path(model), shapes)
-    resolution = session.check(read, requested_precision(precision, None, None))
+    target = Target.open(ep, device, profiles)
+    read = target.read(Path(model), shapes)
+    resolution = target.check(read, requested_precision(precision, None, None))
     if resolution.violations:
         first = resolution.violations[0]
         raise RequestError(
-            f"{precision} is illegal on {session.target.ep}, {session.target.device}: "
+            f"{precision} is illegal on {target.ep}, {target.device}: "
             f"{first.node.op_type} {first.node.name!r}: {first.ruling.reason}",
             first.ruling.suggestion or "",
         )
-    return session.plan(read, resolution, load_inputs(inputs, read))
+    return target.plan(read, resolution, load_inputs(inputs, read))
 
 
 def quantize(
@@ -127,16 +127,16 @@ def quantize(
     Raises:
         RequestError: the model or the inputs are not those of the plan, or the output exists.
     """
-    session = Session.open(plan.target.ep, plan.target.device, profiles)
+    target = Target.open(plan.target.ep, plan.target.device, profiles)
     check_output(Path(output), (Path(model),), overwrite=overwrite)
-    read = session.read(Path(model), plan.shapes)
+    read = target.read(Path(model), plan.shapes)
     if read.sha256 != plan.model.sha256:
         raise RequestError(f"{model} is not the model that the plan was made for (its hash differs)")
     ranges = {}
     if plan.is_quantized:
         loaded = planned_inputs(plan, read, inputs)
         ranges = calibrate(read, loaded.calibration, method=loaded.method)
-        plan = without_unreached(read, session.profile, plan, ranges)
+        plan = without_unreached(read, target.profile, plan, ranges)
     return _apply(read, plan, ranges, Path(output))
 
 
@@ -152,15 +152,15 @@ def verify(
     profiles: Sequence[Path] = (),
 ) -> Verification:
     """Run a candidate on the target and compare it with its float32 reference. See `Verification.kind` for what ran."""
-    session = Session.open(ep, device, profiles)
-    read = session.read(Path(reference), shapes)
+    target = Target.open(ep, device, profiles)
+    read = target.read(Path(reference), shapes)
     assert read.ir is not None
     loaded = load_inputs(inputs, read)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         return _verify(
-            Path(candidate), Path(reference), session.target, loaded.evaluation, floor=floor, normalized=normalized
+            Path(candidate), Path(reference), target.identity, loaded.evaluation, floor=floor, normalized=normalized
         )
 
 
@@ -178,11 +178,11 @@ def target(
     profiles: Sequence[Path] = (),
 ) -> Outcome:
     """The whole job: plan, quantize, verify. `Outcome.kept` is the attempt that was written; None where none is legal."""
-    session = Session.open(ep, device, profiles).on_processor(traits(has_vnni()))
+    target = Target.open(ep, device, profiles)
     check_output(Path(output), (Path(model),), overwrite=overwrite)
-    read = session.read(Path(model), shapes)
+    read = target.read(Path(model), shapes)
     loaded = load_inputs(inputs, read)
-    return run_target(session, read, requested_precision(precision, None, None), loaded, Path(output), floor=floor)
+    return run_target(target, read, requested_precision(precision, None, None), loaded, Path(output), floor=floor)
 
 
 def report(
@@ -201,7 +201,7 @@ def report(
     """The compatibility matrix of models, targets and precisions, written to the folder ``output`` if there is one.
 
     Args:
-        models: paths, or `planner.report.matrix.Subject` for a model with shapes, inputs and a name of its own.
+        models: paths, or `planner.reporting.matrix.Subject` for a model with shapes, inputs and a name of its own.
         eps: aliases or full names, or ["all"]. devices: names of the profiles, or ["all"]; none for their defaults.
         precisions: by name, "auto" among them; none for those that each profile prefers.
         run: False judges by the profiles alone. floor: what counts as faithful; None for 20 dB.

@@ -14,111 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from planner.dtypes import DType, Precision, parse_dtype, parse_precision, precision_by_name
 from planner.errors import RequestError
-from planner.model.fuse import FUSED_OPERATORS
-from planner.model.read import Model, read_model
+from planner.model.read import Model
 from planner.model.write import save
-from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile
-from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto, with_fallback
-from planner.resolve.legality import takes
-from planner.resolve.plan import Plan, Target
+from planner.resolve.choose import Resolution, with_fallback
+from planner.resolve.plan import Plan, TargetIdentity
+from planner.resolve.target import Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from planner.calibrate.inputs import Inputs
-    from planner.calibrate.observe import Range
+    from planner.calibrate.ranges import Range
     from planner.search.report import SearchReport
-    from planner.verify.floor import Floor
-    from planner.verify.verify import Verification
+    from planner.verification.floor import Floor
+    from planner.verification.verify import Verification
 
 Progress = Callable[[str, int, int], None]
 
 
 def _silent(what: str, done: int, total: int) -> None:
     """No progress shown."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """A profile and the target within it: what every command starts from."""
-
-    profile: Profile
-    target: Target
-
-    @classmethod
-    def open(
-        cls, ep: str, device: str | None = None, profiles: Sequence[Path] = (), evidence: Sequence[Path] = ()
-    ) -> Session:
-        """Find the EP's profile and the device in it.
-
-        Args:
-            ep: alias or full provider name. device: name from the profile; None for its default.
-            profiles: files that add to or override the shipped profiles.
-            evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
-
-        Raises:
-            RequestError: unknown EP or device, malformed profile.
-        """
-        profile = load_profiles(profiles).find(ep)
-        if evidence:
-            from planner.probe.learned import with_learned
-
-            for path in evidence:
-                profile = with_learned(profile, path)
-        name = device or profile.file.default_device
-        profile.device(name)
-        return cls(profile, Target(profile.ep, name, profile.options(name)))
-
-    def on_processor(self, traits: Sequence[str]) -> Session:
-        """The session, where the device is a processor, with what the profile's rules may ask of it: the traits that
-        planner.runtime.processor.traits() finds on this machine. Elsewhere the session as it is."""
-        if self.profile.device(self.target.device).kind != "cpu":
-            return self
-        return replace(self, profile=self.profile.with_traits(self.target.device, traits))
-
-    def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
-        """Read a model in the form in which this target sees it: only operators that it takes are fused into.
-
-        Args:
-            stored: to judge the file as it is: its opset stays, which is otherwise raised to what is written.
-        """
-        fused = [op for op in sorted(FUSED_OPERATORS) if takes(self.profile, self.target.device, op, 21)]
-        return read_model(path, shapes, fused=fused, as_stored=stored)
-
-    def resolutions(self, model: Model, precision: Precision | None) -> Iterator[Resolution]:
-        """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.
-
-        Raises:
-            RequestError: the model is quantized already: its precision is what it stores.
-        """
-        _refuse_quantized(model)
-        if precision is None:
-            yield from resolve_auto(model, self.profile, self.target.device)
-        else:
-            yield resolve(model, self.profile, self.target.device, precision)
-
-    def check(self, model: Model, precision: Precision | None, *, stored: bool = False) -> Resolution:
-        """Judge a precision, or (``stored``) the model as it is."""
-        if stored:
-            return judge_stored(model, self.profile, self.target.device)
-        return next(self.resolutions(model, precision))
-
-    def plan(self, model: Model, resolution: Resolution, inputs: Inputs | None = None) -> Plan:
-        """The plan of a legal resolution, calibrated by these inputs where it needs any."""
-        plan = make_plan(model, self.profile, self.target, resolution)
-        return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
-
-
-def _refuse_quantized(model: Model) -> None:
-    stored = [n for n in model.nodes if n.stored.activation is not None and not n.stored.activation.is_float]
-    if stored:
-        first = stored[0]
-        raise RequestError(
-            f"{model.path} is quantized already: {len(stored)} nodes, first {first.op_type} {first.name!r} at {first.stored}",
-            "give the float32 model it was made of; `planner check` without --precision judges this one as it is, and "
-            "`planner verify` runs it",
-        )
 
 
 def requested_precision(
@@ -156,7 +71,7 @@ def calibrate(
     """
     from planner.calibrate.observe import Method, Run, collect
     from planner.runtime.client import Worker
-    from planner.runtime.providers import CPU
+    from planner.runtime.registry import CPU
 
     if method not in list(Method):
         raise RequestError(f"unknown calibration method {method!r}", f"known: {', '.join(Method)}")
@@ -221,10 +136,10 @@ def quantize(
 
     The same model, plan and inputs give the same bytes.
     """
-    from planner.calibrate.unreached import notes_on_unreached
     from planner.files import atomic
-    from planner.quantize.apply import apply_plan
-    from planner.quantize.float16 import notes_on_float16
+    from planner.quantization.walk import apply_plan
+    from planner.resolve.float16_range import notes_on_float16
+    from planner.resolve.uncalibrated import notes_on_unreached
 
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
@@ -307,7 +222,7 @@ class Outcome:
 
 
 def run_target(
-    session: Session,
+    target: Target,
     model: Model,
     precision: Precision | None,
     inputs: Inputs,
@@ -330,21 +245,21 @@ def run_target(
         calibrations: shared with other calls about the same model: it is calibrated once for all of them.
     """
     from planner.files import atomic
-    from planner.runtime.providers import launcher
-    from planner.verify.floor import DEFAULT_FLOOR
+    from planner.runtime.registry import launcher
+    from planner.verification.floor import DEFAULT_FLOOR
 
-    real = launcher(session.target.ep).availability().kind
+    real = launcher(target.ep).availability().kind
     report: SearchReport | None = None
     with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
         job = _Job(
-            session, model, inputs, Path(folder), floor or DEFAULT_FLOOR, allow_fallback, float16_io, progress,
+            target, model, inputs, Path(folder), floor or DEFAULT_FLOOR, allow_fallback, float16_io, progress,
             timed=real == "hardware", asked=precision is not None, calibrations=calibrations or Calibrations(),
         )  # fmt: skip
         first = next(job.resolutions(precision))
         if first.legal is False:
             return Outcome(first, None, ())
         if precision is not None:
-            job.attempt(session.plan(model, first, inputs))
+            job.attempt(target.plan(model, first, inputs))
         elif job.timed:
             job.walk(every=True)
             report = job.search() if any(not a.passed for a in job.attempts) else None
@@ -397,7 +312,7 @@ _ROUNDS, _RUNS, _WARMUP = 5, 5, 2
 class _Job:
     """One run of `run_target`: what its steps share."""
 
-    session: Session
+    target: Target
     model: Model
     inputs: Inputs
     folder: Path
@@ -421,16 +336,16 @@ class _Job:
 
         Float16 that was asked for stays as it was asked for, and fails where it must.
         """
-        from planner.calibrate.unreached import without_unreached
-        from planner.quantize.float16 import without_unsafe_float16
+        from planner.resolve.float16_range import without_unsafe_float16
+        from planner.resolve.uncalibrated import without_unreached
 
         if plan.is_quantized:
             plan = without_unreached(
-                self.model, self.session.profile, plan, self.ranges, allow_fallback=self.allow_fallback
+                self.model, self.target.profile, plan, self.ranges, allow_fallback=self.allow_fallback
             )
         if self.asked or not plan.has_float16:
             return plan
-        safe = without_unsafe_float16(self.model, self.session.profile, plan, self.ranges)
+        safe = without_unsafe_float16(self.model, self.target.profile, plan, self.ranges)
         return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
     @functools.cached_property
@@ -442,7 +357,7 @@ class _Job:
         return path
 
     def resolutions(self, precision: Precision | None) -> Iterator[Resolution]:
-        for resolution in self.session.resolutions(self.model, precision):
+        for resolution in self.target.resolutions(self.model, precision):
             yield with_fallback(resolution) if self.allow_fallback else resolution
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
@@ -451,18 +366,18 @@ class _Job:
 
     def attempt(self, plan: Plan) -> Attempt:
         """Apply, verify, time."""
-        from planner.verify.verify import verify
+        from planner.verification.verify import verify
 
         plan = self.protect(plan)
         path = self.folder / f"{len(self.attempts)}.onnx"
         self.progress(f"quantizing to {plan.precision}", 0, 1)
         made = self.apply(plan, path)
         self.progress(f"quantizing to {plan.precision}", 1, 1)
-        what = f"verifying {plan.precision} on {self.session.target.ep}"
+        what = f"verifying {plan.precision} on {self.target.ep}"
         verification = verify(
             path,
             Path(self.model.path),
-            self.session.target,
+            self.target.identity,
             self.inputs.evaluation,
             floor=self.floor,
             normalized=self.reference,
@@ -473,7 +388,7 @@ class _Job:
         latency = None
         if self.timed and verification.passed:
             self.progress(f"timing {plan.precision}", 0, 1)
-            latency = measure_latency(Path(self.model.path), path, self.session.target, self.inputs.evaluation[0])
+            latency = measure_latency(Path(self.model.path), path, self.target.identity, self.inputs.evaluation[0])
             self.progress(f"timing {plan.precision}", 1, 1)
         self.attempts.append(Attempt(plan, made, verification, latency))
         return self.attempts[-1]
@@ -483,7 +398,7 @@ class _Job:
         for resolution in self.resolutions(None):
             if resolution.legal is False:
                 break
-            attempt = self.attempt(self.session.plan(self.model, resolution, self.inputs))
+            attempt = self.attempt(self.target.plan(self.model, resolution, self.inputs))
             if attempt.passed and not every:
                 break
 
@@ -493,19 +408,19 @@ class _Job:
         The search decides on calibration samples. Those held apart judge its plan; where they refute it, one more plan is
         looked for, that keeps more, and judged on them as well: the report has both judgements, and says so.
         """
-        from planner.search.judge import Evaluations, PlanJudge
-        from planner.search.ladder import Assignment, make_ladder, mixed_plan
+        from planner.search.candidates import Assignment, make_ladder, mixed_plan
+        from planner.search.evaluator import Evaluations, PlanJudge
         from planner.search.report import Judgement, search_report
         from planner.search.search import search
 
         started = time.monotonic()
-        session, target = self.session, self.session.target
-        ladder = make_ladder(self.model, session.profile, target.device, allow_fallback=self.allow_fallback)
+        target = self.target
+        ladder = make_ladder(self.model, target.profile, target.device, allow_fallback=self.allow_fallback)
         if not ladder.levels:
             return None
 
         def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
-            plan = mixed_plan(self.model, session.profile, target, ladder, assignment, reasons or {})
+            plan = mixed_plan(self.model, target.profile, target.identity, ladder, assignment, reasons or {})
             return self.protect(replace(plan, inputs=self.inputs.to_json()) if plan.is_quantized else plan)
 
         def tell(done: Evaluations) -> None:
@@ -514,7 +429,7 @@ class _Job:
         asked = self.floor.value
         judgements: list[Judgement] = []
         with PlanJudge(
-            self.reference, target, self.inputs.calibration, self.floor, ladder.nodes, plan_of,
+            self.reference, target.identity, self.inputs.calibration, self.floor, ladder.nodes, plan_of,
             lambda plan, path: void(self.apply(plan, path)), self.folder,
             allow_fallback=self.allow_fallback, progress=tell,
         ) as judge:  # fmt: skip
@@ -550,10 +465,10 @@ def void(_: object) -> None:
     """Throw a value away."""
 
 
-def measure_latency(reference: Path, candidate: Path, target: Target, sample: Mapping[str, Any]) -> Latency:
+def measure_latency(reference: Path, candidate: Path, target: TargetIdentity, sample: Mapping[str, Any]) -> Latency:
     """Median milliseconds of one run of each on the target's EP, as users run them (all of onnxruntime's optimizations)."""
     from planner.runtime.client import Worker
-    from planner.verify.feed import cast_feed, input_dtypes, load
+    from planner.verification.feed import cast_feed, input_dtypes, load
 
     feeds = [cast_feed(sample, input_dtypes(load(path))) for path in (reference, candidate)]
     seconds: list[list[float]] = [[], []]

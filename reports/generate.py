@@ -21,11 +21,11 @@ from typing import Any
 
 from planner.files import write_text
 from planner.profiles.load import load_profiles
-from planner.report import Report, Row, read_report
-from planner.report import markdown as page
-from planner.report.data import SCHEMA
-from planner.report.matrix import Subject, make_report, open_targets
-from planner.report.text import group_violations
+from planner.reporting import Report, Row, read_report
+from planner.reporting import markdown as page
+from planner.reporting.data import SCHEMA
+from planner.reporting.matrix import Subject, make_report, open_targets
+from planner.reporting.text import group_violations
 
 FOLDER = Path(__file__).resolve().parent
 MODELS = ("digits", "cls", "magika", "rec", "det")

@@ -10,8 +10,8 @@ from planner.cli import common
 
 if TYPE_CHECKING:
     from planner.model.read import Model
-    from planner.pipeline import Session
     from planner.resolve.choose import Resolution, Verdict
+    from planner.resolve.target import Target
 
 HELP = "judge a precision, or the model as it is, by the profile; runs nothing"
 EPILOG = """\
@@ -37,23 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from planner.pipeline import requested_precision
 
-    session = common.session(args)
+    target = common.target(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     stored = args.precision is None and args.weight_type is None
-    model = session.read(args.model, common.shapes(args), stored=stored)
-    resolution = session.check(model, precision, stored=stored)
+    model = target.read(args.model, common.shapes(args), stored=stored)
+    resolution = target.check(model, precision, stored=stored)
     if args.json:
-        common.print_json("planner/check/1", document(session, model, resolution))
+        common.print_json("planner/check/1", document(target, model, resolution))
     else:
-        show(session, model, resolution)
-    return conclude(session, resolution, allow_unknown=args.allow_unknown)
+        show(target, model, resolution)
+    return conclude(target, resolution, allow_unknown=args.allow_unknown)
 
 
-def document(session: Session, model: Model, resolution: Resolution) -> dict[str, Any]:
+def document(target: Target, model: Model, resolution: Resolution) -> dict[str, Any]:
     """The JSON of contract.md."""
     return {
         "model": model_json(model),
-        "target": session.target.to_json(),
+        "target": target.identity.to_json(),
         "precision": resolution.precision,
         "legal": resolution.legal,
         "nodes": [v.to_json() for v in resolution.verdicts],
@@ -67,7 +67,7 @@ def model_json(model: Model) -> dict[str, Any]:
     return {"path": model.path, "sha256": model.sha256, "opset": model.opset, "node_count": model.node_count}
 
 
-def show(session: Session, model: Model, resolution: Resolution) -> None:
+def show(target: Target, model: Model, resolution: Resolution) -> None:
     """The verdict, as a table of what every operator gets, and the violations."""
     groups: dict[tuple[str, str, bool | None], int] = {}
     for verdict in resolution.verdicts:
@@ -76,7 +76,7 @@ def show(session: Session, model: Model, resolution: Resolution) -> None:
         groups[key] = groups.get(key, 0) + 1
     words = {True: "legal", False: "ILLEGAL", None: "unknown"}
     common.print_table(
-        f"{model.path} at {resolution.precision} on {session.target.ep}, {session.target.device} (by the profile; nothing ran)",
+        f"{model.path} at {resolution.precision} on {target.ep}, {target.device} (by the profile; nothing ran)",
         ("operator", "nodes", "weight/activation", "verdict"),
         [
             (op, count, pair, words[legal])
@@ -108,14 +108,14 @@ def _by_rule(violations: Sequence[Verdict]) -> list[tuple[int, str, str, str | N
     return rows
 
 
-def conclude(session: Session, resolution: Resolution, *, allow_unknown: bool) -> int:
+def conclude(target: Target, resolution: Resolution, *, allow_unknown: bool) -> int:
     """Exit status, and the reason on stderr where it is not 0."""
     if resolution.legal:
         return common.YES
     if resolution.legal is False:
         first = resolution.violations[0]
         common.say(
-            f"planner: illegal on {session.target.ep}, {session.target.device}: {len(resolution.violations)} of "
+            f"planner: illegal on {target.ep}, {target.device}: {len(resolution.violations)} of "
             f"{len(resolution.verdicts)} nodes; first {first.node.op_type} {first.node.name!r}: {first.ruling.reason}"
         )
         if first.ruling.suggestion:

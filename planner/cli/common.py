@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from planner.calibrate.inputs import Inputs
-    from planner.pipeline import Session
-    from planner.resolve.plan import Target
-    from planner.verify.floor import Floor
-    from planner.verify.verify import Verification
+    from planner.resolve.plan import TargetIdentity
+    from planner.resolve.target import Target
+    from planner.verification.floor import Floor
+    from planner.verification.verify import Verification
 
 YES, NO, WRONG_REQUEST, EP_FAILED, UNKNOWN = 0, 1, 2, 3, 4
 
@@ -143,11 +143,11 @@ def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def session(args: argparse.Namespace) -> Session:
+def target(args: argparse.Namespace) -> Target:
     """The profile and device that the target arguments name."""
-    from planner.pipeline import Session
+    from planner.resolve.target import Target
 
-    opened = Session.open(args.ep, args.device, args.profile, args.evidence)
+    opened = Target.open(args.ep, args.device, args.profile, args.evidence)
     for note in opened.profile.notes:
         say(f"planner: note: {note}")
     return opened
@@ -273,7 +273,7 @@ def add_floor_argument(parser: argparse.ArgumentParser) -> None:
 
 def floor(args: argparse.Namespace) -> Floor | None:
     """The floor that the options ask for; None where they say nothing."""
-    from planner.verify.floor import parse_floor
+    from planner.verification.floor import parse_floor
 
     if args.floor is None:
         if args.metric is not None:
@@ -282,7 +282,7 @@ def floor(args: argparse.Namespace) -> Floor | None:
     return parse_floor(args.floor, args.metric)
 
 
-def default_output(model: Path, precision: str, target: Target) -> Path:
+def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:
     """`model.onnx` becomes `model.w8a16.qnn.onnx` beside it."""
     ep = target.ep.removesuffix("ExecutionProvider").lower()
     return model.with_name(f"{model.stem}.{precision.replace('/', '-')}.{ep}.onnx")

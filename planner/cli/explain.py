@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from planner.cli import common
 
 if TYPE_CHECKING:
-    from planner.pipeline import Session
     from planner.probe.run import Outcome
     from planner.profiles.schema import Rule
+    from planner.resolve.target import Target
 
 HELP = "the pairs that an operator may use on a device, each with its evidence"
 EPILOG = """\
@@ -36,26 +36,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from planner.errors import RequestError
 
-    session = common.session(args)
+    target = common.target(args)
     if args.compare:
-        return _compare(args, session)
+        return _compare(args, target)
     if args.op is None:
         raise RequestError("name an operator", "for example `planner explain Conv --ep qnn`")
-    return _explain(args, session)
+    return _explain(args, target)
 
 
-def _explain(args: argparse.Namespace, session: Session) -> int:
+def _explain(args: argparse.Namespace, target: Target) -> int:
     from planner.probe.evidence import stored
 
     domain, name = split(args.op)
-    rules = session.profile.rules_for(name, domain, session.target.device)
-    evidence = stored(session.profile.ep, session.target.device, session.target.options)
+    rules = target.profile.rules_for(name, domain, target.device)
+    evidence = stored(target.profile.ep, target.device, target.options)
     seen = evidence.of_operator(args.op) if evidence is not None else {}
-    tables = [_kernels(session, rule, name, domain) for rule in rules if rule.kernels is not None]
+    tables = [_kernels(target, rule, name, domain) for rule in rules if rule.kernels is not None]
     if args.json:
         document = {
             "op": args.op,
-            "target": session.target.to_json(),
+            "target": target.identity.to_json(),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None
@@ -67,9 +67,9 @@ def _explain(args: argparse.Namespace, session: Session) -> int:
             },
         }
         common.print_json("planner/explain/1", document)
-        return _status(args, session, bool(rules), bool(seen))
+        return _status(args, target, bool(rules), bool(seen))
     common.print_table(
-        f"{args.op} on {session.target.device} of {session.profile.ep}: rules, the first that matches decides",
+        f"{args.op} on {target.device} of {target.profile.ep}: rules, the first that matches decides",
         ["rule", "says", "where", "source"],
         [[r.id, says(r), where(r), source(r)] for r in rules],
     )
@@ -81,13 +81,13 @@ def _explain(args: argparse.Namespace, session: Session) -> int:
         common.print_table(
             f"\nobserved ({versions}, {evidence.date})", ["form", "result", "pairs", "reason"], _observed(seen)
         )
-    return _status(args, session, bool(rules), bool(seen))
+    return _status(args, target, bool(rules), bool(seen))
 
 
-def _status(args: argparse.Namespace, session: Session, has_rules: bool, has_evidence: bool) -> int:
+def _status(args: argparse.Namespace, target: Target, has_rules: bool, has_evidence: bool) -> int:
     if has_rules or has_evidence:
         return common.YES
-    common.say(f"planner: nothing is known of {args.op} on {session.target.device} of {session.profile.ep}")
+    common.say(f"planner: nothing is known of {args.op} on {target.device} of {target.profile.ep}")
     return common.UNKNOWN
 
 
@@ -190,8 +190,8 @@ def source(rule: Rule) -> str:
     return "; ".join(filter(None, (rule.source.observed, rule.source.documented)))
 
 
-def _kernels(session: Session, rule: Rule, name: str, domain: str) -> list[dict[str, Any]]:
-    table = session.profile.tables[str(rule.kernels)]
+def _kernels(target: Target, rule: Rule, name: str, domain: str) -> list[dict[str, Any]]:
+    table = target.profile.tables[str(rule.kernels)]
     return [
         {
             "opset": f"{k.first_opset}+" if k.last_opset is None else f"{k.first_opset}-{k.last_opset}",
@@ -218,14 +218,14 @@ def _observed(seen: dict[str, Outcome]) -> list[list[object]]:
     return [[condition, result, ", ".join(pairs), reason] for (condition, result, reason), pairs in rows.items()]
 
 
-def _compare(args: argparse.Namespace, session: Session) -> int:
+def _compare(args: argparse.Namespace, target: Target) -> int:
     from planner.errors import RequestError
     from planner.probe.evidence import differences, stored
 
     found = []
     for device in args.compare:
-        session.profile.device(device)
-        evidence = stored(session.profile.ep, device)
+        target.profile.device(device)
+        evidence = stored(target.profile.ep, device)
         if evidence is None:
             raise RequestError(
                 f"there is no evidence on {device}", "see `planner eps`, or probe it: planner probe -o FILE"

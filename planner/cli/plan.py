@@ -37,22 +37,21 @@ def run(args: argparse.Namespace) -> int:
     from planner.files import check_output, write_text
     from planner.pipeline import requested_precision
     from planner.resolve.plan import SCHEMA
-    from planner.runtime.processor import has_vnni, traits
 
-    session = common.session(args).on_processor(traits(has_vnni()))
+    target = common.target(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     check_output(args.output, (args.model,), overwrite=args.overwrite)
-    model = session.read(args.model, common.shapes(args))
-    resolution = session.check(model, precision)
-    status = check.conclude(session, resolution, allow_unknown=args.allow_unknown)
+    model = target.read(args.model, common.shapes(args))
+    resolution = target.check(model, precision)
+    status = check.conclude(target, resolution, allow_unknown=args.allow_unknown)
     if status != common.YES:
         if args.json:
-            common.print_json("planner/check/1", check.document(session, model, resolution))
+            common.print_json("planner/check/1", check.document(target, model, resolution))
         return status
-    plan = session.plan(model, resolution)
+    plan = target.plan(model, resolution)
     if plan.is_quantized:
         inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
-        plan = session.plan(model, resolution, inputs)
+        plan = target.plan(model, resolution, inputs)
         common.warn_of_inputs(inputs)
     document = plan.to_json()
     write_text(args.output, json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -60,6 +59,6 @@ def run(args: argparse.Namespace) -> int:
         document.pop("schema")
         common.print_json(SCHEMA, document)
     else:
-        check.show(session, model, resolution)
+        check.show(target, model, resolution)
         common.say(f"planner: wrote {args.output}")
     return common.YES

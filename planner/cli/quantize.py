@@ -31,23 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.api import planned_inputs
-    from planner.calibrate.unreached import without_unreached
     from planner.errors import RequestError
     from planner.files import check_output
-    from planner.pipeline import Session, calibrate, quantize
+    from planner.pipeline import calibrate, quantize
     from planner.resolve.plan import read_plan
+    from planner.resolve.target import Target
+    from planner.resolve.uncalibrated import without_unreached
 
     plan = read_plan(args.plan)
-    session = Session.open(plan.target.ep, plan.target.device, args.profile)
-    output = args.output or common.default_output(args.model, plan.precision, session.target)
+    target = Target.open(plan.target.ep, plan.target.device, args.profile)
+    output = args.output or common.default_output(args.model, plan.precision, target.identity)
     check_output(output, (args.model, args.plan), overwrite=args.overwrite)
-    model = session.read(args.model, plan.shapes)
+    model = target.read(args.model, plan.shapes)
     if model.sha256 != plan.model.sha256:
         raise RequestError(
             f"{args.model} is not the model that {args.plan} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if session.profile.sha256 != plan.profile_sha256:
+    if target.profile.sha256 != plan.profile_sha256:
         common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
     ranges = {}
     if plan.is_quantized:
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         common.warn_of_inputs(inputs)
         with common.progress() as progress:
             ranges = calibrate(model, inputs.calibration, progress, inputs.method)
-        plan = without_unreached(model, session.profile, plan, ranges)
+        plan = without_unreached(model, target.profile, plan, ranges)
     artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
         common.print_json(

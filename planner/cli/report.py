@@ -11,8 +11,8 @@ from planner.cli import common
 from planner.errors import RequestError
 
 if TYPE_CHECKING:
-    from planner.report import Change, Difference, Failure, Gate, Report, Row
-    from planner.report.matrix import Subject
+    from planner.reporting import Change, Difference, Failure, Gate, Report, Row
+    from planner.reporting.matrix import Subject
 
 HELP = "the compatibility matrix of models, targets and precisions, as files"
 EPILOG = """\
@@ -92,10 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.report import compare, parse_gate, read_report, write_report
-    from planner.report.matrix import make_report, open_targets, parse_precisions
-    from planner.report.write import check_directory
-    from planner.verify.floor import parse_floor
+    from planner.reporting import compare, parse_gate, read_report, write_report
+    from planner.reporting.matrix import make_report, open_targets, parse_precisions
+    from planner.reporting.write import check_directory
+    from planner.verification.floor import parse_floor
 
     formats = _split(args.formats)
     gate = parse_gate(args.gate)
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 
 def judge(report: Report, gate: Gate, before: Report | None, *, allow_unknown: bool = False) -> tuple[Failure, ...]:
     """What fails the run: the verdicts and the gate; with a baseline, only rules that it met."""
-    from planner.report import check_gate
+    from planner.reporting import check_gate
 
     known = set() if before is None else {(f.model, f.target, f.rule) for f in check_gate(before, gate)}
     return tuple(
@@ -170,7 +170,7 @@ def judge(report: Report, gate: Gate, before: Report | None, *, allow_unknown: b
 
 
 def _conclude(failures: tuple[Failure, ...], difference: Difference | None) -> int:
-    from planner.report import exit_status
+    from planner.reporting import exit_status
 
     if difference is not None:
         common.say(f"planner: compared with the baseline:\n{difference.to_text()}".rstrip())
@@ -185,7 +185,7 @@ def _conclude(failures: tuple[Failure, ...], difference: Difference | None) -> i
 
 
 def _subjects(args: argparse.Namespace) -> tuple[Subject, ...]:
-    from planner.report.matrix import Subject, read_subjects
+    from planner.reporting.matrix import Subject, read_subjects
 
     shapes = common.shapes(args)
     if args.manifest is not None:
@@ -208,7 +208,7 @@ def _split(text: str) -> list[str]:
 
 
 def _tell(row: Row, done: int, total: int) -> None:
-    from planner.report import text
+    from planner.reporting import text
 
     reason = f": {row.reason}" if row.reason else ""
     common.say(
@@ -219,7 +219,7 @@ def _tell(row: Row, done: int, total: int) -> None:
 
 def _show(report: Report) -> None:
     """The matrix for people: one line for each model and target."""
-    from planner.report import text
+    from planner.reporting import text
 
     common.print_table(
         "compatibility",

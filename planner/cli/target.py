@@ -11,7 +11,8 @@ from planner.errors import EPError
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
-    from planner.pipeline import Outcome, Session
+    from planner.pipeline import Outcome
+    from planner.resolve.target import Target
     from planner.search.report import SearchReport
     from planner.search.search import Measured
 
@@ -65,27 +66,26 @@ def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.files import check_output
     from planner.pipeline import requested_precision, run_target
-    from planner.report.write import FIGURES, FORMATS, check_directory
+    from planner.reporting.write import FIGURES, FORMATS, check_directory
     from planner.runtime.compile import Compiled, compile_model, require_compiler
-    from planner.runtime.processor import has_vnni, traits
 
-    session = common.session(args).on_processor(traits(has_vnni()))
+    target = common.target(args)
     floor = common.floor(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     output = args.output or common.default_output(
-        args.model, "auto" if precision is None else precision.name, session.target
+        args.model, "auto" if precision is None else precision.name, target.identity
     )
     check_output(output, (args.model,), overwrite=args.overwrite)
     if args.report_dir is not None:
         check_directory(args.report_dir, (*FORMATS, FIGURES), overwrite=args.overwrite)
     compiled_output = output.with_name(f"{output.stem}_ctx.onnx")
     if args.compile:
-        require_compiler(session.target.ep)
+        require_compiler(target.ep)
         check_output(compiled_output, (args.model,), overwrite=args.overwrite)
-    model = session.read(args.model, common.shapes(args))
+    model = target.read(args.model, common.shapes(args))
     for note in model.notes:
         common.say(f"planner: note: {note}")
-    judged = session.check(model, precision)
+    judged = target.check(model, precision)
     outcome: Outcome | None = None
     allowed = (
         judged.legal or (judged.legal is None and args.allow_unknown) or (judged.legal is False and args.allow_fallback)
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         common.warn_of_inputs(inputs, calibrated=precision is None or precision.flows is None)
         with common.progress() as progress:
             outcome = run_target(
-                session,
+                target,
                 model,
                 precision,
                 inputs,
@@ -111,23 +111,23 @@ def run(args: argparse.Namespace) -> int:
         kept = outcome.kept
         if args.compile and kept is not None and kept.passed:
             try:
-                compiled = compile_model(output, compiled_output, session.target, inputs.evaluation[0])
+                compiled = compile_model(output, compiled_output, target.identity, inputs.evaluation[0])
             except EPError as error:
                 compile_error = error
     if args.report_dir is not None:
-        from planner.report.single import write_target_report
+        from planner.reporting.single import write_target_report
 
-        written = write_target_report(args.report_dir, session, model, precision, judged, outcome, inputs, floor)
+        written = write_target_report(args.report_dir, target, model, precision, judged, outcome, inputs, floor)
         common.say(f"planner: wrote a report of {len(written)} files to {args.report_dir}")
     kept = outcome.kept if outcome is not None else None
     if outcome is None or kept is None:
-        status = check.conclude(session, judged, allow_unknown=False)
+        status = check.conclude(target, judged, allow_unknown=False)
         if args.json:
             common.print_json(
                 "planner/target/1",
                 {
                     "model": check.model_json(model),
-                    "target": session.target.to_json(),
+                    "target": target.identity.to_json(),
                     "plan": None,
                     "artifact": None,
                     "verification": None,
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 },
             )
         elif judged.violations:
-            check.show(session, model, judged)
+            check.show(target, model, judged)
         return status
     if args.json:
         plan = kept.plan.to_json()
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
             "planner/target/1",
             {
                 "model": check.model_json(model),
-                "target": session.target.to_json(),
+                "target": target.identity.to_json(),
                 "plan": plan,
                 "artifact": {
                     **kept.artifact.to_json(),
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
             },
         )
     else:
-        show(session, outcome)
+        show(target, outcome)
         if compiled is not None:
             how = "equal outputs" if compiled.equal else f"outputs differ by up to {compiled.max_abs_error}"
             common.say(
@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
     return common.YES if kept.passed else common.NO
 
 
-def show(session: Session, outcome: Outcome) -> None:
+def show(target: Target, outcome: Outcome) -> None:
     """The result for people: what was tried, the plan in short, the verification."""
     kept = outcome.kept
     assert kept is not None
@@ -203,7 +203,7 @@ def show(session: Session, outcome: Outcome) -> None:
         key = (node.op_type, str(node.pair) + (" per channel" if node.per_channel else ""))
         counts[key] = counts.get(key, 0) + 1
     common.print_table(
-        f"plan for {session.target.ep}, {session.target.device}: {kept.plan.precision}",
+        f"plan for {target.ep}, {target.device}: {kept.plan.precision}",
         ("operator", "nodes", "weight/activation"),
         [(op, count, pair) for (op, pair), count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))],
         limit=25,

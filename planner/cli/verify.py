@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from planner.cli import check, common
 
 if TYPE_CHECKING:
-    from planner.verify.part import Parting
+    from planner.verification.divergence import Parting
 
 HELP = "run a candidate and its float32 reference on the target, and compare placement and outputs"
 EPILOG = """\
@@ -47,19 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.model.write import save
-    from planner.verify.floor import DEFAULT_FLOOR
-    from planner.verify.verify import verify
+    from planner.verification.floor import DEFAULT_FLOOR
+    from planner.verification.verify import verify
 
-    session = common.session(args)
-    candidate = session.read(args.candidate, stored=True)
+    target = common.target(args)
+    candidate = target.read(args.candidate, stored=True)
     predicted = {
         name: verdict.ruling.legal
-        for verdict in session.check(candidate, None, stored=True).verdicts
+        for verdict in target.check(candidate, None, stored=True).verdicts
         if verdict.ruling.legal is not None
         for name in (verdict.node.name, *verdict.node.origins)
     }
     del candidate
-    model = session.read(args.reference, common.shapes(args))
+    model = target.read(args.reference, common.shapes(args))
     assert model.ir is not None
     inputs = load_inputs(args.inputs, model, seed=args.seed)
     common.warn_of_inputs(inputs)
@@ -72,21 +72,21 @@ def run(args: argparse.Namespace) -> int:
         verification = verify(
             args.candidate,
             args.reference,
-            session.target,
+            target.identity,
             samples,
             floor=common.floor(args) or DEFAULT_FLOOR,
             normalized=normalized,
             allow_fallback=args.allow_fallback,
             predicted=predicted,
             bisect=args.bisect,
-            progress=lambda done, total: progress(f"running on {session.target.ep}", done, total),
+            progress=lambda done, total: progress(f"running on {target.ep}", done, total),
         )
     if args.json:
         common.print_json(
             "planner/verify/1",
             {
                 "model": check.model_json(model),
-                "target": session.target.to_json(),
+                "target": target.identity.to_json(),
                 "verification": verification.to_json(),
                 "passed": verification.passed,
                 "inputs": inputs.to_json(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from planner.dtypes import Pair
-from planner.model.roles import Role
+from planner.operators import Role
 
 
 @dataclass(frozen=True)

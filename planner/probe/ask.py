@@ -10,7 +10,7 @@ from pathlib import Path
 from planner.probe.cases import PROBE_VERSION, Case
 from planner.probe.evidence import Evidence
 from planner.probe.run import probe
-from planner.runtime.providers import launcher
+from planner.runtime.registry import launcher
 
 
 def ask(

@@ -21,7 +21,7 @@ from planner.dtypes import DType
 from planner.errors import RequestError
 from planner.probe.forms import Form, Kind, Slot
 from planner.probe.operators import all_forms
-from planner.quantize.parameters import (
+from planner.quantization.parameters import (
     Parameters,
     asymmetric,
     bias_parameters,

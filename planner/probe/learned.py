@@ -19,7 +19,7 @@ from planner.profiles.schema import Learned as Known
 from planner.profiles.schema import Profile
 from planner.resolve.choose import judge_stored
 from planner.runtime.client import SessionFailed, Worker
-from planner.verify.placement import placement_of, unplaced
+from planner.verification.placement import placement_of, unplaced
 
 SCHEMA = "planner/learned/1"
 _LARGEST_FILE = 16 << 20

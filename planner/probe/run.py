@@ -20,7 +20,7 @@ import onnx
 from planner.errors import PlannerError
 from planner.probe.cases import NODE, PROBE_VERSION, Case, build, case_by_id, inputs_of
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
-from planner.runtime.providers import CPU
+from planner.runtime.registry import CPU
 
 _TIMEOUT = 30.0
 # An EP that leaves a process in a bad state would do so for every case after: a fresh one now and then is cheap.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from planner.errors import EPError, RequestError
 from planner.files import write_text
-from planner.probe.kernels import this_platform as _platform
+from planner.profiles.kernels import this_platform as _platform
 
 
 def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
     Raises:
         RequestError: nothing is installed and there is no snapshot.
     """
-    from planner.runtime.providers import launcher
+    from planner.runtime.registry import launcher
 
     available = launcher(ep).availability()
     build = next((f"{name} {version}" for name, version in available.packages.items()), None)
@@ -40,7 +40,7 @@ def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
         text = remembered.read_text(encoding="utf-8")
         json.loads(text)
         return text, ""
-    from planner.probe import kernels
+    from planner.profiles import kernels
 
     try:
         text = kernels.dump(kernels.installed(ep))

@@ -9,11 +9,11 @@ from typing import Any
 from planner.dtypes import DType, Pair, Precision
 from planner.model.node import Node
 from planner.model.read import Model
-from planner.model.roles import Role, channel_axis
+from planner.operators import Role, channel_axis
 from planner.profiles.schema import Profile
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
-from planner.resolve.replace import BLOCK_SIZE, matrix_of
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity
+from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _float32(node: Node) -> Pair:
     return Pair(DType.FLOAT32 if node.weight is not None else None, DType.FLOAT32)
 
 
-def make_plan(model: Model, profile: Profile, target: Target, resolution: Resolution) -> Plan:
+def make_plan(model: Model, profile: Profile, target: TargetIdentity, resolution: Resolution) -> Plan:
     """The plan that a legal resolution amounts to."""
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
     return Plan(

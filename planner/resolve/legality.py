@@ -10,9 +10,9 @@ import onnx
 
 from planner.dtypes import DType, Pair
 from planner.model.node import Node, Operand, signature
-from planner.model.roles import Role
+from planner.operators import Role
 from planner.profiles.schema import KernelTable, OperandCondition, PairRule, Profile, Rule, When
-from planner.resolve.replace import matrix_of, name_of, replacements, unfit
+from planner.resolve.replacements import matrix_of, name_of, replacements, unfit
 
 LEARNED = "learned"  # what a ruling names in place of a rule where evidence from a model decided
 
@@ -51,7 +51,7 @@ def judge(node: Node, pair: Pair, per_channel: bool, profile: Profile, device: s
     What the EP itself was seen to do with such a node, where a model taught it, stands above all of this.
 
     A dynamic pair, and one of float activations with a weight in blocks, is legal where the operators that take the
-    node's place are (planner/resolve/replace.py); a weight in blocks also where the rules speak of blocks.
+    node's place are (planner/resolve/replacements.py); a weight in blocks also where the rules speak of blocks.
 
     Args:
         per_channel: whether the weight has one scale per output channel.

@@ -10,13 +10,13 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
-from planner.resolve.replace import REPLACEMENTS
+from planner.resolve.replacements import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetIdentity:
     """Where the model must run.
 
     Attributes:
@@ -106,7 +106,7 @@ class Plan:
     """
 
     model: ModelIdentity
-    target: Target
+    target: TargetIdentity
     precision: str
     opset: int
     nodes: tuple[PlanNode, ...]
@@ -217,7 +217,7 @@ class _Reader:
                 self.get(model, "model.", "opset", int, "an integer"),
                 self.get(model, "model.", "node_count", int, "an integer"),
             ),
-            target=Target(
+            target=TargetIdentity(
                 self.get(target, "target.", "ep", str, "a string"),
                 self.get(target, "target.", "device", str, "a string"),
                 {str(k): str(v) for k, v in options.items()},

@@ -12,9 +12,9 @@ import numpy as np
 
 from planner.errors import EPError, RequestError
 from planner.files import atomic
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
-from planner.runtime.providers import launcher
+from planner.runtime.registry import launcher
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,12 @@ def require_compiler(ep: str) -> None:
 
 
 def compile_model(
-    model: Path, output: Path, target: Target, sample: Mapping[str, np.ndarray[Any, Any]], *, timeout: float = 600
+    model: Path,
+    output: Path,
+    target: TargetIdentity,
+    sample: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    timeout: float = 600,
 ) -> Compiled:
     """Compile the model for the target, load what was written in a fresh session, and run one sample through both.
 

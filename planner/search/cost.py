@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from planner.dtypes import DType, Pair
 from planner.model.node import Node, Operand
-from planner.model.roles import Role
+from planner.operators import Role
 from planner.profiles.schema import Cost
 from planner.resolve.plan import PlanNode
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from planner.search.candidates import Ladder
 from planner.search.cost import share_in_8_bit
-from planner.search.judge import Evaluations
-from planner.search.ladder import Ladder
+from planner.search.evaluator import Evaluations
 from planner.search.search import Found, Measured
-from planner.verify.floor import Floor
+from planner.verification.floor import Floor
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from planner.search.ladder import IDEAL, Assignment, Ladder
+from planner.search.candidates import IDEAL, Assignment, Ladder
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
 
 # The EP is worse than its emulation where its error energy is this many times as large (3 dB).

@@ -37,7 +37,7 @@ def test_weights_are_never_held_whole(tmp_path: Path, precision: str) -> None:
     weights = (tmp_path / "big.onnx.data").stat().st_size / 2**20
     assert weights > 180
     np.savez(tmp_path / "inputs.npz", x=np.random.default_rng(0).standard_normal((2, 4096), np.float32))
-    bare = measure([sys.executable, "-c", "import planner.api, planner.quantize.apply, planner.runtime.client"])
+    bare = measure([sys.executable, "-c", "import planner.api, planner.quantization.walk, planner.runtime.client"])
     cost = quantize(model, tmp_path / "inputs.npz", precision, ep="cpu" if precision != "fp16" else "qnn")
     assert cost.peak - bare.peak < 0.8 * weights
     assert cost.resident - bare.resident < 1.5 * weights

@@ -14,7 +14,7 @@ from planner.probe.evidence import load, stored
 from planner.probe.learned import from_model
 from planner.probe.run import Outcome, Result, probe
 from planner.profiles.load import load_profiles
-from planner.runtime.providers import launcher
+from planner.runtime.registry import launcher
 
 QNN = "QNNExecutionProvider"
 

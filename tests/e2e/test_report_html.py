@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1] / "unit"))
 import report_samples as samples  # noqa: E402
 from conftest import lacking  # noqa: E402
 
-from planner.report import Report, write_report  # noqa: E402
+from planner.reporting import Report, write_report  # noqa: E402
 
 Browser = Any
 Open = Callable[[Report], Browser]

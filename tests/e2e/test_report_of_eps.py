@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from planner.cli import main as cli
-from planner.report import Report, Row, read_report
+from planner.reporting import Report, Row, read_report
 from planner.runtime.client import Worker
 
 

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
-from planner.report import Report, Row, compare, markdown  # noqa: E402
-from planner.report.matrix import open_targets  # noqa: E402
+from planner.reporting import Report, Row, compare, markdown  # noqa: E402
+from planner.reporting.matrix import open_targets  # noqa: E402
 from reports import generate  # noqa: E402
 
 HINT = "not what is committed: python -m reports.generate"
@@ -84,7 +84,7 @@ def test_what_ran_runs_the_same(model: str, fetched: Callable[[str], str]) -> No
 
 @pytest.mark.parametrize("model", generate.MODELS)
 def test_every_target_that_models_run_on_has_run(model: str) -> None:
-    ran = {(s.target.ep, s.target.device) for ep, device in generate.RUN for s in open_targets([ep], [device])}
+    ran = {(s.ep, s.device) for ep, device in generate.RUN for s in open_targets([ep], [device])}
     for row in generate.stored(model).rows:
         here = (row.target.ep, row.target.device) in ran
         assert (row.verification is not None) == (here and row.legal is True and row.status != "error")

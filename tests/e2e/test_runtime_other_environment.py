@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from planner.runtime.client import Worker
-from planner.runtime.providers import launcher
+from planner.runtime.registry import launcher
 
 OPENVINO = "OpenVINOExecutionProvider"
 

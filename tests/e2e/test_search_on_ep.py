@@ -20,10 +20,10 @@ from examples.inputs import digits_labelled, table_cls_labelled
 from planner.cli.main import main
 from planner.model.read import read_model
 from planner.model.write import save
-from planner.quantize import parameters
+from planner.quantization import parameters
 from planner.runtime.client import Worker
-from planner.runtime.providers import CPU
-from planner.verify.feed import AS_WRITTEN
+from planner.runtime.registry import CPU
+from planner.verification.feed import AS_WRITTEN
 
 pytestmark = pytest.mark.qnn
 TARGET = ("--ep", "qnn", "--device", "snapdragon-x-elite")

@@ -12,21 +12,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.model.read import read_model
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed, Worker
-from planner.verify.floor import Floor
-from planner.verify.verify import verify
+from planner.verification.floor import Floor
+from planner.verification.verify import verify
 
 pytestmark = pytest.mark.qnn
 
 QNN = "QNNExecutionProvider"
 
 
-def target(soc_model: str = "60") -> Target:
+def target(soc_model: str = "60") -> TargetIdentity:
     options = {"soc_model": soc_model, "offload_graph_io_quantization": "0"}
     if soc_model != "37":
         options["enable_htp_fp16_precision"] = "1"
-    return Target(QNN, f"soc-{soc_model}", options)
+    return TargetIdentity(QNN, f"soc-{soc_model}", options)
 
 
 class Quantized:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from planner.report import (
+from planner.reporting import (
     Fallback,
     Fidelity,
     Inputs,
@@ -20,7 +20,7 @@ from planner.report import (
     Verification,
     Violation,
 )
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 
 # What a model file may hold as a name, and no report may be broken by.
 HOSTILE = (
@@ -38,9 +38,9 @@ HOSTILE = (
     "",
 )
 
-QNN = Target("QNNExecutionProvider", "snapdragon-x-elite")
-DML = Target("DmlExecutionProvider", "gpu")
-CPU = Target("CPUExecutionProvider", "cpu")
+QNN = TargetIdentity("QNNExecutionProvider", "snapdragon-x-elite")
+DML = TargetIdentity("DmlExecutionProvider", "gpu")
+CPU = TargetIdentity("CPUExecutionProvider", "cpu")
 OPS = ("Conv", "Relu", "Conv", "Add", "Relu", "MatMul", "Softmax", "Resize", "Sigmoid", "Mul")
 
 
@@ -92,7 +92,9 @@ def run(ran_on: str, kind: str, sqnr: float, total: int, fallback: tuple[Fallbac
     )
 
 
-def passed(name: str = "text-detector", target: Target = QNN, precision: str = "auto", chosen: str = "w8a16") -> Row:
+def passed(
+    name: str = "text-detector", target: TargetIdentity = QNN, precision: str = "auto", chosen: str = "w8a16"
+) -> Row:
     planned = nodes(120)
     return Row(
         model(name),
@@ -117,7 +119,7 @@ def passed(name: str = "text-detector", target: Target = QNN, precision: str = "
     )
 
 
-def illegal(name: str = "text-detector", target: Target = QNN, precision: str = "w16a16") -> Row:
+def illegal(name: str = "text-detector", target: TargetIdentity = QNN, precision: str = "w16a16") -> Row:
     planned = tuple(replace(n, on_target=not n.weight) for n in nodes(120, "int16", "int16"))
     violations = tuple(
         Violation(
@@ -145,7 +147,7 @@ def illegal(name: str = "text-detector", target: Target = QNN, precision: str = 
     )
 
 
-def failed(name: str = "text-detector", target: Target = QNN, precision: str = "w8a8") -> Row:
+def failed(name: str = "text-detector", target: TargetIdentity = QNN, precision: str = "w8a8") -> Row:
     planned = nodes(120, "int8", "uint8", off=(61, 62, 63, 97))
     fallback = tuple(Fallback(n.name, n.op_type, n.reason) for n in planned if not n.on_target)
     return Row(
@@ -173,7 +175,7 @@ def failed(name: str = "text-detector", target: Target = QNN, precision: str = "
     )
 
 
-def emulated(name: str = "text-detector", target: Target = DML) -> Row:
+def emulated(name: str = "text-detector", target: TargetIdentity = DML) -> Row:
     planned = tuple(replace(n, weight=n.weight and "float16", activation="float16", on_target=None) for n in nodes(120))
     return Row(
         model(name), target, "auto", "passed", "fp16", legal=True, faithful=True, tier="emulated", kind="emulation",
@@ -183,7 +185,7 @@ def emulated(name: str = "text-detector", target: Target = DML) -> Row:
     )  # fmt: skip
 
 
-def measured(name: str = "text-detector", target: Target = CPU) -> Row:
+def measured(name: str = "text-detector", target: TargetIdentity = CPU) -> Row:
     return replace(
         passed(name, target, "auto", "w8a8"),
         tier="measured",
@@ -196,7 +198,7 @@ def measured(name: str = "text-detector", target: Target = CPU) -> Row:
     )
 
 
-def bare(status: str, reason: str, name: str, target: Target, *suggestions: str) -> Row:
+def bare(status: str, reason: str, name: str, target: TargetIdentity, *suggestions: str) -> Row:
     return Row(model(name), target, "auto", status, None, reason, suggestions)  # type: ignore[arg-type]
 
 
@@ -255,7 +257,7 @@ def hostile() -> Report:
         made.append(
             Row(
                 model=Model(name, f"/{bad}/{i}.onnx", bad, 17, 2),
-                target=Target(f"{bad}EP", bad, {bad: bad}),
+                target=TargetIdentity(f"{bad}EP", bad, {bad: bad}),
                 precision=bad,
                 status="failed",
                 chosen=f"{bad}!",

@@ -14,7 +14,7 @@ from planner import api
 @pytest.mark.parametrize("name", [n for n in planner.__all__ if n != "load_profile"])
 def test_every_public_function_can_be_called_before_and_after_its_package_was_imported(name: str) -> None:
     called = f"import planner\ntry:\n    planner.{name}()\nexcept TypeError as error:\n    print(error)\n"
-    for first in ("", "import planner.report, planner.verify.floor, planner.quantize.apply\n"):
+    for first in ("", "import planner.reporting, planner.verification.floor, planner.quantization.walk\n"):
         done = subprocess.run([sys.executable, "-c", first + called], capture_output=True, text=True, check=True)
         # The function's own complaint about missing arguments: it was reached.
         assert f"{name}() missing" in done.stdout, done

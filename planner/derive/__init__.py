@@ -1,0 +1,1 @@
+"""Rules from evidence: derived, pruned, and held to what was asked."""

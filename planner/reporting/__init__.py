@@ -1,0 +1,57 @@
+"""Reports: what planner found out, as a value, and as HTML, Markdown, JSON, SARIF, JUnit XML and SVG.
+
+Formats are one module each with ``FILE_NAME`` and ``render(report) -> str``; ``gate`` and ``baseline`` judge a report.
+"""
+
+from __future__ import annotations
+
+from planner.reporting.baseline import Change, Difference, compare
+from planner.reporting.data import (
+    Cell,
+    Fallback,
+    Fidelity,
+    Inputs,
+    Model,
+    Node,
+    Placement,
+    Range,
+    Report,
+    Row,
+    Seconds,
+    TensorError,
+    Verification,
+    Violation,
+    unique_names,
+)
+from planner.reporting.gate import Failure, Gate, check_gate, exit_status, parse_gate
+from planner.reporting.write import FIGURES, FORMATS, read_report, write_report
+
+__all__ = [
+    "FIGURES",
+    "FORMATS",
+    "Cell",
+    "Change",
+    "Difference",
+    "Failure",
+    "Fallback",
+    "Fidelity",
+    "Gate",
+    "Inputs",
+    "Model",
+    "Node",
+    "Placement",
+    "Range",
+    "Report",
+    "Row",
+    "Seconds",
+    "TensorError",
+    "Verification",
+    "Violation",
+    "check_gate",
+    "compare",
+    "exit_status",
+    "parse_gate",
+    "read_report",
+    "unique_names",
+    "write_report",
+]

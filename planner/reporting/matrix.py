@@ -1,0 +1,271 @@
+"""The compatibility matrix: models x targets x precisions, each judged by the profile and then by running it.
+
+One cell at a time, each step in a worker: an EP that crashes costs its own cell, and the others are still judged.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import yaml
+
+import planner
+from planner.calibrate.inputs import Inputs, load_inputs
+from planner.dtypes import Precision
+from planner.errors import PlannerError, RequestError
+from planner.model.read import Model as ReadModel
+from planner.pipeline import Calibrations, requested_precision, run_target
+from planner.probe import learned
+from planner.profiles.load import load_profiles
+from planner.reporting import rows
+from planner.reporting.data import Range, Report, Row, unique_names
+from planner.reporting.ranges import observed_ranges
+from planner.resolve.target import Target
+from planner.verification.floor import DEFAULT_FLOOR, Floor
+
+ALL = "all"
+Told = Callable[[Row, int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to report on.
+
+    Attributes:
+        shapes: fixed dimensions by input name. inputs: as for --inputs; None for synthetic data.
+        name: what the report calls it; empty for the name of its file.
+    """
+
+    path: Path
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    inputs: str | None = None
+    name: str = ""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    path: str
+    shapes: dict[str, list[int]] = {}
+    inputs: str | None = None
+    name: str = ""
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    models: list[_Entry]
+
+
+def read_subjects(path: Path) -> tuple[Subject, ...]:
+    """The models that a YAML file lists; paths in it are relative to it.
+
+        models:
+          - path: recogniser.onnx
+            shapes: {x: [1, 3, 48, 320]}
+            inputs: lines.npz            # or package.module:function
+          - path: detector.onnx
+            name: detector v2
+
+    Raises:
+        RequestError: it cannot be read, or is malformed (named by its path inside the file).
+    """
+    try:
+        manifest = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _Manifest)
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror or error}", "give a YAML file with a list `models`") from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    except msgspec.ValidationError as error:
+        raise RequestError(
+            f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
+        ) from None
+    if not manifest.models:
+        raise RequestError(f"{path}: lists no models")
+    found = []
+    for i, entry in enumerate(manifest.models):
+        if any(d <= 0 for dims in entry.shapes.values() for d in dims):
+            raise RequestError(f"{path}: models[{i}].shapes: dimensions are positive numbers")
+        inputs = entry.inputs
+        if inputs is not None and (beside := path.parent / inputs).exists():
+            inputs = str(beside)
+        found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
+    return tuple(found)
+
+
+def open_targets(
+    eps: Sequence[str], devices: Sequence[str] = (), profiles: Sequence[Path] = (), evidence: Sequence[Path] = ()
+) -> tuple[Target, ...]:
+    """The targets that lists of EPs and devices span.
+
+    Args:
+        eps: aliases or full names, or "all". devices: names of the profiles, or "all"; none for each profile's default.
+            Every EP takes those of the list that its profile has. With all EPs, one that has none of them is left out.
+        evidence: files that `planner probe --from-model` wrote; each stands above the rules of the EP it is about.
+
+    Raises:
+        RequestError: an unknown EP, a device that no EP has, an EP named that has none of the devices, or evidence about
+            none of the EPs.
+    """
+    known = load_profiles(profiles)
+    everything = ALL in eps
+    chosen = list(known.by_ep.values()) if everything else [known.find(ep) for ep in dict.fromkeys(eps)]
+    for path in evidence:
+        about = learned.load(path).ep
+        if about not in {profile.ep for profile in chosen}:
+            raise RequestError(f"{path} is about {about}, which is not asked for")
+        chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
+    wanted = list(dict.fromkeys(devices))
+    targets: dict[tuple[str, str], Target] = {}
+    for profile in chosen:
+        if ALL in wanted:
+            names = list(profile.devices)
+        else:
+            names = [d for d in wanted if d in profile.devices] if wanted else [profile.file.default_device]
+        if not names and not everything:
+            raise RequestError(
+                f"{profile.ep} has none of the devices {', '.join(wanted)}",
+                f"it has: {', '.join(profile.devices)}",
+            )
+        for name in names:
+            targets.setdefault((profile.ep, name), Target.on(profile, name))
+    for device in wanted:
+        if device != ALL and not any(device in profile.devices for profile in chosen):
+            there = dict.fromkeys(name for profile in chosen for name in profile.devices)
+            raise RequestError(f"no EP asked for has a device {device!r}", f"there are: {', '.join(there)}")
+    return tuple(targets.values())
+
+
+def parse_precisions(names: Sequence[str]) -> tuple[Precision | None, ...]:
+    """Precisions by name, None for auto.
+
+    Raises:
+        RequestError: an unknown name.
+    """
+    return tuple(requested_precision(name, None, None) for name in dict.fromkeys(names))
+
+
+def make_report(
+    subjects: Sequence[Subject],
+    targets: Sequence[Target],
+    precisions: Sequence[Precision | None] = (),
+    *,
+    run: bool = True,
+    floor: Floor | None = None,
+    allow_unknown: bool = False,
+    seed: int = 0,
+    date: str | None = None,
+    histograms: bool = True,
+    told: Told = lambda row, done, total: None,
+) -> Report:
+    """Judge every model on every target at every precision.
+
+    Args:
+        precisions: None stands for auto; without any, those that the profile of each target prefers.
+        run: False judges by the profiles alone.
+        floor: what counts as faithful; None for 20 dB.
+        allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        date: of the report; None for now.
+        histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
+        told: called with every finished row, how many are done, of how many.
+
+    Raises:
+        RequestError: a model or inputs that cannot be read. What fails later is a row with status "error".
+    """
+    if not subjects or not targets:
+        raise RequestError("nothing to report on", "give at least one model and one EP")
+    names = _names(subjects)
+    # Everything that the user gave is read before the first long run.
+    loaded: list[Inputs | None] = []
+    for subject in subjects:
+        model = targets[0].read(subject.path, subject.shapes)
+        loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
+    asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
+    total = len(subjects) * sum(len(wanted) for _, wanted in asked)
+    found: list[Row] = []
+    for subject, name, inputs in zip(subjects, names, loaded, strict=True):
+        seen, calibrations = _Histograms(inputs if histograms else None), Calibrations()
+        for target, wanted in asked:
+            cell: list[Row] = []
+            for row in _cell(subject, name, target, wanted, inputs, floor, allow_unknown, seen, calibrations):
+                cell.append(row)
+                told(row, len(found) + len(cell), total)
+            found += rows.recommend(cell, map(str, target.profile.prefer[target.device]))
+    return Report(planner.__version__, date or now(), tuple(found))
+
+
+class _Histograms:
+    """What the tensors of a model hold, observed once for each form in which targets see it."""
+
+    def __init__(self, inputs: Inputs | None) -> None:
+        self.inputs = inputs
+        self.known: dict[tuple[tuple[str, str], ...], tuple[Range, ...]] = {}
+
+    def of(self, model: ReadModel) -> tuple[Range, ...]:
+        if self.inputs is None:
+            return ()
+        form = tuple((node.name, node.op_type) for node in model.nodes)
+        if form not in self.known:
+            self.known[form] = observed_ranges(model, self.inputs.calibration)
+        return self.known[form]
+
+
+def _cell(
+    subject: Subject,
+    name: str,
+    target: Target,
+    precisions: Sequence[Precision | None],
+    inputs: Inputs | None,
+    floor: Floor | None,
+    allow_unknown: bool,
+    seen: _Histograms,
+    calibrations: Calibrations,
+) -> Iterator[Row]:
+    """The rows of one model on one target."""
+    model = target.read(subject.path, subject.shapes)
+    shown = rows.model_of(model, name, str(subject.path))
+    for precision in precisions:
+        asked = "auto" if precision is None else str(precision)
+        legal: bool | None = None
+        try:
+            judged = target.check(model, precision)
+            legal = judged.legal
+            if inputs is None or legal is False or (legal is None and not allow_unknown):
+                yield rows.resolution_row(judged, shown, target.identity, asked)
+                continue
+            with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+                outcome = run_target(
+                    target, model, precision, inputs, Path(folder) / "candidate.onnx",
+                    floor=floor, calibrations=calibrations,
+                )  # fmt: skip
+            assert outcome.kept is not None
+            yield rows.attempt_row(
+                outcome.kept, shown, target.identity, asked,
+                legal=legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
+                ranges=seen.of(model) if outcome.kept.plan.is_quantized else (),
+            )  # fmt: skip
+        except PlannerError as error:
+            yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
+        except Exception as error:
+            # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
+            if os.environ.get("PLANNER_DEBUG"):
+                raise
+            message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
+            yield rows.error_row(message, hint, shown, target.identity, asked, legal)
+
+
+def _names(subjects: Sequence[Subject]) -> list[str]:
+    short = unique_names([str(subject.path) for subject in subjects])
+    names = [subject.name or name for subject, name in zip(subjects, short, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise RequestError(f"two models are called {name!r}", "give each a `name` of its own")
+    return names
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

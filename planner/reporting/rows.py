@@ -1,0 +1,176 @@
+"""From what the pipeline found to rows of a report. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from planner.reporting.data import Inputs, Model, Node, Range, Row, TensorError, Tier, Verification, Violation
+
+if TYPE_CHECKING:
+    from planner import pipeline
+    from planner.calibrate import inputs as calibration
+    from planner.dtypes import DType
+    from planner.model import read
+    from planner.resolve.choose import Resolution
+    from planner.resolve.plan import TargetIdentity
+    from planner.verification.floor import Floor
+    from planner.verification.verify import Verification as Verified
+
+_TIERS: dict[str, Tier] = {"hardware": "measured", "simulator": "simulated", "emulation": "emulated"}
+
+
+def model_of(model: read.Model, name: str, path: str | None = None) -> Model:
+    """The model as a report names it; ``path`` where it is not to be the one that was read."""
+    return Model(name, model.path if path is None else path, model.sha256, model.opset, model.node_count)
+
+
+def inputs_of(inputs: calibration.Inputs) -> Inputs:
+    """Where the samples came from, and how many there are in all."""
+    return Inputs(inputs.source, len(inputs.calibration) + len(inputs.evaluation), inputs.synthetic)
+
+
+def resolution_row(resolution: Resolution, model: Model, target: TargetIdentity, asked: str) -> Row:
+    """What the profile says of a precision; nothing ran."""
+    nodes = tuple(
+        Node(
+            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
+            v.ruling.legal, v.ruling.rule, v.ruling.reason or None,
+        )
+        for v in resolution.verdicts
+    )  # fmt: skip
+    violations = tuple(
+        Violation(
+            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
+            v.ruling.rule, v.ruling.reason or "not accepted", v.ruling.suggestion or None,
+        )
+        for v in resolution.violations
+    )  # fmt: skip
+    total = len(nodes)
+    row = Row(model, target, asked, "passed", resolution.precision, legal=resolution.legal, nodes=nodes)
+    if resolution.legal:
+        return row
+    if violations:
+        first = violations[0]
+        reason = (
+            f"{len(violations)} of {total} nodes are not accepted, first {first.op_type} {first.node!r}: {first.reason}"
+        )
+        return replace(row, status="illegal", chosen=None, reason=reason, violations=violations)
+    unknown = resolution.unknown[0].node
+    count = len(resolution.unknown)
+    return replace(
+        row,
+        status="unknown",
+        reason=f"no evidence for {count} of {total} nodes, first {unknown.op_type} {unknown.name!r}",
+        suggestions=("Let the EP itself decide: --allow-unknown.",),
+    )
+
+
+def attempt_row(
+    attempt: pipeline.Attempt,
+    model: Model,
+    target: TargetIdentity,
+    asked: str,
+    *,
+    legal: bool | None,
+    inputs: calibration.Inputs,
+    floor: Floor,
+    ranges: tuple[Range, ...] = (),
+) -> Row:
+    """What verifying one plan showed.
+
+    Args:
+        asked: the precision asked for. legal: by the profile. ranges: what the float32 model's tensors hold.
+    """
+    verified = attempt.verification
+    placement = verified.placement
+    placed = None if placement.on_target is None else not placement.fallback
+    ran = bool(verified.fidelity)
+    faithful = not list(floor.shortfalls(verified.fidelity, verified.metric.value if verified.metric else None))
+    parting = verified.parting.to_json()["tensors"] if verified.parting is not None else ()
+    return Row(
+        model,
+        target,
+        asked,
+        "passed" if attempt.passed else "failed",
+        attempt.plan.precision,
+        reason="; ".join(verified.reasons),
+        suggestions=_suggestions(verified, target, faithful=faithful, synthetic=inputs.synthetic),
+        legal=legal,
+        placed=placed,
+        faithful=faithful if ran else None,
+        tier=_TIERS[verified.kind],
+        kind=verified.kind,
+        floor_db=floor.value if floor.kind == "sqnr" else None,
+        size_bytes=attempt.artifact.bytes,
+        latency_ms=None if attempt.latency is None else attempt.latency.candidate_ms,
+        inputs=inputs_of(inputs),
+        verification=Verification.from_json(verified.to_json()),
+        nodes=_planned(attempt, target),
+        depth=tuple(TensorError.from_json(tensor) for tensor in parting),
+        ranges=ranges,
+    )
+
+
+def error_row(
+    message: str, hint: str, model: Model, target: TargetIdentity, asked: str, legal: bool | None = None
+) -> Row:
+    """A precision that could not be judged because the EP or its worker failed; ``legal`` by the profile."""
+    return Row(model, target, asked, "error", reason=message, suggestions=(hint,) if hint else (), legal=legal)
+
+
+def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]:
+    """The rows of one model and target, with the cheapest precision that passed marked.
+
+    Args:
+        preference: precisions in the profile's order, cheapest first. Others come after them, in the order of the rows.
+    """
+    order = list(preference)
+
+    def cost(row: Row) -> int:
+        return order.index(row.precision) if row.precision in order else len(order)
+
+    best = min((row for row in rows if row.status == "passed"), key=cost, default=None)
+    return tuple(replace(row, recommended=row is best) for row in rows)
+
+
+def _planned(attempt: pipeline.Attempt, target: TargetIdentity) -> tuple[Node, ...]:
+    placement = attempt.verification.placement
+
+    def where(name: str) -> bool | None:
+        if placement.on_target is None:
+            return None
+        if placement.on_target == placement.total:
+            return True  # a node that was fused or folded away is on the target along with all others
+        ep = placement.nodes.get(name)
+        return None if ep is None else ep == target.ep
+
+    refused = {entry.name: entry.reason for entry in placement.fallback}
+    return tuple(
+        Node(
+            n.name, n.op_type, _name(n.weight), _name(n.activation),
+            where(n.name), n.rule, refused.get(n.name) or n.reason or None,
+        )
+        for n in attempt.plan.nodes
+    )  # fmt: skip
+
+
+def _name(dtype: DType | None) -> str | None:
+    return None if dtype is None else str(dtype)
+
+
+def _suggestions(verified: Verified, target: TargetIdentity, *, faithful: bool, synthetic: bool) -> tuple[str, ...]:
+    if verified.passed:
+        return ()
+    found = []
+    if verified.fidelity and not faithful:
+        if synthetic:
+            found.append("Give real data with --inputs: the ranges of synthetic data are not those of yours.")
+        found.append(
+            f"Search for a mix of precisions: planner target MODEL --ep {target.ep} --device {target.device} --floor "
+            f"{verified.floor.value:g}."
+        )
+    if verified.placement.on_target is not None and verified.placement.fallback:
+        found.append("Let the nodes that the target refuses run on the CPU: planner target ... --allow-fallback.")
+    return tuple(found)

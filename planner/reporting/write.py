@@ -1,0 +1,124 @@
+"""Writing a report: every format is rendered before any file changes, and each file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from planner.errors import RequestError
+from planner.reporting import html, json, junit, markdown, sarif, svg, text
+from planner.reporting.data import Report, Row
+
+# format name: (file name, renderer)
+FORMATS: Mapping[str, tuple[str, Callable[[Report], str]]] = {
+    "html": (html.FILE_NAME, html.render),
+    "markdown": (markdown.FILE_NAME, markdown.render),
+    "json": (json.FILE_NAME, json.render),
+    "sarif": (sarif.FILE_NAME, sarif.render),
+    "junit": (junit.FILE_NAME, junit.render),
+}
+FIGURES = "svg"  # the one format of many files: figures/*.svg
+FIGURES_FOLDER = "figures"
+
+
+def write_report(report: Report, directory: Path, formats: Iterable[str] = tuple(FORMATS)) -> tuple[Path, ...]:
+    """Write ``report`` into ``directory`` (made if missing) in each of ``formats`` (FORMATS, and "svg"); their paths.
+
+    Raises:
+        RequestError: for an unknown format, a missing library, or a directory that cannot be written.
+    """
+    rendered: dict[str, str] = {}
+    for name in dict.fromkeys(formats):
+        if name == FIGURES:
+            rendered |= {f"{FIGURES_FOLDER}/{file}": content for file, content in figures(report)}
+        elif name in FORMATS:
+            file, render = FORMATS[name]
+            rendered[file] = render(report)
+        else:
+            raise _unknown(name)
+    try:
+        for file, content in rendered.items():
+            _replace(directory / file, content)
+    except OSError as error:
+        raise RequestError(f"cannot write the report: {error}", "choose another --output directory") from error
+    return tuple(directory / file for file in rendered)
+
+
+def check_directory(directory: Path, formats: Iterable[str], *, overwrite: bool = False) -> None:
+    """Refuse an output early, before any long work.
+
+    Raises:
+        RequestError: an unknown format, a path that is no folder or can't be one, or files of an earlier report there.
+    """
+    for name in formats:
+        if name != FIGURES and name not in FORMATS:
+            raise _unknown(name)
+        path = directory / (FIGURES_FOLDER if name == FIGURES else FORMATS[name][0])
+        if path.exists() and not overwrite:
+            raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise RequestError(f"{place}: is no folder", "give another --output")
+    if not os.access(place, os.W_OK):
+        raise RequestError(f"{place}: no permission to write there", "give another --output")
+
+
+def _unknown(name: str) -> RequestError:
+    return RequestError(f"unknown report format {name!r}", f"formats: {', '.join([*FORMATS, FIGURES])}")
+
+
+def read_report(path: Path | str) -> Report:
+    """The report in a JSON file that write_report made.
+
+    Raises:
+        RequestError: if it cannot be read or is no report.
+    """
+    path = Path(path)
+    try:
+        value = stdlib_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"cannot read the report {path}: {error}", "a report.json of planner is wanted") from error
+    try:
+        return Report.from_json(value)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}", error.hint) from error
+
+
+def figures(report: Report) -> Iterator[tuple[str, str]]:
+    """(file name, SVG text) of every plan strip and depth chart, for a slide."""
+    for index, row in enumerate(report.rows):
+        stem = f"{index:03}-{_slug(row)}"
+        if row.nodes:
+            yield f"{stem}-plan.svg", svg.standalone(svg.plan_strip(row.nodes))
+        if row.depth:
+            yield f"{stem}-error.svg", svg.standalone(svg.depth_chart(row.nodes, row.depth, row.floor_db))
+
+
+def _slug(row: Row) -> str:
+    words = (row.model.name, text.short_ep(row.target.ep), row.target.device, row.precision)
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:80]
+
+
+def _replace(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(content)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,155 @@
+"""The legal precisions of a model, cheapest first, and plans that mix them node by node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.dtypes import DType, Pair, Precision, parse_precision
+from planner.model.node import Node
+from planner.model.read import Model
+from planner.operators import operator
+from planner.profiles.schema import Cost, Profile
+from planner.resolve.choose import Resolution, Verdict, make_plan, resolve, with_fallback
+from planner.resolve.legality import Ruling
+from planner.resolve.plan import Plan, TargetIdentity
+from planner.search.cost import Work, node_cost, work
+
+# Tried beside the profile's own preferences. 4-bit weights take part where the profile prefers them.
+_ALWAYS = ("w8a8", "w8a16", "w16a16", "fp16", "fp32")
+# Every node float32: what a model is compared with; on the CPU EP only, legal or not.
+IDEAL = -1
+
+# The level of each node, in the order of the model's nodes; IDEAL for float32 on the CPU EP.
+Assignment = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One precision, legal for every node (a node that cannot take it has a dearer one).
+
+    Attributes:
+        verdicts: in the order of the model's nodes. costs: of each node. cost: their sum.
+    """
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    costs: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        return sum(self.costs)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What the search chooses from.
+
+    Attributes:
+        levels: cheapest first. nodes: of the model. work: of each node.
+        units: indices of nodes that change level together: a node with those behind it that only move its values.
+    """
+
+    levels: tuple[Level, ...]
+    nodes: tuple[Node, ...]
+    work: tuple[Work, ...]
+    units: tuple[tuple[int, ...], ...]
+
+    def uniform(self, level: int) -> Assignment:
+        return (level,) * len(self.nodes)
+
+    def cost(self, assignment: Assignment) -> float:
+        """Cost of a mix; a converted tensor costs what its readers move, no more."""
+        return sum(self.levels[level].costs[i] for i, level in enumerate(assignment))
+
+
+def make_ladder(model: Model, profile: Profile, device: str, *, allow_fallback: bool = False) -> Ladder:
+    """The precisions that are legal for the whole model on the device, cheapest first by the profile's cost."""
+    names = dict.fromkeys([*(p.name for p in profile.prefer[device]), *_ALWAYS])
+    precisions = {name: parse_precision(name) for name in names}
+    rates = profile.cost(device)
+    done = tuple(work(node) for node in model.nodes)
+    levels: list[Level] = []
+    for name, precision in precisions.items():
+        resolution = resolve(model, profile, device, precision, _dearer(precision, precisions))
+        if allow_fallback:
+            resolution = with_fallback(resolution)
+        if resolution.legal is not False:
+            costs = tuple(node_cost(w, v.pair, rates) for w, v in zip(done, resolution.verdicts, strict=True))
+            levels.append(Level(name, resolution.verdicts, costs))
+    levels.sort(key=lambda level: level.cost)
+    kept: list[Level] = []
+    for level in levels:
+        if all(not _same(level, other) for other in kept):
+            kept.append(level)
+    return Ladder(tuple(kept), model.nodes, done, units(model.nodes))
+
+
+def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
+    """Nodes grouped so that none is cut between a value and what merely moves or cuts it off: a Reshape at another
+    precision than its producer would only add conversions. Nodes without a precision are left out.
+    """
+    owner: dict[str, int] = {}
+    groups: dict[int, list[int]] = {}
+    for index, node in enumerate(nodes):
+        if not node.has_precision:
+            continue
+        head = index
+        if operator(node.op_type).follows and node.inputs and node.inputs[0] is not None:
+            head = owner.get(node.inputs[0].name, index)
+        groups.setdefault(head, []).append(index)
+        for output in node.outputs:
+            owner[output] = head
+    return tuple(tuple(members) for _, members in sorted(groups.items()))
+
+
+def mixed_plan(
+    model: Model,
+    profile: Profile,
+    target: TargetIdentity,
+    ladder: Ladder,
+    assignment: Assignment,
+    reasons: Mapping[int, str],
+) -> Plan:
+    """The plan of an assignment.
+
+    Args:
+        reasons: by index of a node, why the search chose its level.
+    """
+    used = {level for i, level in enumerate(assignment) if ladder.nodes[i].has_precision}
+    verdicts = tuple(
+        _ideal(ladder.nodes[i]) if level == IDEAL else ladder.levels[level].verdicts[i]
+        for i, level in enumerate(assignment)
+    )
+    only = next(iter(used)) if len(used) == 1 else None
+    name = "mixed" if only is None else "fp32" if only == IDEAL else ladder.levels[only].name
+    plan = make_plan(model, profile, target, Resolution(name, verdicts))
+    nodes = tuple(
+        replace(node, reason=f"{reasons[i]}; {node.reason}" if i in reasons else node.reason)
+        for i, node in enumerate(plan.nodes)
+    )
+    return replace(plan, nodes=nodes, precision=name if only is None else plan.precision)
+
+
+def _dearer(precision: Precision, precisions: Mapping[str, Precision]) -> tuple[Precision, ...]:
+    """What a node may take instead where it cannot take this one: the others, the one most like it first."""
+    order = ("w8a8", "w8a16", "w16a16", "fp16", "fp32")
+    start = order.index(precision.name) if precision.name in order else 0
+    names = [name for name in (*order[start + 1 :], *reversed(order[:start])) if name in precisions]
+    return tuple(precisions[name] for name in names)
+
+
+def _same(one: Level, other: Level) -> bool:
+    return all(
+        a.pair == b.pair and a.per_channel == b.per_channel for a, b in zip(one.verdicts, other.verdicts, strict=True)
+    )
+
+
+def _ideal(node: Node) -> Verdict:
+    if not node.has_precision:
+        return Verdict(node, Pair(None, None), False, Ruling(True, None))
+    weight = DType.FLOAT32 if node.weight is not None else None
+    return Verdict(node, Pair(weight, DType.FLOAT32), False, Ruling(True, None))
+
+
+__all__ = ["IDEAL", "Assignment", "Cost", "Ladder", "Level", "make_ladder", "mixed_plan", "units"]

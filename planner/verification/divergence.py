@@ -1,0 +1,358 @@
+"""Where two runs part: the inner tensors of reference and candidate side by side, in the order of the graph.
+
+Every float tensor that both models have under one name becomes an output of both. What a quantized tensor is, is what
+its consumers read: the value behind its Q/DQ (`<name>_dequantized`). An exposed tensor must exist, so that the EP
+can't fuse across it: the numbers may differ a little from the run that is being explained, and a placement may too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from planner.calibrate.inputs import Sample
+from planner.dtypes import FLOAT16_LARGEST
+from planner.model.write import save
+from planner.resolve.plan import TargetIdentity
+from planner.runtime.client import Worker
+from planner.runtime.registry import CPU, launcher
+from planner.verification.emulation import emulate_float16
+from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
+from planner.verification.fidelity import WORST, sqnr
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+# Outputs of one run that are held at once; more go into further runs.
+_BATCH_BYTES = 256 << 20
+# A tensor this faithful is no suspect, nor one better by a steep fall than the worst output.
+_CLEAN_DB = 20.0
+# A fall from the least faithful input by this much is steep: ten times the error energy.
+_STEEP_DB = 10.0
+# Less than this is no fall but the noise of every further node.
+_FALL_DB = 1.0
+
+
+@dataclass(frozen=True)
+class Parted:
+    """One inner tensor, compared.
+
+    Attributes:
+        tensor: its name in the reference. node, op_type: what produces it there. depth: nodes on the longest way to it.
+        sqnr_db: over the samples, within -200..200, of the places where both are finite.
+        drop_db: how much less than its least faithful measured input (all inputs above 80 dB count as 80).
+        low, high: range of the reference; None where it has no finite value.
+        finite: whether the candidate is finite wherever the reference is.
+        precision: how the candidate stores it: "float16", "float32", or the integer type of its Q/DQ.
+    """
+
+    tensor: str
+    node: str
+    op_type: str
+    depth: int
+    sqnr_db: float
+    drop_db: float
+    low: float | None
+    high: float | None
+    finite: bool
+    precision: str = "float32"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tensor": self.tensor,
+            "node": self.node,
+            "op_type": self.op_type,
+            "depth": self.depth,
+            "sqnr_db": self.sqnr_db,
+            "drop_db": self.drop_db,
+            "reference_range": None if self.low is None else [self.low, self.high],
+            "finite": self.finite,
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True)
+class Parting:
+    """All compared tensors in the order of the graph, and the first at which the candidate leaves the reference.
+
+    Attributes:
+        first: the first that is not finite; else the first steep fall; else None: no single node is to blame.
+        ran_on: the EP that ran the candidate.
+    """
+
+    tensors: tuple[Parted, ...]
+    first: Parted | None
+    ran_on: str
+
+    def ranked(self) -> tuple[Parted, ...]:
+        """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
+        what falls by 1 dB or more from its least faithful input, by the error energy that it adds to its input's,
+        relative to its own signal."""
+        falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
+        return tuple(sorted(falling, key=lambda t: (t.finite, -_added(t) if t.finite else 0.0, t.depth)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ran_on": self.ran_on,
+            "first": None if self.first is None else self.first.to_json(),
+            "ranked": [entry.tensor for entry in self.ranked()],
+            "tensors": [entry.to_json() for entry in self.tensors],
+        }
+
+    def sentence(self) -> str:
+        """The finding in one line, for a person."""
+        if self.first is None:
+            return "no single node is to blame: the error grows step by step"
+        part = self.first
+        span = "" if part.low is None else f"; float32 has {part.low:.4g} to {part.high:.4g} there"
+        if part.low is not None and part.high is not None and max(-part.low, part.high) > FLOAT16_LARGEST:
+            span += f", beyond float16's {FLOAT16_LARGEST:g}" if part.precision.startswith("float") else ""
+        how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
+        return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
+
+
+def find_parting(
+    candidate: Path,
+    reference: Path,
+    target: TargetIdentity,
+    samples: Sequence[Sample],
+    *,
+    timeout: float = 300,
+    emulated: bool = False,
+) -> Parting:
+    """Run both models with their inner tensors exposed and find where they part.
+
+    Runs on the target's EP where it is here, else, or where ``emulated`` says so, on the CPU EP's emulation of it
+    (`ran_on` says which).
+
+    Raises:
+        RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
+    """
+    reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
+    # Looked up before the emulation rewrites it: the precision is what the candidate stores.
+    stored = _values(candidate_model)
+    real = not emulated and launcher(target.ep).availability().kind is not None
+    if not real:
+        candidate_model = emulate_float16(candidate_model)
+    ran_on = target.ep if real else CPU
+    pairs = shared_tensors(reference_model, candidate_model)
+    dtypes = input_dtypes(candidate_model)
+    sums = {name: _Sums() for name in pairs}
+    for batch in _batches(reference_model, pairs):
+        with (
+            _exposed(reference_model, [name for name, _ in batch]) as reference_file,
+            _exposed(candidate_model, [value for _, value in batch]) as candidate_file,
+            Worker(CPU, timeout=timeout) as reference_worker,
+            Worker(ran_on, timeout=timeout) as worker,
+        ):
+            # The reference must keep every tensor as it is written, too.
+            reference_worker.open(reference_file, {})
+            worker.open(candidate_file, target.options if real else {}, session_config={} if real else AS_WRITTEN)
+            for sample in samples:
+                expected = reference_worker.run(sample).outputs
+                got = worker.run(cast_feed(sample, dtypes)).outputs
+                for name, value in batch:
+                    sums[name].add(expected[name], got[value])
+    precisions = {name: _precision(stored[value]) for name, value in pairs.items()}
+    return rank(reference_model, _rows(sums, precisions), ran_on)
+
+
+def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
+    """Float tensors of the main graph that both models have: name in the reference -> name in the candidate."""
+    available = {
+        out.name: out for node in candidate.graph for out in node.outputs if out.name and out.dtype in (*_FLOATS, None)
+    }
+    pairs: dict[str, str] = {}
+    for node in reference.graph:
+        for out in node.outputs:
+            if not out.name or out.dtype not in _FLOATS:
+                continue
+            # A graph output is already exposed under its own name, which the Q/DQ behind the node gives it.
+            dequantized = f"{out.name}_dequantized"
+            name = dequantized if dequantized in available and not out.is_graph_output() else out.name
+            if name in available:
+                pairs[out.name] = name
+    return pairs
+
+
+def _added(part: Parted) -> float:
+    """Error energy, relative to the signal's, beyond that of the least faithful input."""
+    return float(10 ** (-part.sqnr_db / 10) - 10 ** (-(part.sqnr_db + part.drop_db) / 10))
+
+
+@dataclass
+class _Sums:
+    """What is kept of one tensor over the samples."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    finite: bool = True
+
+    def add(self, reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any]) -> None:
+        if reference.size != candidate.size:
+            return
+        ref, out = reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel()
+        usable = np.isfinite(ref)
+        if not np.isfinite(out[usable]).all():
+            self.finite = False
+        ref_usable = ref[usable]
+        if ref_usable.size:
+            self.low, self.high = min(self.low, float(ref_usable.min())), max(self.high, float(ref_usable.max()))
+        both = usable & np.isfinite(out)
+        self.signal += float(ref[both] @ ref[both])
+        error = ref[both] - out[both]
+        self.noise += float(error @ error)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measured of one tensor: see Parted."""
+
+    sqnr_db: float
+    low: float | None
+    high: float | None
+    finite: bool
+    precision: str = "float32"
+
+
+def _typed(model: ir.Model) -> ir.Model:
+    """The model with the types of its inner values inferred where the file does not give them."""
+    if any(out.dtype is None for node in model.graph for out in node.outputs):
+        # What cannot be inferred stays unknown, and is not compared.
+        with contextlib.suppress(Exception):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    return model
+
+
+def _values(model: ir.Model) -> dict[str, ir.Value]:
+    return {out.name or "": out for node in model.graph for out in node.outputs}
+
+
+def _precision(value: ir.Value) -> str:
+    producer = value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+    return "unknown" if value.dtype is None else value.dtype.numpy().name
+
+
+def _rows(sums: Mapping[str, _Sums], precisions: Mapping[str, str]) -> dict[str, Row]:
+    return {
+        name: Row(
+            sqnr(s.signal, s.noise),
+            s.low if math.isfinite(s.low) else None,
+            s.high if math.isfinite(s.high) else None,
+            s.finite,
+            precisions[name],
+        )
+        for name, s in sums.items()
+    }
+
+
+def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
+    """Put the measured tensors in the order of the graph and name the first that parts. Pure."""
+    depths: dict[str, int] = {}
+    # SQNR that a tensor carries on: its own if measured, else the least of the inputs of its node.
+    carried: dict[str, float] = {}
+    tensors: list[Parted] = []
+    for node in reference.graph:
+        inputs = [v.name or "" for v in node.inputs if v is not None]
+        depth = 1 + max((depths.get(name, 0) for name in inputs), default=0)
+        best = min((carried[name] for name in inputs if name in carried), default=80.0)
+        for out in node.outputs:
+            name = out.name or ""
+            depths[name] = depth
+            row = rows.get(name)
+            if row is None:
+                carried[name] = best
+                continue
+            carried[name] = min(80.0, row.sqnr_db)
+            drop = best - carried[name]
+            tensors.append(
+                Parted(
+                    name,
+                    node.name or "",
+                    node.op_type,
+                    depth,
+                    row.sqnr_db,
+                    drop,
+                    row.low,
+                    row.high,
+                    row.finite,
+                    row.precision,
+                )
+            )
+    first = next((t for t in tensors if not t.finite), None)
+    if first is None:
+        outputs = {value.name for value in reference.graph.outputs}
+        worst = min((t.sqnr_db for t in tensors if t.tensor in outputs), default=0.0)
+        limit = max(_CLEAN_DB, worst + _STEEP_DB)
+        lasting = _lasting(reference, {t.tensor: t.sqnr_db for t in tensors})
+        suspects = (
+            t
+            for t in tensors
+            if t.sqnr_db < limit and t.drop_db >= _STEEP_DB and lasting[t.tensor] < t.sqnr_db + _STEEP_DB
+        )
+        first = next(suspects, None)
+    return Parting(tuple(tensors), first, ran_on)
+
+
+def _lasting(reference: ir.Model, measured: Mapping[str, float]) -> dict[str, float]:
+    """SQNR that is left of each tensor's error where it does the most harm further down, its own at least.
+
+    A Clip behind an Add mends what was clipped in the Add anyway: such an error does not last.
+    """
+    lasting: dict[str, float] = {}
+    for node in reversed(reference.graph):
+        for out in node.outputs:
+            name = out.name or ""
+            own = measured.get(name, WORST)
+            after = [lasting[v.name] for use in out.uses() for v in use.node.outputs if v.name and v.name in lasting]
+            lasting[name] = own if out.is_graph_output() or not after else max(own, min(after))
+    return lasting
+
+
+def _batches(reference: ir.Model, pairs: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]:
+    sizes = {
+        out.name: math.prod(d if isinstance(d, int) else 1 for d in out.shape) * 4
+        for node in reference.graph
+        for out in node.outputs
+        if out.shape is not None
+    }
+    batch: list[tuple[str, str]] = []
+    total = 0
+    for pair in pairs.items():
+        size = sizes.get(pair[0], 0)
+        if batch and total + size > _BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(pair)
+        total += size
+    if batch:
+        yield batch
+
+
+@contextlib.contextmanager
+def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary file of the model with those inner values as further outputs."""
+    copy = model.clone()
+    existing = {v.name for v in copy.graph.outputs}
+    values = _values(copy)
+    for name in names:
+        if name not in existing:
+            value = values[name]
+            if value.type is None:
+                value.type = ir.TensorType(ir.DataType.FLOAT)
+            copy.graph.outputs.append(value)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        path = Path(folder) / "exposed.onnx"
+        save(copy, path)
+        yield path

@@ -1,0 +1,47 @@
+"""Models on their way to a run: read, fed in their own types, written out as the CPU EP must compute them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample
+from planner.errors import RequestError
+from planner.model.read import load as load  # what runs is read as strictly as what is planned
+from planner.model.write import save
+from planner.verification.emulation import emulate_float16, uses_float16
+
+# Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
+# far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
+AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+
+
+def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
+    """numpy dtype of each graph input."""
+    return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
+
+
+def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """A sample as the candidate takes it: its inputs, in its types (float32 to float16 where it has float16 inputs)."""
+    missing = sorted(set(dtypes) - set(sample))
+    if missing:
+        raise RequestError(f"no sample for the candidate's input {missing[0]!r}", f"samples have {', '.join(sample)}")
+    return {name: np.asarray(sample[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
+
+
+@contextlib.contextmanager
+def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
+    """The file that the CPU EP computes as the candidate says: itself, or its float16 emulation in a temporary file."""
+    if not uses_float16(model):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        emulated = Path(folder) / "emulated.onnx"
+        save(emulate_float16(model), emulated)
+        yield emulated

@@ -1,0 +1,181 @@
+"""What a candidate must reach: a least SQNR, a least share of equal top-1 answers, or a least value of the user's metric.
+
+A metric is the user's own function ``module:function``. It is called with one argument, ``run``; ``run(sample)`` takes a
+dict of the model's inputs and returns a dict of its outputs, and the function returns one number, larger is better:
+
+    def accuracy(run):
+        pairs = [(run({"image": image})["scores"].argmax(), label) for image, label in my_labelled_pictures()]
+        return sum(guess == label for guess, label in pairs) / len(pairs)
+
+It brings its own labelled data, and is called again for every model that is judged, the float32 one included.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from planner.errors import RequestError
+from planner.verification.fidelity import Fidelity
+
+if TYPE_CHECKING:
+    from planner.search.search import Goal
+
+Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Kind = Literal["sqnr", "top1", "metric"]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least that counts as faithful.
+
+    Attributes:
+        kind: "sqnr": dB, of every output; "top1": share of rows with an equal argmax, 0 to 1, of every output that looks
+            like class scores; "metric": of the user's own function.
+        value: in the unit of its kind.
+        metric: "module:function", where the kind is "metric".
+    """
+
+    kind: Kind
+    value: float
+    metric: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "value": self.value, "metric": self.metric}
+
+    def __str__(self) -> str:
+        return {
+            "sqnr": f"{self.value:g} dB SQNR",
+            "top1": f"{100 * self.value:g} % equal top-1 answers",
+            "metric": f"{self.metric} of {self.value:g}",
+        }[self.kind]
+
+    def score(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> float:
+        """What the floor is compared with: the least SQNR, the least top-1 agreement, or the metric; -inf where the
+        outputs are not finite, or there are none.
+
+        Raises:
+            RequestError: a top-1 floor, and no output that looks like class scores.
+        """
+        if not fidelity or not all(entry.finite for entry in fidelity):
+            return -math.inf
+        if self.kind == "metric":
+            return -math.inf if metric is None else metric
+        if self.kind == "sqnr":
+            return min(entry.sqnr_db for entry in fidelity)
+        shares = [entry.top1_agreement for entry in fidelity if entry.top1_agreement is not None]
+        if not shares:
+            raise RequestError(
+                "--floor top1=...: no output of the model looks like class scores (two dimensions, float)",
+                "give the floor in dB, or a function of your own with --metric module:function",
+            )
+        return min(shares)
+
+    def goal(self, value: float | None = None) -> Goal:
+        """The floor as a search takes it, at another value where one is given."""
+        from planner.search.search import Goal
+
+        value = self.value if value is None else value
+        if self.kind == "sqnr":
+            return Goal(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
+        # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
+        return Goal(value, 0.05 * max(1.0, abs(value)), 0.01)
+
+    def passes(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> bool:
+        return self.score(fidelity, metric) >= self.value
+
+    def shortfalls(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> Iterator[str]:
+        """Why it does not pass, in words; nothing where it does."""
+        for entry in fidelity:
+            if not entry.finite:
+                yield f"output {entry.output!r} holds NaN or infinite values"
+            elif self.kind == "sqnr" and entry.sqnr_db < self.value:
+                yield f"output {entry.output!r} has {entry.sqnr_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
+            elif self.kind == "top1" and entry.top1_agreement is not None and entry.top1_agreement < self.value:
+                yield (
+                    f"output {entry.output!r} agrees with float32 in {100 * entry.top1_agreement:.1f} % of the top-1 "
+                    f"answers, below the floor of {100 * self.value:g} %"
+                )
+        if self.kind == "metric" and metric is not None and not metric >= self.value:
+            yield f"{self.metric} is {metric:g}, below the floor of {self.value:g}"
+
+
+# A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
+# word, differ from those of the calibration.
+_MARGIN_DB = 1.0
+
+# Where no floor is asked for: at 20 dB the error has a hundredth of the signal's energy.
+DEFAULT_FLOOR = Floor("sqnr", 20.0)
+
+
+def parse_floor(text: str, metric: str | None = None) -> Floor:
+    """The floor that ``--floor`` and ``--metric`` ask for: "30" or "sqnr=30" (dB), "top1=0.99", or with a metric a number.
+
+    Raises:
+        RequestError: no number, out of range, or contradicting options.
+    """
+    kind, separator, number = text.partition("=")
+    kind = kind.strip().lower() if separator else ("metric" if metric is not None else "sqnr")
+    try:
+        value = float(number if separator else text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RequestError(f"--floor {text!r} is no number", "write --floor 30 (dB), --floor top1=0.99")
+    if metric is not None:
+        if separator:
+            raise RequestError(f"--floor {text!r} does not go with --metric", "give the metric's least value alone")
+        if not all(part for part in metric.partition(":")):
+            raise RequestError(f"--metric {metric!r} names no function", "write module:function")
+        return Floor("metric", value, metric)
+    if kind == "sqnr" and -200 <= value <= 200:
+        return Floor("sqnr", value)
+    if kind == "top1" and 0 <= value <= 1:
+        return Floor("top1", value)
+    if kind == "sqnr":
+        raise RequestError(f"--floor {text!r} is no number of dB between -200 and 200")
+    if kind == "top1":
+        raise RequestError(f"--floor {text!r}: a share lies between 0 and 1", "write for example --floor top1=0.99")
+    raise RequestError(f"--floor {text!r}: unknown kind {kind!r}", "write --floor 30 (dB) or --floor top1=0.99")
+
+
+def load_metric(name: str) -> Callable[[Run], float]:
+    """The user's function, wrapped: what it raises, and what is no number, becomes a RequestError.
+
+    Raises:
+        RequestError: there is no such module or function.
+    """
+    module_name, _, function_name = name.partition(":")
+    # The user's own module lies where the command is run, as with pytest and python -m.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:
+        raise RequestError(f"--metric {name}: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path.pop(0)
+    if not callable(function):
+        raise RequestError(f"--metric {name} is no function", "write module:function")
+
+    def metric(run: Run) -> float:
+        from planner.errors import PlannerError
+
+        try:
+            value = float(function(run))
+        except PlannerError:
+            raise  # the EP failed, not the function
+        except Exception as error:
+            raise RequestError(f"--metric {name}: {type(error).__name__}: {error}") from None
+        if math.isnan(value):
+            raise RequestError(f"--metric {name} returned NaN", "return one number, larger is better")
+        return value
+
+    return metric
+
+
+__all__ = ["DEFAULT_FLOOR", "Floor", "Run", "load_metric", "parse_floor"]

@@ -1,0 +1,466 @@
+"""Reading: weights wherever they are, names the user knows, and hostile or broken files that give one clear error."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from small_models import f32, graph, run, save, sqnr
+
+from planner.dtypes import DType, Pair
+from planner.errors import RequestError
+from planner.model.node import Node
+from planner.model.read import Model, load, read_model
+from planner.operators import Role
+
+WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
+
+
+def only(model: Model, op_type: str) -> Node:
+    (node,) = [n for n in model.nodes if n.op_type == op_type]
+    return node
+
+
+# -- where weights are --------------------------------------------------------------------------------------------------
+
+_PLACES: dict[str, tuple[str, dict[str, np.ndarray]]] = {
+    "an initializer": ("y = MatMul(x, w)", {"w": WEIGHT}),
+    "behind Identity": ("v = Identity(w)\ny = MatMul(x, v)", {"w": WEIGHT}),
+    "behind Transpose": ("v = Transpose<perm = [1, 0]>(w)\ny = MatMul(x, v)", {"w": WEIGHT.T}),
+    "behind Reshape": ("v = Reshape(w, s)\ny = MatMul(x, v)", {"w": WEIGHT.reshape(2, 16), "s": np.array([4, 8])}),
+    "behind Cast": ("v = Cast<to = 1>(w)\ny = MatMul(x, v)", {"w": WEIGHT.astype(np.float64)}),
+    "behind several": (
+        "a = Identity(w)\nb = Transpose<perm = [1, 0]>(a)\nv = Reshape(b, s)\ny = MatMul(x, v)",
+        {"w": WEIGHT.T, "s": np.array([4, 8])},
+    ),
+    "made by arithmetic": ("v = Mul(w, k)\ny = MatMul(x, v)", {"w": WEIGHT, "k": f32(2)}),
+}
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_a_weight_is_found(place: str, tmp_path: Path) -> None:
+    body, constants = _PLACES[place]
+    proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants)
+    model = read_model(save(proto, tmp_path))
+    node = only(model, "MatMul")
+    assert node.weight is not None and node.weight.constant and node.weight.shape == (4, 8)
+    assert node.stored == Pair(DType.FLOAT32, DType.FLOAT32)
+    assert [n.op_type for n in model.nodes] == ["MatMul"]
+    feed = {"x": f32(np.random.default_rng(1).normal(size=(2, 4)))}
+    assert model.ir is not None and sqnr(run(proto, feed)[0], run(model.ir, feed)[0]) > 100
+
+
+def test_a_weight_in_a_constant_node_is_found(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,8] y)", "y = MatMul(x, w)", {"w": WEIGHT})
+    del proto.graph.initializer[:]
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHT, "w")))
+    assert only(read_model(save(proto, tmp_path)), "MatMul").weight is not None
+
+
+def test_a_shared_weight_is_a_weight_of_each(tmp_path: Path) -> None:
+    body = "a = MatMul(x, w)\nb = MatMul(x, w)\ny = Add(a, b)"
+    model = read_model(save(graph("(float[2,4] x) => (float[2,8] y)", body, {"w": WEIGHT}), tmp_path))
+    assert [n.weight.name for n in model.nodes if n.op_type == "MatMul" and n.weight] == ["w", "w"]
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["its own initializer", "one of the graph around it"])
+def test_weights_in_the_branches_of_an_if(inside: bool, tmp_path: Path) -> None:
+    result = helper.make_tensor_value_info("r", TensorProto.FLOAT, [2, 8])
+    weight = numpy_helper.from_array(WEIGHT, "w")
+
+    def branch(name: str) -> onnx.GraphProto:
+        node = helper.make_node("MatMul", ["x", "w"], ["r"], name=f"{name}_matmul")
+        return helper.make_graph([node], name, [], [result], [weight] if inside else [])
+
+    choice = helper.make_node("If", ["c"], ["y"], name="choice", then_branch=branch("yes"), else_branch=branch("no"))
+    proto = helper.make_model(
+        helper.make_graph(
+            [choice],
+            "g",
+            [
+                helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4]),
+                helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            ],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 8])],
+            [] if inside else [weight],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    model = read_model(save(proto, tmp_path))
+    found = [n for n in model.nodes if n.op_type == "MatMul"]
+    assert {n.name for n in found} == {"yes_matmul", "no_matmul"}
+    for node in found:
+        assert node.scope == ("choice",) and node.weight is not None
+    assert model.node_count == 3
+
+
+def test_a_weight_in_the_body_of_a_loop(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state", "w"], ["next"], name="step"),
+            helper.make_node("Identity", ["go"], ["again"]),
+        ],
+        "body",
+        [
+            info("i", TensorProto.INT64, []),
+            info("go", TensorProto.BOOL, []),
+            info("state", TensorProto.FLOAT, [2, 4]),
+        ],
+        [info("again", TensorProto.BOOL, []), info("next", TensorProto.FLOAT, [2, 4])],
+        [numpy_helper.from_array(f32(np.eye(4) / 2), "w")],
+    )
+    proto = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Loop", ["n", "", "x"], ["y"], name="loop", body=body)],
+            "g",
+            [info("x", TensorProto.FLOAT, [2, 4]), info("n", TensorProto.INT64, [])],
+            [info("y", TensorProto.FLOAT, [2, 4])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    node = only(read_model(save(proto, tmp_path)), "MatMul")
+    assert node.scope == ("loop",) and node.weight is not None
+
+
+def test_two_activations_multiplied_have_no_weight(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x, float[4,8] z) => (float[2,8] y)", "y = MatMul(x, z)")
+    node = only(read_model(save(proto, tmp_path)), "MatMul")
+    assert node.weight is None
+    assert [o.role for o in node.inputs if o] == [Role.ACTIVATION, Role.ACTIVATION]
+
+
+def test_an_initializer_that_callers_may_override_counts_as_the_weight_it_is_shipped_with(tmp_path: Path) -> None:
+    """Before IR version 4 every initializer had to be listed among the inputs."""
+    proto = graph("(float[2,4] x, float[4,8] w) => (float[2,8] y)", "y = MatMul(x, w)", {"w": WEIGHT})
+    assert only(read_model(save(proto, tmp_path)), "MatMul").weight is not None
+
+
+# -- external data ------------------------------------------------------------------------------------------------------
+
+
+def external(folder: Path, location: str = "weights.bin", *, length: int | None = None) -> Path:
+    proto = graph("(float[2,4] x) => (float[2,8] y)", "y = MatMul(x, w)", {"w": WEIGHT})
+    tensor = proto.graph.initializer[0]
+    data = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": str(length or len(data))}.items():
+        tensor.external_data.add(key=key, value=value)
+    (folder / "weights.bin").write_bytes(data)
+    return save(proto, folder)
+
+
+def test_weights_in_external_data(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model = read_model(path)
+    assert only(model, "MatMul").weight is not None
+    before = model.sha256
+    (tmp_path / "weights.bin").write_bytes(f32(WEIGHT + 1).tobytes())
+    assert read_model(path).sha256 != before, "the hash covers the external data"
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "sub/../../secret.bin", "ABSOLUTE", "link.bin", "linked/secret.bin"]
+)
+def test_external_data_outside_the_models_folder_is_refused(location: str, tmp_path: Path) -> None:
+    folder, secret = tmp_path / "models", tmp_path / "secret.bin"
+    folder.mkdir()
+    secret.write_bytes(WEIGHT.tobytes())
+    (folder / "link.bin").symlink_to(secret)
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    path = external(folder, str(secret) if location == "ABSOLUTE" else location)
+    with pytest.raises(RequestError, match="outside the model's own folder"):
+        read_model(path)
+
+
+def test_external_data_that_is_missing_or_too_short_is_named(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(b"\0" * 16)
+    with pytest.raises(RequestError, match=r"weights\.bin.*truncated"):
+        read_model(path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(RequestError, match=r"weights\.bin.*missing"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("length", [-1, 8, 1 << 62])
+def test_external_data_of_another_length_than_the_shape_is_refused(length: int, tmp_path: Path) -> None:
+    with pytest.raises(RequestError):
+        read_model(external(tmp_path, length=length))
+
+
+# -- files that are no model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"hello world\n" * 50, b"\x89PNG\r\n\x1a\n" + b"\0" * 64, b"PK\x03\x04" + b"\1" * 64, b"\xff" * 4096],
+    ids=["empty", "a zero", "text", "PNG", "ZIP", "ones"],
+)
+def test_a_file_that_is_no_model(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match="not an ONNX model"):
+        read_model(path)
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such file"):
+        read_model(tmp_path / "none.onnx")
+    with pytest.raises(RequestError, match="is a directory"):
+        read_model(tmp_path)
+
+
+def _small() -> bytes:
+    body = "h = MatMul(x, w)\ng = Relu(h)\ns = Shape(g)\nr = Reshape(g, s)\ny = Softmax(r)"
+    proto = graph("(float[2,4] x) => (float[2,8] y)", body, {"w": WEIGHT[:, :8]})
+    for node in proto.graph.node:
+        node.name = f"user_{node.op_type}"
+    return bytes(proto.SerializeToString())
+
+
+SMALL = _small()
+
+
+def _model_or_request_error(content: bytes, folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert isinstance(read_model(path), Model)
+    except RequestError as error:
+        assert str(error) and len(str(error)) < 1000
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(end=st.integers(0, len(SMALL) - 1))
+def test_any_prefix_of_a_model_is_read_or_refused(end: int, tmp_path: Path) -> None:
+    _model_or_request_error(SMALL[:end], tmp_path)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, len(SMALL) - 1), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_a_model_is_read_or_refused(position: int, bit: int, tmp_path: Path) -> None:
+    content = bytearray(SMALL)
+    content[position] ^= 1 << bit
+    _model_or_request_error(bytes(content), tmp_path)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200))
+@example(content=b"\x08\x08\x3a\x00")
+def test_any_bytes_are_read_or_refused(content: bytes, tmp_path: Path) -> None:
+    _model_or_request_error(content, tmp_path)
+
+
+# -- graphs that are no graph -------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_nobody_computes_is_named(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "y = Add(x, ghost)", check=False)
+    with pytest.raises(RequestError, match="'ghost' is used but never computed"):
+        read_model(save(proto, tmp_path))
+
+
+def test_a_cycle_is_refused(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "a = Add(x, b)\nb = Relu(a)\ny = Relu(b)", check=False)
+    with pytest.raises(RequestError, match=r"(?i)cycle|order"):
+        read_model(save(proto, tmp_path))
+
+
+def test_nodes_out_of_order_are_read(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(a)\na = Neg(x)", check=False)
+    assert [n.op_type for n in read_model(save(proto, tmp_path)).nodes] == ["Neg", "Relu"]
+
+
+def test_one_value_computed_twice_is_refused(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "a = Relu(x)\na = Neg(x)\ny = Relu(a)", check=False)
+    with pytest.raises(RequestError, match="'a'"):
+        read_model(save(proto, tmp_path))
+
+
+def test_repeated_and_missing_node_names_become_unique(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "a = Relu(x)\nb = Neg(a)\nc = Exp(b)\ny = Abs(c)")
+    for node, name in zip(proto.graph.node, ["same", "same", "", ""], strict=True):
+        node.name = name
+    names = [n.name for n in read_model(save(proto, tmp_path)).nodes]
+    assert names == ["same", "same#2", "Exp:c", "Abs:y"]
+
+
+def test_no_outputs_and_no_nodes_are_refused(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(x)")
+    without = onnx.ModelProto()
+    without.CopyFrom(proto)
+    del without.graph.output[:]
+    with pytest.raises(RequestError, match="no output"):
+        read_model(save(without, tmp_path))
+    del proto.graph.node[:]
+    with pytest.raises(RequestError, match="no nodes"):
+        read_model(save(proto, tmp_path))
+
+
+def test_an_output_that_is_never_computed_is_named(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "z = Relu(x)", check=False)
+    with pytest.raises(RequestError, match="'y' is never computed"):
+        read_model(save(proto, tmp_path))
+
+
+@pytest.mark.parametrize("dims", [[1 << 31], [1 << 40, 1 << 40], [-4, 8], [1 << 62, 4]], ids=str)
+def test_an_initializer_whose_shape_does_not_fit_its_bytes_is_refused(dims: list[int], tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,8] y)", "y = MatMul(x, w)", {"w": WEIGHT})
+    del proto.graph.initializer[0].dims[:]
+    proto.graph.initializer[0].dims.extend(dims)
+    with pytest.raises(RequestError, match="'w'"):
+        read_model(save(proto, tmp_path))
+
+
+def test_an_initializer_of_another_type_than_its_bytes_is_refused(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,8] y)", "y = MatMul(x, w)", {"w": WEIGHT})
+    proto.graph.initializer[0].data_type = TensorProto.DOUBLE
+    with pytest.raises(RequestError, match="'w'"):
+        read_model(save(proto, tmp_path))
+
+
+def test_a_tensor_of_a_huge_declared_shape_is_not_made(tmp_path: Path) -> None:
+    body = "z = ConstantOfShape(s)\nr = ReduceSum<keepdims = 0>(z)\ny = Add(x, r)"
+    proto = graph("(float[2] x) => (float[2] y)", body, {"s": np.array([1 << 31])})
+    assert "ConstantOfShape" in [n.op_type for n in read_model(save(proto, tmp_path)).nodes]
+
+
+def test_a_huge_input_is_a_shape_like_any_other(tmp_path: Path) -> None:
+    proto = graph("(float[2147483648,2] x) => (float[2147483648,2] y)", "y = Relu(x)")
+    assert only(read_model(save(proto, tmp_path)), "Relu").output_shapes == ((1 << 31, 2),)
+
+
+def test_an_operator_that_nobody_knows_is_read_and_marked(tmp_path: Path) -> None:
+    proto = graph("(float[2] x) => (float[2] y)", "y = acme.Frobnicate(x)", domains=["acme"], check=False)
+    node = only(read_model(save(proto, tmp_path)), "Frobnicate")
+    assert not node.known and node.domain == "acme"
+    proto = graph("(float[2] x) => (float[2] y)", "y = Frobnicate(x)", check=False)
+    assert not only(read_model(save(proto, tmp_path)), "Frobnicate").known
+
+
+def test_deeply_nested_branches_are_read_or_refused(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info("r", TensorProto.FLOAT, [2])
+    inner = helper.make_graph([helper.make_node("Relu", ["x"], ["r"])], "leaf", [], [info])
+    for depth in range(24):
+        node = helper.make_node("If", ["c"], ["r"], then_branch=inner, else_branch=helper.make_graph(
+            [helper.make_node("Neg", ["x"], ["r"])], "other", [], [info]
+        ))  # fmt: skip
+        inner = helper.make_graph([node], f"level{depth}", [], [info])
+    inner.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]))
+    inner.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    proto = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _model_or_request_error(proto.SerializeToString(), tmp_path)
+
+
+def test_an_attribute_with_a_broken_graph_is_refused(tmp_path: Path) -> None:
+    proto = graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(x)")
+    attribute = proto.graph.node[0].attribute.add(name="alpha", type=999 % 15)
+    attribute.ref_attr_name = "nowhere"
+    _model_or_request_error(proto.SerializeToString(), tmp_path)
+
+
+@pytest.mark.parametrize("opset", [*range(7, 27), 99])
+def test_every_opset_is_read(opset: int, tmp_path: Path) -> None:
+    proto = graph(
+        "(float[2,4] x) => (float[2,8] y)", "h = MatMul(x, w)\ny = Relu(h)", {"w": WEIGHT}, opset=opset, check=False
+    )
+    model = read_model(save(proto, tmp_path))
+    assert model.opset == opset and model.normalized_opset == max(opset, 21)
+    assert [n.op_type for n in model.nodes] == ["MatMul", "Relu"]
+
+
+def test_an_opset_that_cannot_be_raised_is_a_note(tmp_path: Path) -> None:
+    proto = graph("(float[1,1,2,2] x) => (float[1,1,4,4] y)", "y = acme.Up(x)", opset=7, domains=["acme"], check=False)
+    model = read_model(save(proto, tmp_path))
+    assert model.normalized_opset in (7, 21)
+    assert model.normalized_opset == 21 or any("could not be raised" in note for note in model.notes)
+
+
+# -- shapes -------------------------------------------------------------------------------------------------------------
+
+_DYNAMIC = "(float[N,4] x) => (float[N,8] y)"
+
+
+def test_dynamic_inputs_are_listed_and_bound_by_shape(tmp_path: Path) -> None:
+    path = save(graph(_DYNAMIC, "y = MatMul(x, w)", {"w": WEIGHT}), tmp_path)
+    assert read_model(path).dynamic_inputs == ("x=N,4",)
+    for shapes in ({"x": (3, 4)}, {"": (3, 4)}):
+        model = read_model(path, shapes)
+        assert model.dynamic_inputs == () and model.shapes == {"x": (3, 4)}
+        assert only(model, "MatMul").output_shapes == ((3, 8),)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"z": (3, 4)}, "no input of the model"),
+        ({"x": (3, 5)}, "contradicts"),
+        ({"x": (3,)}, "1 dimensions, the model has 2"),
+    ],
+)  # fmt: skip
+def test_a_shape_that_does_not_fit_is_refused_with_the_inputs(
+    shapes: dict[str, tuple[int, ...]], words: str, tmp_path: Path
+) -> None:
+    path = save(graph(_DYNAMIC, "y = MatMul(x, w)", {"w": WEIGHT}), tmp_path)
+    with pytest.raises(RequestError, match=words) as caught:
+        read_model(path, shapes)
+    assert "x [N,4]" in caught.value.hint
+
+
+def test_a_shape_without_a_name_needs_one_input(tmp_path: Path) -> None:
+    path = save(graph("(float[N] x, float[N] z) => (float[N] y)", "y = Add(x, z)"), tmp_path)
+    with pytest.raises(RequestError, match="exactly one input"):
+        read_model(path, {"": (3,)})
+
+
+# -- what a file already stores -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_quantized_neighbours_are_the_stored_pair(channels: int, tmp_path: Path) -> None:
+    body = (
+        "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\n"
+        "v = DequantizeLinear<axis = 1>(w, ws)\nh = MatMul(d, v)\n"
+        "p = QuantizeLinear(h, s, z)\ny = DequantizeLinear(p, s, z)"
+    )
+    constants = {
+        "s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8),
+        "ws": f32(np.full(channels, 0.5)) if channels > 1 else f32(0.5),
+    }  # fmt: skip
+    proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
+    node = only(read_model(save(proto, tmp_path)), "MatMul")
+    assert node.stored == Pair(DType.INT8, DType.UINT16) and node.stored_per_channel is (channels > 1)
+
+
+def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path: Path) -> None:
+    body = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nv = DequantizeLinear(w, s)\ny = MatMul(d, v)"
+    constants = {"s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8)}
+    proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
+    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == Pair(DType.FLOAT32, DType.FLOAT32)
+
+
+def test_shape_and_index_arithmetic_has_no_precision(tmp_path: Path) -> None:
+    body = "s = Shape(x)\na = ArgMax(x)\nm = Greater(x, k)\nb = Cast<to = 1>(m)\ny = Mul(x, b)"
+    proto = graph("(float[N,4] x) => (float[N,4] y, int64[A,B] a, int64[2] s)", body, {"k": f32(0)})
+    model = read_model(save(proto, tmp_path))
+    assert {n.op_type: n.has_precision for n in model.nodes} == {
+        "Shape": False, "ArgMax": False, "Greater": False, "Cast": False, "Mul": True,
+    }  # fmt: skip
+
+
+def test_loading_checks_and_reads_nothing_more(tmp_path: Path) -> None:
+    assert [n.op_type for n in load(save(graph(_DYNAMIC, "y = MatMul(x, w)", {"w": WEIGHT}), tmp_path)).graph] == [
+        "MatMul"
+    ]

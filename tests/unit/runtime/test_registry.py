@@ -1,0 +1,110 @@
+"""What can run here is found in the installed packages, without importing any of them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planner.runtime import environment as environment_module
+from planner.runtime.environment import conflicts, interpreter
+from planner.runtime.registry import launcher
+
+
+def environment(folder: Path, **distributions: str) -> Path:
+    """An environment's folder with empty distributions; returns its interpreter's path."""
+    site = folder / "lib" / "python3.11" / "site-packages"
+    for name, version in distributions.items():
+        info = site / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.touch()
+    return python
+
+
+def test_two_packages_that_carry_onnxruntime_are_a_conflict(tmp_path: Path) -> None:
+    python = environment(tmp_path, onnxruntime="1.32.0", onnxruntime_openvino="1.24.1", onnxruntime_qnn="2.7.0")
+    assert conflicts(python) == ("onnxruntime 1.32.0", "onnxruntime-openvino 1.24.1")
+
+
+def test_a_plugin_beside_onnxruntime_is_no_conflict(tmp_path: Path) -> None:
+    assert conflicts(environment(tmp_path, onnxruntime="1.32.0", onnxruntime_qnn="2.7.0")) == ()
+
+
+def test_an_ep_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLANNER_PYTHON_QNN", str(environment(tmp_path, onnxruntime="1.32.0")))
+    found = launcher("QNNExecutionProvider").availability()
+    assert (found.kind, dict(found.packages)) == (None, {"onnxruntime": "1.32.0"})
+    assert found.reason == "not installed: onnxruntime-qnn"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "kind"),
+    [
+        ("Linux", "x86_64", "simulator"),
+        ("Windows", "AMD64", "simulator"),
+        ("Windows", "ARM64", "hardware"),
+        ("Darwin", "arm64", None),
+        ("Linux", "aarch64", None),
+    ],
+)
+def test_qnn_is_a_simulator_on_x86_and_hardware_on_windows_arm(
+    system: str, machine: str, kind: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PLANNER_PYTHON_QNN", str(environment(tmp_path, onnxruntime="1.32.0", onnxruntime_qnn="2.7.0")))
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    found = launcher("QNNExecutionProvider").availability()
+    assert found.kind == kind
+    assert bool(found.reason) == (kind is None)
+
+
+def test_directml_is_hardware_on_windows_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLANNER_PYTHON_DIRECTML", str(environment(tmp_path, onnxruntime_directml="1.24.4")))
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    assert launcher("DmlExecutionProvider").availability().kind == "hardware"
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert launcher("DmlExecutionProvider").availability().kind is None
+
+
+def test_the_interpreter_is_named_by_a_variable_or_lies_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    beside = environment(tmp_path / ".venv-openvino")
+    monkeypatch.delenv("PLANNER_PYTHON_OPENVINO", raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert interpreter("openvino") == beside
+    monkeypatch.setenv("PLANNER_PYTHON_OPENVINO", "/elsewhere/bin/python")
+    assert interpreter("openvino") == Path("/elsewhere/bin/python")
+
+
+def test_an_ep_that_the_build_lacks_can_not_run() -> None:
+    found = launcher("VitisAIExecutionProvider").availability()
+    assert found.kind is None
+    assert "CPUExecutionProvider" in found.reason
+
+
+def test_asking_imports_no_runtime() -> None:
+    code = (
+        "import sys; from planner.runtime.registry import launcher; from planner.runtime.environment import conflicts; conflicts();"
+        "[launcher(e + 'ExecutionProvider').availability() for e in ('CPU', 'QNN', 'Dml', 'OpenVINO')];"
+        "assert not {'onnxruntime', 'numpy', 'onnx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_launchers_load_by_path_with_the_standard_library_alone() -> None:
+    code = (
+        "import sys, types; package = types.ModuleType('planner_runtime'); package.__path__ = [sys.argv[1]];"
+        "sys.modules['planner_runtime'] = package; import planner_runtime.registry as r;"
+        "print(*(known.alias for known in r.LAUNCHERS));"
+        "assert not {m.partition('.')[0] for m in sys.modules} & {'planner', 'numpy', 'onnxruntime'}"
+    )
+    folder = Path(environment_module.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert {"cpu", "qnn", "openvino", "directml"} <= set(done.stdout.split())

@@ -1,0 +1,199 @@
+"""The worker keeps the caller alive: it crashes, hangs, chatters and dies for itself alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+from planner.errors import EPError, RequestError
+from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+
+CPU = "CPUExecutionProvider"
+posix = pytest.mark.skipif(os.name == "nt", reason="signals")
+
+
+def model(folder: Path, op_type: str = "Identity", dtype: int = TensorProto.FLOAT, domain: str = "") -> Path:
+    shape: list[int | str] = ["n", 3]
+    graph = helper.make_graph(
+        [helper.make_node(op_type, ["x"], ["y"], name="node", domain=domain)],
+        "g",
+        [helper.make_tensor_value_info("x", dtype, shape)],
+        [helper.make_tensor_value_info("y", dtype, shape)],
+    )
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    path = folder / f"{op_type}{dtype}.onnx"
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def pid(worker: Worker) -> int:
+    assert worker._process is not None
+    return worker._process._popen.pid
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int64", "int8", "uint8", "bool"])
+def test_arrays_come_back_as_they_went(dtype: str, tmp_path: Path) -> None:
+    path = model(tmp_path, dtype=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    value = np.arange(6).reshape(2, 3).astype(dtype)
+    with Worker(CPU) as worker:
+        worker.open(path, {}, optimize=False)
+        result = worker.run({"x": value}).outputs["y"]
+        assert result.dtype == value.dtype
+        np.testing.assert_array_equal(result, value)
+        assert worker.run({"x": value[:0]}).outputs["y"].shape == (0, 3)
+
+
+def test_texts_come_back_too(tmp_path: Path) -> None:
+    value = np.array([["a", "ä\n", ""]], object)
+    with Worker(CPU) as worker:
+        worker.open(model(tmp_path, dtype=TensorProto.STRING), {}, optimize=False)
+        assert worker.run({"x": value}).outputs["y"].tolist() == value.tolist()
+
+
+def test_a_session_tells_who_runs_what_and_on_which_version(tmp_path: Path) -> None:
+    with Worker(CPU) as worker:
+        opened = worker.open(model(tmp_path, "Relu"), {})
+    assert [(a.ep, a.op_type, a.name) for a in opened.assignment] == [(CPU, "Relu", "node")]
+    assert set(opened.runtime) == {"onnxruntime"}
+    assert opened.seconds > 0
+
+
+def test_a_model_that_the_ep_refuses_is_a_finding_and_the_worker_goes_on(tmp_path: Path) -> None:
+    with Worker(CPU) as worker:
+        with pytest.raises(SessionFailed, match="Nonsense") as caught:
+            worker.open(model(tmp_path, "Nonsense", domain="some.where"), {})
+        assert str(tmp_path) not in str(caught.value)
+        first = pid(worker)
+        worker.open(model(tmp_path), {})
+        assert pid(worker) == first
+
+
+def test_a_sample_that_does_not_fit_is_a_failed_run(tmp_path: Path) -> None:
+    with Worker(CPU) as worker:
+        worker.open(model(tmp_path), {})
+        with pytest.raises(RunFailed):
+            worker.run({"x": np.zeros((1, 4), np.float32)})
+        assert worker.run({"x": np.zeros((1, 3), np.float32)}).outputs["y"].shape == (1, 3)
+        worker.close_session()
+        with pytest.raises(RunFailed, match="no session"):
+            worker.run({"x": np.zeros((1, 3), np.float32)})
+
+
+@posix
+def test_after_a_crash_the_error_says_how_and_the_next_call_starts_anew(tmp_path: Path) -> None:
+    path = model(tmp_path)
+    with Worker(CPU) as worker:
+        worker.open(path, {})
+        os.kill(pid(worker), signal.SIGSEGV)
+        with pytest.raises(WorkerCrashed, match="SIGSEGV"):
+            worker.run({"x": np.zeros((1, 3), np.float32)})
+        with pytest.raises(RunFailed, match="no session"):
+            worker.run({"x": np.zeros((1, 3), np.float32)})
+        worker.open(path, {})
+        assert worker.run({"x": np.ones((1, 3), np.float32)}).outputs["y"].sum() == 3
+
+
+@posix
+def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
+    path = model(tmp_path)
+    with Worker(CPU, timeout=0.5) as worker:
+        worker.timeout = 60  # building the first session may take its time
+        worker.open(path, {})
+        stopped = pid(worker)
+        os.kill(stopped, signal.SIGSTOP)
+        worker.timeout = 0.5
+        with pytest.raises(WorkerTimeout, match=r"0\.5 s"):
+            worker.run({"x": np.zeros((1, 3), np.float32)})
+        assert not alive(stopped)
+        worker.timeout = 60
+        worker.open(path, {})
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended, but that nobody has waited for yet, is still listed.
+    status = Path(f"/proc/{process}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@posix
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_outlives_its_caller(end: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from planner.runtime.client import Worker\n"
+        f"w = Worker({CPU!r}); w.open(Path({str(model(tmp_path))!r}), {{}})\n"
+        "print(w._process._popen.pid, flush=True); time.sleep(60)"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert caller.stdout is not None
+    child = int(caller.stdout.readline())
+    assert alive(child)
+    caller.send_signal(end)
+    caller.wait(20)
+    caller.stdout.close()
+    deadline = time.monotonic() + 10
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def test_what_an_ep_prints_does_not_reach_the_callers_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Worker(CPU) as worker:
+        worker.open(model(tmp_path), {}, log=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
+    value = np.ones((350_000, 3), np.float32)  # 4 MB
+    with Worker(CPU) as worker:
+        worker.open(model(tmp_path, "Relu"), {})
+        first = [worker.run({"x": value}).peak_rss_mb for _ in range(5)][-1]
+        last = [worker.run({"x": value}).peak_rss_mb for _ in range(40)][-1]
+    if first is None or last is None:
+        pytest.skip("the platform does not tell")
+    assert last - first < 16
+
+
+def test_an_ep_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLANNER_PYTHON_OPENVINO", str(tmp_path / "bin" / "python"))
+    with (
+        Worker("OpenVINOExecutionProvider") as worker,
+        pytest.raises(EPMissing, match="onnxruntime-openvino") as caught,
+    ):
+        worker.open(model(tmp_path), {})
+    assert isinstance(caught.value, EPError)
+    assert caught.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("ep", "option"),
+    [
+        ("QNNExecutionProvider", "backend_path"),
+        ("QNNExecutionProvider", "qnn_saver_path"),
+        ("QNNExecutionProvider", "qnn_ir_backend_path"),
+        ("QNNExecutionProvider", "profiling_file_path"),
+        ("QNNExecutionProvider", "op_packages"),
+        ("QNNExecutionProvider", "of_a_later_release"),
+        ("OpenVINOExecutionProvider", "cache_dir"),
+        ("OpenVINOExecutionProvider", "load_config"),
+        ("VitisAIExecutionProvider", "config_file"),
+        (CPU, "anything"),
+    ],
+)
+def test_an_option_that_is_not_known_to_be_harmless_is_refused(ep: str, option: str, tmp_path: Path) -> None:
+    with Worker(ep) as worker, pytest.raises(RequestError, match=option) as caught:
+        worker.open(model(tmp_path), {option: str(tmp_path / "evil.so")})
+    assert "allowed:" in caught.value.hint
+    with Worker(ep) as worker, pytest.raises(RequestError, match=option):
+        worker.compile(model(tmp_path), tmp_path / "out.onnx", {option: str(tmp_path / "evil.so")})

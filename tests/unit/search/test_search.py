@@ -1,0 +1,224 @@
+"""The search on made-up networks whose error is known: additive noise per node, per level, on the emulation and on the EP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from planner.dtypes import DType, Pair
+from planner.model.node import Node, Operand
+from planner.operators import Role
+from planner.resolve.choose import Verdict
+from planner.resolve.legality import Ruling
+from planner.search.candidates import IDEAL, Assignment, Ladder, Level, units
+from planner.search.cost import Work
+from planner.search.evaluator import leaving
+from planner.search.search import Found, Goal, Measured, search
+from planner.search.sensitivity import NOISE_LIMIT, measure_blocks
+
+PAIRS = (Pair(DType.INT8, DType.UINT8), Pair(DType.INT8, DType.UINT16), Pair(DType.FLOAT16, DType.FLOAT16))
+NAMES = ("w8a8", "w8a16", "fp16")
+COSTS = (1.0, 2.0, 4.0)
+
+
+def node(index: int, op_type: str = "Conv") -> Node:
+    return Node(
+        name=f"n{index}",
+        op_type=op_type,
+        domain="",
+        inputs=(Operand(f"t{index}", Role.ACTIVATION, "float32", (1,), False),),
+        outputs=(f"t{index + 1}",),
+        output_shapes=((1,),),
+        output_dtypes=("float32",),
+        attributes={},
+        origins=(),
+        stored=Pair(DType.FLOAT32, DType.FLOAT32),
+    )
+
+
+def ladder(count: int) -> Ladder:
+    nodes = tuple(node(i) for i in range(count))
+    levels = tuple(
+        Level(name, tuple(Verdict(n, pair, False, Ruling(True, "r")) for n in nodes), (cost,) * count)
+        for name, pair, cost in zip(NAMES, PAIRS, COSTS, strict=True)
+    )
+    return Ladder(levels, nodes, (Work(1, 0, 1, 1),) * count, units(nodes))
+
+
+@dataclass
+class Network:
+    """Noise of node i at a level is ``noise(level, i)`` on both, plus ``on_ep(level, i)`` on the EP."""
+
+    noise: Callable[[int, int], float]
+    goal_db: float
+    on_ep: Callable[[int, int], float] = lambda level, i: 0.0
+    emulated_runs: set[Assignment] = field(default_factory=set)
+    real_runs: set[Assignment] = field(default_factory=set)
+    shows_suspects: bool = False
+
+    def _measured(self, noise: float) -> Measured:
+        if noise >= NOISE_LIMIT:
+            return Measured(-math.inf, NOISE_LIMIT, "not finite")
+        return Measured(-10 * math.log10(max(noise, 1e-20)), noise)
+
+    def emulated(self, assignment: Assignment) -> Measured:
+        self.emulated_runs.add(assignment)
+        return self._measured(sum(self.noise(a, i) for i, a in enumerate(assignment) if a != IDEAL))
+
+    def real(self, assignment: Assignment) -> Measured:
+        assert IDEAL not in assignment, "float32 for all is no plan for the EP"
+        self.real_runs.add(assignment)
+        return self._measured(sum(self.noise(a, i) + self.on_ep(a, i) for i, a in enumerate(assignment)))
+
+    def suspects(self, assignment: Assignment) -> tuple[int, ...]:
+        """A node whose own error on the EP is ten times what the emulation has stands out."""
+        alone = enumerate(assignment)
+        return tuple(i for i, a in alone if self.on_ep(a, i) > 10 * self.noise(a, i)) if self.shows_suspects else ()
+
+    def find(self, count: int) -> tuple[Found, Ladder]:
+        steps = ladder(count)
+        return search(steps, self, Goal(self.goal_db, 3.0, 10 ** (-self.goal_db / 10))), steps
+
+
+def with_hot(hot: Mapping[int, float], quiet: float = 1e-7) -> Callable[[int, int], float]:
+    """Node noise at w8a8; 16-bit activations lose 1e-9 a node, float16 1e-10."""
+    return lambda level, i: (hot.get(i, quiet), 1e-9, 1e-10)[level]
+
+
+def test_where_the_cheapest_level_passes_nothing_else_is_tried() -> None:
+    network = Network(with_hot({}), goal_db=30)
+    found, steps = network.find(100)
+    assert found.passed
+    assert found.assignment == steps.uniform(0)
+    assert (len(network.emulated_runs), len(network.real_runs)) == (1, 1)
+
+
+@pytest.mark.parametrize("hot", [{7: 0.1}, {123: 0.5, 124: 0.2, 400: 0.3}, {0: 1.0, 499: 1.0}])
+def test_only_the_noisy_nodes_of_five_hundred_are_promoted(hot: dict[int, float]) -> None:
+    network = Network(with_hot(hot), goal_db=30)
+    found, steps = network.find(500)
+    promoted = {i for i, level in enumerate(found.assignment) if level > 0}
+    assert found.passed
+    assert set(hot) <= promoted
+    assert len(promoted) <= 30 * len(hot)
+    assert steps.cost(found.assignment) < 1.2 * steps.cost(steps.uniform(0))
+    assert len(network.emulated_runs) + len(network.real_runs) < 60
+
+
+def test_the_result_says_which_nodes_were_promoted_and_what_each_gained() -> None:
+    found, _ = Network(with_hot({40: 0.1}), goal_db=30).find(100)
+    (first, *_) = found.promoted
+    assert 40 in first.nodes
+    assert (first.base, first.level) == (0, 1)
+    assert first.cost == pytest.approx(len(first.nodes))
+    assert first.alone_db == pytest.approx(10, abs=0.5)
+    assert first.share is not None and first.share > 0.9
+
+
+def test_a_loss_that_only_the_ep_has_is_found_on_the_ep() -> None:
+    # Emulated, w8a16 is at 60 dB throughout; on the EP node 30 alone takes it to 15 dB.
+    network = Network(
+        with_hot({}, quiet=1.0), goal_db=40, on_ep=lambda level, i: 0.03 if (level, i) == (1, 30) else 0.0
+    )
+    found, _ = network.find(64)
+    assert found.passed
+    assert found.assignment[30] == 2
+    assert sum(level == 1 for level in found.assignment) >= 48
+    assert len(network.real_runs) < 40
+    assert all(p.measured_on == "EP" for p in found.promoted)
+
+
+def test_a_suspect_of_the_ep_stays_where_it_was_at_the_cost_of_few_runs() -> None:
+    network = Network(
+        with_hot({}, quiet=1.0),
+        goal_db=40,
+        on_ep=lambda level, i: 0.03 if (level, i) in ((1, 30), (1, 50)) else 0.0,
+        shows_suspects=True,
+    )
+    found, _ = network.find(64)
+    assert found.passed
+    assert {i for i, level in enumerate(found.assignment) if level == 2} == {30, 50}
+    assert len(network.real_runs) <= 4
+
+
+def test_a_mix_keeps_the_margin_that_the_goal_asks_for() -> None:
+    noise = with_hot({i: 1e-5 * i for i in range(100)})
+    network = Network(noise, goal_db=30)
+    found = search(ladder(100), network, Goal(30, 3.0, 1e-3, margin=1.0))
+    assert found.passed
+    assert 31 <= found.measured.score < 32
+
+
+def test_a_node_that_overflows_at_one_level_gets_another() -> None:
+    # No uniform level passes: float16 overflows at node 5, 16-bit activations lose node 20, 8 bits lose everything.
+    def noise(level: int, i: int) -> float:
+        if level == 2:
+            return NOISE_LIMIT if i == 5 else 1e-10
+        return (1.0, 0.1 if i == 20 else 1e-9)[level]
+
+    found, _ = Network(noise, goal_db=40).find(32)
+    assert found.passed
+    assert found.assignment[5] == 1
+    assert found.assignment[20] == 2
+
+
+def test_a_node_that_the_ep_does_not_take_after_all_stays_where_it_is_and_alone() -> None:
+    network = Network(
+        lambda level, i: (1.0 if i == 3 else 1e-9, 1e-10, 1e-11)[level],
+        goal_db=40,
+        on_ep=lambda level, i: NOISE_LIMIT if i == 20 and level < 2 else 0.0,
+    )
+    found, _ = network.find(64)
+    assert found.passed
+    assert found.assignment[20] == 2
+    assert found.assignment[3] == 1
+    assert sum(level == 0 for level in found.assignment) >= 50
+    assert len(network.real_runs) < 40
+
+
+def test_where_nothing_reaches_the_floor_the_most_faithful_plan_is_named_and_has_not_passed() -> None:
+    found, _ = Network(lambda level, i: (1.0, 0.2, 0.1)[level], goal_db=40).find(8)
+    assert not found.passed
+    assert set(found.assignment) == {2}
+
+
+def test_the_result_is_never_worse_than_the_uniform_level_that_passes() -> None:
+    for seed in range(20):
+        network = Network(lambda level, i, s=seed: ((i * 7919 + s) % 97) ** 4 * 1e-10 / 10**level, goal_db=25)  # type: ignore[misc]
+        found, steps = network.find(60)
+        passing = [u for u in found.uniform if u.real is not None and u.real.score >= 25]
+        assert found.passed and passing
+        assert found.measured.score >= 25
+        assert steps.cost(found.assignment) <= steps.levels[passing[0].level].cost
+
+
+def test_only_where_the_ep_leaves_its_emulation_is_a_suspect() -> None:
+    emulated = {"t1": 50.0, "t2": 23.0, "t3": 22.0, "t4": 60.0, "t5": 22.0}
+    on_ep = {"t1": 49.0, "t2": 8.0, "t3": 9.0, "t4": 45.0, "t5": 21.0}
+    # t2 falls; t3 inherits that; t4 falls as far but keeps 45 dB, which harms nothing.
+    assert leaving([node(i) for i in range(5)], on_ep, emulated) == (1,)
+
+
+def test_what_only_moves_values_goes_with_its_producer() -> None:
+    chain = (node(0), node(1, "Relu"), node(2, "Reshape"), node(3), node(4, "Transpose"))
+    assert units(chain) == ((0, 1, 2), (3, 4))
+
+
+def test_blocks_keep_to_their_number_of_evaluations_and_cover_every_unit() -> None:
+    asked = []
+
+    def measure(members: tuple[int, ...]) -> float:
+        asked.append(members)
+        return sum(1.0 if m == 37 else 1e-6 for m in members)
+
+    blocks = measure_blocks(
+        range(200), lambda u: 1.0, measure, background=0.0, negligible=1e-9, evaluations=16, first=8
+    )
+    assert len(asked) == 16
+    assert [u for b in blocks for u in b.units] == list(range(200))
+    noisiest = max(blocks, key=lambda b: b.noise)
+    assert 37 in noisiest.units
+    assert len(noisiest.units) <= 2
