@@ -9,6 +9,7 @@ Known from: the text that onnxruntime-qnn 2.7.0 writes at profiling level "optra
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -84,6 +85,7 @@ class Schedule:
         queues: length of each run list by its name: the main one (DMA and the matrix unit) and the vector unit's.
         vtcm_peak: bytes of VTCM in use, the largest of the graphs.
         fused: names of QNN operators that have no scheduled operator of their own: fused into another, or folded away.
+        macs: multiply-accumulates of each convolution and matrix product by the name of its QNN operator.
         graphs: how many graphs there are. bytes: length of the text.
     """
 
@@ -91,6 +93,7 @@ class Schedule:
     queues: Mapping[str, int]
     vtcm_peak: int
     fused: tuple[str, ...]
+    macs: Mapping[str, int] = field(default_factory=dict, repr=False)
     graphs: int = 1
     bytes: int = 0
 
@@ -152,6 +155,7 @@ def joined(schedules: Iterable[Schedule]) -> Schedule:
         dict(queues),
         max((s.vtcm_peak for s in every), default=0),
         tuple(name for s in every for name in s.fused),
+        {name: macs for s in every for name, macs in s.macs.items()},
         len(every),
         sum(s.bytes for s in every),
     )
@@ -211,6 +215,9 @@ _BANDWIDTH = re.compile(
     r' "vtcm_write": (\d+), "is_dma": ([01])\},?'
 )
 _NODE = re.compile(r"\t0x(?P<id>[0-9a-f]+): \{")
+_INPUT = re.compile(r"\t\t\t\(0x(?P<id>[0-9a-f]+),")
+_OPERATION = re.compile(r"\t\t'operation':'(?P<operation>[^']*)'")
+_DIMS = re.compile(r"\t+'dims': \[(?P<dims>[0-9,]*)\]")
 _NAME = re.compile(r"0x(?P<id>[0-9a-f]+): '(?P<name>.*)',")
 _OPDESC = re.compile(r'''  '#\w+': opdesc\( 0x(?P<id>[0-9a-f]+), "(?P<kind>[^"]*)"''')
 _OP_FLAGS = re.compile(r"op_flags=\((?P<flags>[^)]*)\)")
@@ -219,6 +226,36 @@ _BLOCK = re.compile(r"\s+\d+: \(0x(?P<at>[0-9a-f]+), 0x(?P<size>[0-9a-f]+)\),")
 # A name in the mangled symbol of a kernel's template: its function.
 _FUNCTION = re.compile(r"_ZL?(?P<length>\d+)")
 _UNITS = (("RESOURCE_HMX", Unit.HMX), ("FOR_HVX", Unit.HVX), ("FOR_DMA", Unit.DMA))
+
+
+class _Node:
+    """An operator of the graph as it was given to the compiler: its inputs' ids and its outputs' shapes."""
+
+    __slots__ = ("dims", "inputs", "operation")
+
+    def __init__(self) -> None:
+        self.operation = ""
+        self.inputs: list[int] = []
+        self.dims: list[tuple[int, ...]] = []
+
+
+def _macs(id: int, graph: Mapping[int, _Node]) -> int:
+    """Multiply-accumulates of an operator; 0 where it is none, or a shape is missing.
+
+    A kernel's shape is (height, width, inputs, outputs), a fully connected layer's inputs are its first input's last axis.
+    """
+    node = graph[id]
+    shapes = [graph[i].dims[0] if i in graph and graph[i].dims else () for i in node.inputs[:2]]
+    if len(shapes) < 2 or not all(shapes) or not node.dims or not node.dims[0]:
+        return 0
+    (data, weight), output = shapes, node.dims[0]
+    if "TransposeConv" in node.operation:
+        return math.prod(data) * math.prod(weight) // max(weight[-2], 1) if len(weight) > 1 else 0
+    if "Conv" in node.operation:
+        return math.prod(output) * math.prod(weight[:-1])
+    if "FullyConnected" in node.operation or "MatMul" in node.operation:
+        return math.prod(output) * data[-1]
+    return 0
 
 
 class _Reader:
@@ -230,7 +267,7 @@ class _Reader:
         self.complete = False
         self.bytes = 0
         self.rows: list[tuple[int, int, int, int, int, bool]] = []
-        self.operations: set[int] = set()
+        self.graph: dict[int, _Node] = {}
         self.names: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
         self.flags: dict[int, str] = {}
@@ -239,6 +276,7 @@ class _Reader:
         self.queues: Counter[str] = Counter()
         self.vtcm_peak = 0
         self._described = 0
+        self._node = _Node()
 
     def line(self, line: str) -> None:
         self.bytes += len(line) + 1
@@ -267,7 +305,13 @@ class _Reader:
 
     def _graph_before_optimization(self, line: str) -> None:
         if found := _NODE.match(line):
-            self.operations.add(int(found["id"], 16))
+            self._node = self.graph[int(found["id"], 16)] = _Node()
+        elif found := _INPUT.match(line):
+            self._node.inputs.append(int(found["id"], 16))
+        elif found := _DIMS.match(line):
+            self._node.dims.append(tuple(int(d) for d in found["dims"].split(",") if d))
+        elif found := _OPERATION.match(line):
+            self._node.operation = found["operation"]
 
     def _bandwidth_information(self, line: str) -> None:
         found = _BANDWIDTH.fullmatch(line)
@@ -316,7 +360,8 @@ class _Reader:
         operators = tuple(self._scheduled(*row) for row in self.rows)
         used = {o.id & _ORIGIN for o in operators}
         fused = tuple(name for origin, name in self.names.items() if origin not in used)
-        return Schedule(operators, dict(self.queues), self.vtcm_peak, fused, bytes=self.bytes)
+        macs = {self.names.get(i, f"{i:#x}"): count for i in self.graph if (count := _macs(i, self.graph))}
+        return Schedule(operators, dict(self.queues), self.vtcm_peak, fused, macs, bytes=self.bytes)
 
     def _scheduled(self, id: int, read: int, write: int, vtcm_read: int, vtcm_write: int, is_dma: bool) -> Scheduled:
         flags = self.flags.get(id, "")
