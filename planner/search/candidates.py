@@ -114,6 +114,11 @@ def mixed_plan(
     """The plan of an assignment.
 
     Args:
+        model: float32.
+        profile: of the target.
+        target: where it is to run.
+        ladder: what the search chooses from.
+        assignment: the level of each node.
         reasons: by index of a node, why the search chose its level.
     """
     used = {level for i, level in enumerate(assignment) if ladder.nodes[i].has_precision}

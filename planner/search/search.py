@@ -152,7 +152,9 @@ def search(ladder: Ladder, judge: Judge, goal: Goal) -> Found:
     """Find the plan. See the module's text for how.
 
     Args:
-        ladder: at least one level.
+        ladder: what to choose from, at least one level.
+        judge: measures plans.
+        goal: what is asked for.
     """
     uniform = _climb(ladder, judge, goal)
     last = uniform[-1]
@@ -209,6 +211,11 @@ def _sensitivity(
     """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
 
     Args:
+        ladder: what is chosen from.
+        judge: measures plans.
+        goal: what is asked for.
+        uniform: the level, measured throughout.
+        background: the level of all other nodes.
         known: levels that need no further test: a unit none of whose nodes has a type that is new is left out.
     """
     level = uniform.level
@@ -273,8 +280,10 @@ def _least_harm(ladder: Ladder, tests: Sequence[_Sensitivity], otherwise: Assign
 
 
 def _moves(ladder: Ladder, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
-    """Every block at every cheaper level, least noise per cost saved first: counted from the start, or from the next dearer
-    level that was tested, whichever is worse."""
+    """Every block at every cheaper level, least noise per cost saved first.
+
+    Counted from the start, or from the next dearer level that was tested, whichever is worse.
+    """
     moves = []
     for test in tests:
         for block in test.blocks:
@@ -351,7 +360,12 @@ def _bearable(
     further move to the same kind of type. What no round has confirmed is left out.
 
     Args:
+        ladder: what is chosen from.
+        moves: best first.
+        score: of the plan that some moves make.
+        least: the score that is asked for.
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
+        rounds: of bisecting, at most.
     """
     chosen: list[_Move] = []
     rest = list(moves)
@@ -390,6 +404,8 @@ def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
     """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked.
 
     Args:
+        most: the largest number that may pass.
+        passes: whether a number does.
         guess: about where it lies; 0: unknown.
     """
     low, high = 0, most
