@@ -113,7 +113,9 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
 
         samples = sum(1 for _ in task.labelled())
         last = slice(max(0, samples - simulated), samples)
-        share = share_in_8_bit((work(node), line.pair) for node, line in zip(model.nodes, kept.plan.nodes, strict=True))
+        share = share_in_8_bit(
+            (work(node), line.config) for node, line in zip(model.nodes, kept.plan.nodes, strict=True)
+        )
         return Row(
             task.name,
             task.metric,

@@ -137,11 +137,12 @@ def _bare(model: Path, pixels: int, count: int, _: str) -> None:
 
 def _planner(model: Path, pixels: int, count: int, method: str) -> None:
     from planner.pipeline import calibrate, parse_precision, quantize
+    from planner.resolve.choose import check_model, make_plan
     from planner.resolve.target import Target
 
     target = Target.open("qnn", "snapdragon-x-elite")
     read = target.read(model)
-    plan = target.plan(read, target.check(read, parse_precision("w8a8")))
+    plan = make_plan(target, read, check_model(target, read, parse_precision("w8a8")))
 
     class Streamed(list[Any]):
         def __len__(self) -> int:

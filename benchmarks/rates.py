@@ -24,6 +24,7 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import parse_precision
 from planner.model.write import save
 from planner.pipeline import calibrate, quantize
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.verification.feed import cast_feed, input_dtypes, load
@@ -60,14 +61,14 @@ def ratios(target: Target, source: Path, folder: Path, rounds: int) -> dict[str,
     times: dict[str, list[float]] = {}
     files: dict[str, Path] = {}
     for name in PRECISIONS:
-        resolution = target.check(model, parse_precision(name))
+        resolution = check_model(target, model, parse_precision(name))
         if resolution.legal is False:
             continue
         files[name] = folder / f"{name}.onnx"
         if name == "fp32":
             save(model.ir, files[name])
         else:
-            quantize(model, target.plan(model, resolution, inputs), ranges, files[name])
+            quantize(model, make_plan(target, model, resolution, inputs), ranges, files[name])
     workers = {name: Worker(target.ep) for name in files}
     try:
         for name, worker in workers.items():

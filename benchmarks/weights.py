@@ -23,7 +23,7 @@ from planner.dtypes import parse_precision
 from planner.model.normalize import bind_shapes
 from planner.model.write import save
 from planner.pipeline import artifact, calibrate, measure_latency, quantize
-from planner.resolve.choose import resolve
+from planner.resolve.choose import make_plan, resolve
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
@@ -42,7 +42,7 @@ def ours(task: Task) -> Iterator[tuple[str, Make]]:
     for name in PRECISIONS:
 
         def make(path: Path, name: str = name) -> None:
-            plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(name)))
+            plan = make_plan(target, model, resolve(target, model, parse_precision(name)))
             ranges = calibrate(model, load_inputs(task.inputs, model).calibration) if plan.is_quantized else {}
             quantize(model, plan, ranges, path)
 

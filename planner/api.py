@@ -25,10 +25,10 @@ from planner.pipeline import quantize as _apply
 from planner.reporting import FORMATS, Report, write_report
 from planner.reporting.matrix import Subject, make_report, open_targets, parse_precisions
 from planner.reporting.write import check_directory
-from planner.resolve.choose import Resolution
+from planner.resolve.choose import Resolution, check_model, make_plan
 from planner.resolve.plan import Plan
+from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
 from planner.verification.floor import DEFAULT_FLOOR, Floor
 from planner.verification.verify import Verification
 from planner.verification.verify import verify as _verify
@@ -76,7 +76,7 @@ def check(
     """
     target = Target.open(ep, device, profiles)
     read = target.read(Path(model), shapes, stored=precision is None)
-    return target.check(read, requested_precision(precision, None, None), stored=precision is None)
+    return check_model(target, read, requested_precision(precision, None, None), stored=precision is None)
 
 
 def plan(
@@ -99,7 +99,7 @@ def plan(
     """
     target = Target.open(ep, device, profiles)
     read = target.read(Path(model), shapes)
-    resolution = target.check(read, requested_precision(precision, None, None))
+    resolution = check_model(target, read, requested_precision(precision, None, None))
     if resolution.violations:
         first = resolution.violations[0]
         raise RequestError(
@@ -107,7 +107,7 @@ def plan(
             f"{first.node.op_type} {first.node.name!r}: {first.ruling.reason}",
             first.ruling.suggestion or "",
         )
-    return target.plan(read, resolution, load_inputs(inputs, read))
+    return make_plan(target, read, resolution, load_inputs(inputs, read))
 
 
 def quantize(
@@ -136,7 +136,7 @@ def quantize(
     if plan.is_quantized:
         loaded = planned_inputs(plan, read, inputs)
         ranges = calibrate(read, loaded.calibration, method=loaded.method)
-        plan = without_unreached(read, target.profile, plan, ranges)
+        plan = without_uncalibrated(target, read, plan, ranges)
     return _apply(read, plan, ranges, Path(output))
 
 

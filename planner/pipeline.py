@@ -16,7 +16,7 @@ from planner.dtypes import DType, Precision, parse_dtype, parse_precision, preci
 from planner.errors import RequestError
 from planner.model.read import Model
 from planner.model.write import save
-from planner.resolve.choose import Resolution, with_fallback
+from planner.resolve.choose import Resolution, make_plan, resolutions, with_fallback
 from planner.resolve.plan import Plan, TargetIdentity
 from planner.resolve.target import Target
 
@@ -138,13 +138,12 @@ def quantize(
     """
     from planner.files import atomic
     from planner.quantization.walk import apply_plan
-    from planner.resolve.float16_range import notes_on_float16
-    from planner.resolve.uncalibrated import notes_on_unreached
+    from planner.resolve.revise import notes_on_revisions
 
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
-    return artifact(output, (*applied.notes, *notes_on_float16(plan), *notes_on_unreached(plan)))
+    return artifact(output, (*applied.notes, *notes_on_revisions(plan)))
 
 
 def artifact(path: Path, notes: tuple[str, ...] = ()) -> Artifact:
@@ -259,7 +258,7 @@ def run_target(
         if first.legal is False:
             return Outcome(first, None, ())
         if precision is not None:
-            job.attempt(target.plan(model, first, inputs))
+            job.attempt(make_plan(target, model, first, inputs))
         elif job.timed:
             job.walk(every=True)
             report = job.search() if any(not a.passed for a in job.attempts) else None
@@ -336,16 +335,13 @@ class _Job:
 
         Float16 that was asked for stays as it was asked for, and fails where it must.
         """
-        from planner.resolve.float16_range import without_unsafe_float16
-        from planner.resolve.uncalibrated import without_unreached
+        from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 
         if plan.is_quantized:
-            plan = without_unreached(
-                self.model, self.target.profile, plan, self.ranges, allow_fallback=self.allow_fallback
-            )
+            plan = without_uncalibrated(self.target, self.model, plan, self.ranges, allow_fallback=self.allow_fallback)
         if self.asked or not plan.has_float16:
             return plan
-        safe = without_unsafe_float16(self.model, self.target.profile, plan, self.ranges)
+        safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
         return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
     @functools.cached_property
@@ -357,7 +353,7 @@ class _Job:
         return path
 
     def resolutions(self, precision: Precision | None) -> Iterator[Resolution]:
-        for resolution in self.target.resolutions(self.model, precision):
+        for resolution in resolutions(self.target, self.model, precision):
             yield with_fallback(resolution) if self.allow_fallback else resolution
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
@@ -382,7 +378,7 @@ class _Job:
             floor=self.floor,
             normalized=self.reference,
             allow_fallback=self.allow_fallback,
-            predicted={n.name: True for n in plan.nodes if n.rule is not None},
+            predicted={n.name: True for n in plan.nodes if n.on_target},
             progress=lambda done, total: self.progress(what, done, total),
         )
         latency = None
@@ -398,7 +394,7 @@ class _Job:
         for resolution in self.resolutions(None):
             if resolution.legal is False:
                 break
-            attempt = self.attempt(self.target.plan(self.model, resolution, self.inputs))
+            attempt = self.attempt(make_plan(self.target, self.model, resolution, self.inputs))
             if attempt.passed and not every:
                 break
 
@@ -408,19 +404,19 @@ class _Job:
         The search decides on calibration samples. Those held apart judge its plan; where they refute it, one more plan is
         looked for, that keeps more, and judged on them as well: the report has both judgements, and says so.
         """
-        from planner.search.candidates import Assignment, make_ladder, mixed_plan
-        from planner.search.evaluator import Evaluations, PlanJudge
+        from planner.search.candidates import Assignment, find_candidates, mixed_plan
+        from planner.search.evaluator import Evaluations, PlanEvaluator
         from planner.search.report import Judgement, search_report
         from planner.search.search import search
 
         started = time.monotonic()
         target = self.target
-        ladder = make_ladder(self.model, target.profile, target.device, allow_fallback=self.allow_fallback)
-        if not ladder.levels:
+        candidates = find_candidates(target, self.model, allow_fallback=self.allow_fallback)
+        if not candidates.levels:
             return None
 
         def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
-            plan = mixed_plan(self.model, target.profile, target.identity, ladder, assignment, reasons or {})
+            plan = mixed_plan(target, self.model, candidates, assignment, reasons or {})
             return self.protect(replace(plan, inputs=self.inputs.to_json()) if plan.is_quantized else plan)
 
         def tell(done: Evaluations) -> None:
@@ -428,22 +424,22 @@ class _Job:
 
         asked = self.floor.value
         judgements: list[Judgement] = []
-        with PlanJudge(
-            self.reference, target.identity, self.inputs.calibration, self.floor, ladder.nodes, plan_of,
+        with PlanEvaluator(
+            self.reference, target.identity, self.inputs.calibration, self.floor, candidates.nodes, plan_of,
             lambda plan, path: void(self.apply(plan, path)), self.folder,
             allow_fallback=self.allow_fallback, progress=tell,
-        ) as judge:  # fmt: skip
+        ) as evaluator:  # fmt: skip
             for last in (False, True):
                 for _ in range(_SEARCHES):
-                    found = search(ladder, judge, self.floor.goal(asked))
+                    found = search(candidates, evaluator, self.floor.goal(asked))
                     if not found.passed:
                         break
-                    confirmed = judge.confirmed(found.assignment).score
+                    confirmed = evaluator.confirmed(found.assignment).score
                     if confirmed >= self.floor.value:
                         break
                     if self.floor.kind == "sqnr":
                         asked += min(self.floor.value - confirmed, _STEP_DB)
-                named = search_report(ladder, found, self.floor, judge.evaluations, (), 0.0).promoted
+                named = search_report(candidates, found, self.floor, evaluator.evaluations, (), 0.0).promoted
                 reasons = {i: r.reason() for p, r in zip(found.promoted, named, strict=True) for i in p.nodes}
                 attempt = self.attempt(plan_of(found.assignment, reasons))
                 metric = attempt.verification.metric
@@ -451,11 +447,11 @@ class _Job:
                 judgements.append(Judgement(score, attempt.passed))
                 if attempt.passed or not found.passed or attempt.verification.session_error or last:
                     break
-                judge.refute(found.assignment, score)
+                evaluator.refute(found.assignment, score)
                 if self.floor.kind == "sqnr":
                     asked += _STEP_DB
             report = search_report(
-                ladder, found, self.floor, judge.evaluations, tuple(judgements), time.monotonic() - started
+                candidates, found, self.floor, evaluator.evaluations, tuple(judgements), time.monotonic() - started
             )
         self.progress("searching", 1, 1)
         return report

@@ -36,12 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.pipeline import requested_precision
+    from planner.resolve.choose import check_model
 
     target = common.target(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     stored = args.precision is None and args.weight_type is None
     model = target.read(args.model, common.shapes(args), stored=stored)
-    resolution = target.check(model, precision, stored=stored)
+    resolution = check_model(target, model, precision, stored=stored)
     if args.json:
         common.print_json("planner/check/1", document(target, model, resolution))
     else:
@@ -71,8 +72,7 @@ def show(target: Target, model: Model, resolution: Resolution) -> None:
     """The verdict, as a table of what every operator gets, and the violations."""
     groups: dict[tuple[str, str, bool | None], int] = {}
     for verdict in resolution.verdicts:
-        pair = str(verdict.pair) + (" per channel" if verdict.per_channel else "")
-        key = (verdict.node.op_type, pair, verdict.ruling.legal)
+        key = (verdict.node.op_type, str(verdict.config), verdict.ruling.legal)
         groups[key] = groups.get(key, 0) + 1
     words = {True: "legal", False: "ILLEGAL", None: "unknown"}
     common.print_table(

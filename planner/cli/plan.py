@@ -36,22 +36,23 @@ def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.files import check_output, write_text
     from planner.pipeline import requested_precision
+    from planner.resolve.choose import check_model, make_plan
     from planner.resolve.plan import SCHEMA
 
     target = common.target(args)
     precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     check_output(args.output, (args.model,), overwrite=args.overwrite)
     model = target.read(args.model, common.shapes(args))
-    resolution = target.check(model, precision)
+    resolution = check_model(target, model, precision)
     status = check.conclude(target, resolution, allow_unknown=args.allow_unknown)
     if status != common.YES:
         if args.json:
             common.print_json("planner/check/1", check.document(target, model, resolution))
         return status
-    plan = target.plan(model, resolution)
+    plan = make_plan(target, model, resolution)
     if plan.is_quantized:
         inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
-        plan = target.plan(model, resolution, inputs)
+        plan = make_plan(target, model, resolution, inputs)
         common.warn_of_inputs(inputs)
     document = plan.to_json()
     write_text(args.output, json.dumps(document, indent=1, allow_nan=False) + "\n")

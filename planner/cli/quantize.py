@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from planner.files import check_output
     from planner.pipeline import calibrate, quantize
     from planner.resolve.plan import read_plan
+    from planner.resolve.revise import without_uncalibrated
     from planner.resolve.target import Target
-    from planner.resolve.uncalibrated import without_unreached
 
     plan = read_plan(args.plan)
     target = Target.open(plan.target.ep, plan.target.device, args.profile)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model} is not the model that {args.plan} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != plan.profile_sha256:
+    if target.profile.sha256 != plan.profile.sha256:
         common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
     ranges = {}
     if plan.is_quantized:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         common.warn_of_inputs(inputs)
         with common.progress() as progress:
             ranges = calibrate(model, inputs.calibration, progress, inputs.method)
-        plan = without_unreached(model, target.profile, plan, ranges)
+        plan = without_uncalibrated(target, model, plan, ranges)
     artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
         common.print_json(

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from planner.files import check_output
     from planner.pipeline import requested_precision, run_target
     from planner.reporting.write import FIGURES, FORMATS, check_directory
+    from planner.resolve.choose import check_model
     from planner.runtime.compile import Compiled, compile_model, require_compiler
 
     target = common.target(args)
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     model = target.read(args.model, common.shapes(args))
     for note in model.notes:
         common.say(f"planner: note: {note}")
-    judged = target.check(model, precision)
+    judged = check_model(target, model, precision)
     outcome: Outcome | None = None
     allowed = (
         judged.legal or (judged.legal is None and args.allow_unknown) or (judged.legal is False and args.allow_fallback)
@@ -200,7 +201,7 @@ def show(target: Target, outcome: Outcome) -> None:
         show_search(outcome.search)
     counts: dict[tuple[str, str], int] = {}
     for node in kept.plan.nodes:
-        key = (node.op_type, str(node.pair) + (" per channel" if node.per_channel else ""))
+        key = (node.op_type, str(node.config))
         counts[key] = counts.get(key, 0) + 1
     common.print_table(
         f"plan for {target.ep}, {target.device}: {kept.plan.precision}",

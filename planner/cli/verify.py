@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from planner.calibrate.inputs import load_inputs
     from planner.model.write import save
+    from planner.resolve.choose import check_model
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import verify
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     candidate = target.read(args.candidate, stored=True)
     predicted = {
         name: verdict.ruling.legal
-        for verdict in target.check(candidate, None, stored=True).verdicts
+        for verdict in check_model(target, candidate, None, stored=True).verdicts
         if verdict.ruling.legal is not None
         for name in (verdict.node.name, *verdict.node.origins)
     }

@@ -17,6 +17,7 @@ from planner.probe.run import Outcome, Result
 from planner.profiles.load import shipped_directory
 from planner.profiles.schema import Profile
 from planner.resolve.legality import Ruling, judge
+from planner.resolve.target import Target
 
 
 @functools.lru_cache(16384)
@@ -31,7 +32,7 @@ def node_of(case: str) -> tuple[Node, int]:
 def predict(case: str, profile: Profile, device: str) -> Ruling:
     """The profile's ruling on the case's node at the pair that the file stores."""
     node, opset = node_of(case)
-    return judge(node, node.stored, node.stored_per_channel, profile, device, opset)
+    return judge(Target.on(profile, device, ()), node, node.stored, opset)
 
 
 def agrees(ruling: Ruling, outcome: Outcome) -> bool | None:

@@ -26,6 +26,7 @@ from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
+from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.verification.floor import DEFAULT_FLOOR, Floor
 
@@ -230,7 +231,7 @@ def _cell(
         asked = "auto" if precision is None else str(precision)
         legal: bool | None = None
         try:
-            judged = target.check(model, precision)
+            judged = check_model(target, model, precision)
             legal = judged.legal
             if inputs is None or legal is False or (legal is None and not allow_unknown):
                 yield rows.resolution_row(judged, shown, target.identity, asked)

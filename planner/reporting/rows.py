@@ -35,14 +35,14 @@ def resolution_row(resolution: Resolution, model: Model, target: TargetIdentity,
     """What the profile says of a precision; nothing ran."""
     nodes = tuple(
         Node(
-            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
+            v.node.name, v.node.op_type, _name(v.config.weight), _name(v.config.activation),
             v.ruling.legal, v.ruling.rule, v.ruling.reason or None,
         )
         for v in resolution.verdicts
     )  # fmt: skip
     violations = tuple(
         Violation(
-            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
+            v.node.name, v.node.op_type, _name(v.config.weight), _name(v.config.activation),
             v.ruling.rule, v.ruling.reason or "not accepted", v.ruling.suggestion or None,
         )
         for v in resolution.violations

@@ -12,6 +12,7 @@ from planner.reporting.data import Report, Row, unique_names
 from planner.reporting.matrix import now
 from planner.reporting.ranges import observed_ranges
 from planner.reporting.write import FORMATS, write_report
+from planner.resolve.choose import check_model
 from planner.verification.floor import DEFAULT_FLOOR, Floor
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def target_report(
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
     if precision is None:
         for preferred in target.profile.prefer[target.device]:
-            resolution = target.check(model, preferred)
+            resolution = check_model(target, model, preferred)
             if resolution.legal is False:
                 found.setdefault(
                     str(preferred), rows.resolution_row(resolution, shown, target.identity, str(preferred))

@@ -55,7 +55,7 @@ class Evaluations:
         return {"emulated": self.emulated, "real": self.real}
 
 
-class PlanJudge:
+class PlanEvaluator:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
 
     Where the target's EP cannot run here, its emulation stands in for it (as in verifying, which says so).
@@ -291,4 +291,4 @@ def _decibels(parting: Parting) -> dict[str, float]:
     return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
 
 
-__all__ = ["Apply", "Evaluations", "PlanJudge", "leaving"]
+__all__ = ["Apply", "Evaluations", "PlanEvaluator", "leaving"]

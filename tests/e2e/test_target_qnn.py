@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from planner.cli import main as cli
+from planner.resolve.choose import check_model, make_plan
 
 pytestmark = [pytest.mark.qnn, pytest.mark.models, pytest.mark.slow]
 
@@ -102,9 +103,9 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
     target = Target.open("qnn", DEVICE)
     model = read_model(magika, {"bytes": (1, 2048)}, fused=())
     inputs = load_inputs("examples.inputs:magika", model)
-    resolution = target.check(model, requested_precision("fp16", None, None))
+    resolution = check_model(target, model, requested_precision("fp16", None, None))
     blind = tmp_path / "blind.onnx"
-    quantize(model, target.plan(model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind)
+    quantize(model, make_plan(target, model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind)
     few = tmp_path / "few.npz"
     np.savez(few, bytes=np.concatenate([sample["bytes"] for sample in list(inputs.evaluation)[:4]]))
     target = ["--ep", "qnn", "--device", DEVICE]

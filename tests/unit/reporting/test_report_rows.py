@@ -16,6 +16,7 @@ from planner.pipeline import Artifact, Attempt, Latency, Outcome
 from planner.reporting import rows, single
 from planner.reporting.data import Row
 from planner.reporting.single import target_report
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
@@ -48,7 +49,7 @@ def attempt(
     reasons: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Attempt:
-    plan = target.plan(model, target.check(model, parse_precision(precision)), INPUTS)
+    plan = make_plan(target, model, check_model(target, model, parse_precision(precision)), INPUTS)
     total = len(plan.nodes)
     off = {entry.name for entry in fallback}
     placement = Placement(
@@ -128,7 +129,7 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
     good = attempt(target, model, "w8a16")
     again = replace(attempt(target, model, "w8a16", sqnr=30.0), artifact=Artifact("again.onnx", "1" * 64, 99))
-    judged = target.check(model, parse_precision("w8a16"))
+    judged = check_model(target, model, parse_precision("w8a16"))
     outcome = Outcome(judged, good, (low, good, again))
     report = target_report(target, model, parse_precision("w8a16"), judged, outcome, INPUTS, date="2026-01-01")
     assert [(r.precision, r.status, r.recommended, r.size_bytes) for r in report.rows] == [
@@ -141,14 +142,14 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
 @pytest.mark.usefixtures("still")
 def test_what_failed_is_kept_but_not_recommended(target: Target, model: Any) -> None:
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
-    judged = target.check(model, None)
+    judged = check_model(target, model, None)
     report = target_report(target, model, parse_precision("w8a8"), judged, Outcome(judged, low, (low,)), INPUTS)
     assert [(r.status, r.recommended) for r in report.rows] == [("failed", False)]
 
 
 def test_an_illegal_precision_is_a_row_with_its_violations(model: Any) -> None:
     old = Target.open("qnn", "snapdragon-8cx-gen3")
-    judged = old.check(model, parse_precision("fp16"))
+    judged = check_model(old, model, parse_precision("fp16"))
     report = target_report(old, model, parse_precision("fp16"), judged)
     (only,) = report.rows
     assert (only.precision, only.status, only.legal) == ("fp16", "illegal", False)

@@ -11,6 +11,7 @@ import pytest
 
 from planner.dtypes import DType, parse_precision, precision_by_name
 from planner.quantization.walk import apply_plan
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.runtime.processor import has_vnni, traits
 from tests.unit.small_models import graph, run, save
@@ -50,16 +51,16 @@ def test_weights_are_unsigned_where_sums_would_saturate(
 ) -> None:
     target = Target.open("cpu", processor=traits(vnni))
     model = target.read(product)
-    line = target.plan(model, target.check(model, parse_precision(precision))).nodes[0]
-    assert (line.weight, line.activation, line.per_channel) == (kind, "uint8", True)
+    line = make_plan(target, model, check_model(target, model, parse_precision(precision))).nodes[0]
+    assert (line.weight, line.activation, line.config.per_channel) == (kind, "uint8", True)
 
 
 def test_signed_weights_that_were_asked_for_by_name_are_refused_there(product: Path) -> None:
     asked = precision_by_name(DType.INT8, DType.UINT8)
     target = Target.open("cpu", processor=())
     model = target.read(product)
-    assert target.check(model, asked).legal
-    found = Target.open("cpu", processor=traits(False)).check(model, asked)
+    assert check_model(target, model, asked).legal
+    found = check_model(Target.open("cpu", processor=traits(False)), model, asked)
     assert found.legal is False and "saturate" in (found.violations[0].ruling.reason or "")
 
 
@@ -72,7 +73,7 @@ def test_unsigned_weights_give_the_same_numbers(product: Path) -> None:
     for vnni in (True, False):
         target = Target.open("cpu", processor=traits(vnni))
         model = target.read(product)
-        plan = target.plan(model, target.check(model, parse_precision("w8a8-dynamic")))
+        plan = make_plan(target, model, check_model(target, model, parse_precision("w8a8-dynamic")))
         made.append(ir.to_proto(apply_plan(model, plan, {}).model))
     x = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
     one, other = (run(m, {"x": x})[0] for m in made)
