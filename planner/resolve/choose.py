@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, Granularity, Precision, QuantConfig, in_float
 from planner.errors import RequestError
@@ -29,28 +29,6 @@ class Verdict:
     node: Node
     config: QuantConfig
     ruling: Ruling
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.config.weight,
-            "activation": self.config.activation,
-            "on_target": self.ruling.legal,
-            "rule": self.ruling.rule,
-            "reason": None if self.ruling.legal else self.ruling.reason,
-        }
-
-    def violation(self) -> dict[str, Any]:
-        return {
-            "node": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.config.weight,
-            "activation": self.config.activation,
-            "rule": self.ruling.rule,
-            "reason": self.ruling.reason,
-            "suggestion": self.ruling.suggestion,
-        }
 
 
 @dataclass(frozen=True)
@@ -82,10 +60,10 @@ class Resolution:
 
 def check_model(target: Target, model: Model, precision: Precision | None, *, stored: bool = False) -> Resolution:
     """Judge a precision, the first that auto tries where it is None, or (``stored``) the model as it is."""
-    return judge_stored(target, model) if stored else next(resolutions(target, model, precision))
+    return judge_stored(target, model) if stored else next(resolve_each(target, model, precision))
 
 
-def resolutions(target: Target, model: Model, precision: Precision | None) -> Iterator[Resolution]:
+def resolve_each(target: Target, model: Model, precision: Precision | None) -> Iterator[Resolution]:
     """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.
 
     Raises:
@@ -256,7 +234,7 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
     """
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
     plan = Plan(
-        model=ModelIdentity(model.path, model.sha256, model.opset, model.node_count),
+        model=ModelIdentity.of(model),
         target=target.identity,
         precision=_precision_name(resolution.precision, nodes),
         opset=model.normalized_opset,

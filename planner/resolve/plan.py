@@ -13,6 +13,7 @@ from msgspec import Meta
 from planner import codec
 from planner.codec import FLAT
 from planner.dtypes import DType, QuantConfig
+from planner.model.read import Model
 from planner.profiles.schema import FixedParameters
 from planner.resolve.replacements import Replacement
 
@@ -51,9 +52,6 @@ class TargetIdentity:
     ep: str
     device: str
     options: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return codec.to_json(self)
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,10 @@ class ModelIdentity:
     opset: int
     node_count: int
 
-    def to_json(self) -> dict[str, Any]:
-        return codec.to_json(self)
+    @classmethod
+    def of(cls, model: Model) -> ModelIdentity:
+        """That of a model that was read."""
+        return cls(model.path, model.sha256, model.opset, model.node_count)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,6 @@ class Evaluations:
     emulated: int
     real: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {"emulated": self.emulated, "real": self.real}
-
 
 class PlanEvaluator:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.

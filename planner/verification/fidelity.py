@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.codec import HIDDEN
 from planner.errors import EPError
 
 # SQNR is kept within these bounds, in dB, so that every number is finite.
@@ -30,19 +31,10 @@ class Fidelity:
 
     output: str
     sqnr_db: float
-    cosine: float | None
-    max_abs_error: float | None
-    top1_agreement: float | None
-    finite: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "output": self.output,
-            "sqnr_db": self.sqnr_db,
-            "cosine": self.cosine,
-            "max_abs_error": self.max_abs_error,
-            "top1_agreement": self.top1_agreement,
-        }
+    cosine: float | None = None
+    max_abs_error: float | None = None
+    top1_agreement: float | None = None
+    finite: bool = field(default=True, metadata=HIDDEN)
 
 
 @dataclass

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planner.pipeline import Artifact, Attempt, Latency, Outcome
 from small_models import f32, graph, save
 
 from planner.calibrate.inputs import Inputs
 from planner.dtypes import parse_precision
-from planner.pipeline import Artifact, Attempt, Latency, Outcome
 from planner.reporting import rows, single
 from planner.reporting.data import Row
 from planner.reporting.single import target_report

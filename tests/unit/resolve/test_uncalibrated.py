@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import small_models as sm
 from onnx import helper
+from planner.pipeline import calibrate, quantize
 
 from planner.calibrate.observe import Range
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.pipeline import calibrate, quantize
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.plan import Plan
 from planner.resolve.revise import notes_on_revisions, without_uncalibrated
