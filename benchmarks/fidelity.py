@@ -26,15 +26,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from planner.pipeline import artifact, calibrate, quantize
+
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
-from planner.model.normalize import bind_shapes
 from planner.model.read import load
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import artifact, calibrate, quantize
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target

@@ -17,12 +17,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from planner.pipeline import artifact, calibrate, measure_latency, quantize
+
 from benchmarks.common import TASKS, Task
 from planner.calibrate.inputs import Sample, load_inputs
 from planner.dtypes import parse_precision
-from planner.model.normalize import bind_shapes
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import artifact, calibrate, measure_latency, quantize
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.target import Target

@@ -10,7 +10,8 @@ from typing import Any
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs
-from planner.calibrate.observe import Method, Range, Run, collect
+from planner.calibrate.observe import Run, collect
+from planner.calibrate.ranges import Method, Range
 from planner.errors import RequestError
 from planner.model.read import Model
 from planner.model.write import save

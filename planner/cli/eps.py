@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from planner.profiles.load import load_profiles
-    from planner.runtime.registry import conflicts, launcher
+    from planner.runtime.environment import conflicts
+    from planner.runtime.registry import launcher
 
     eps: list[dict[str, Any]] = []
     for profile in load_profiles(args.profile).by_ep.values():

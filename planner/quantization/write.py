@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.files import atomic
 from planner.model.read import Model
 from planner.model.write import save

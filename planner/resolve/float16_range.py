@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from planner.calibrate.observe import MASK_MAGNITUDE, Range
+from planner.calibrate.ranges import MASK_MAGNITUDE, Range
 from planner.dtypes import FLOAT16_LARGEST, FLOAT16_SMALLEST, FLOAT16_SMALLEST_NORMAL
-from planner.model.fuse import constant_array
 from planner.model.node import Node
 from planner.model.read import Model
+from planner.model.values import constant_array
 from planner.operators import Role
 from planner.quantization.parameters import HEADROOM
 

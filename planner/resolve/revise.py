@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, in_float
 from planner.errors import RequestError
 from planner.model.node import Node

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.dtypes import DType, Precision
-from planner.model.fuse import FUSED_OPERATORS
+from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile, Rule

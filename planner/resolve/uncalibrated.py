@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from planner.calibrate.observe import Range
-from planner.model.fuse import constant_array
+from planner.calibrate.ranges import Range
 from planner.model.read import Model
+from planner.model.values import constant_array
 
 
 def uncalibrated(model: Model, ranges: Mapping[str, Range]) -> dict[str, str]:

@@ -22,8 +22,9 @@ import numpy as np
 
 from planner.errors import EPError, RequestError
 from planner.runtime import worker
+from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
-from planner.runtime.registry import Availability, launcher
+from planner.runtime.registry import launcher
 
 _START_TIMEOUT = 120.0
 _STDERR_LINES = 40
@@ -107,7 +108,8 @@ class Worker:
         """Prepare to start the EP; nothing runs before the first request.
 
         Args:
-            ep: full provider name. timeout: seconds that a single request may take.
+            ep: full provider name.
+            timeout: seconds that a single request may take.
         """
         self.ep = ep
         self.timeout = timeout
@@ -143,7 +145,8 @@ class Worker:
         """Build a session, in place of the one that was open.
 
         Args:
-            model: an ONNX file. options: provider options, as in a profile.
+            model: an ONNX file.
+            options: provider options, as in a profile.
             optimize: whether onnxruntime may rewrite the graph, as it does by default.
             log: whether to listen to the EP's verbose log for its refusals.
             lean: spend time to hold as little memory as possible.
@@ -236,8 +239,12 @@ class Worker:
     # -- inner ------------------------------------------------------------------------------------------------------
 
     def _check_options(self, options: Mapping[str, str]) -> None:
-        if reserved := sorted(self._launcher.reserved & set(options)):
-            raise RequestError(f"provider option {reserved[0]!r} names a file to load: planner sets it itself")
+        allowed = self._launcher.options
+        if unknown := sorted(set(options) - allowed):
+            raise RequestError(
+                f"provider option {unknown[0]!r} of {self.ep} may not be set",
+                f"allowed: {', '.join(sorted(allowed)) or 'none'}; options that load libraries or write files are planner's own",
+            )
 
     def _say(self, reply: Mapping[str, Any], model: Path) -> str:
         return clean(reply["message"].replace(str(model), model.name))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from planner.dtypes import Precision, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model
+from planner.operators import operator
 from planner.resolve.choose import Resolution, Verdict, float32, make_plan, resolve, with_fallback
 from planner.resolve.legality import Ruling
 from planner.resolve.plan import Basis, Plan
@@ -86,14 +87,15 @@ def find_candidates(target: Target, model: Model, *, allow_fallback: bool = Fals
 
 def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
     """Nodes grouped so that none is cut between a value and what merely moves or cuts it off: a Reshape at another
-    precision than its producer would only add conversions. Nodes without a precision are left out."""
+    precision than its producer would only add conversions. Nodes without a precision are left out.
+    """
     owner: dict[str, int] = {}
     groups: dict[int, list[int]] = {}
     for index, node in enumerate(nodes):
         if not node.has_precision:
             continue
         head = index
-        if node.op_type in _FOLLOWERS and node.inputs and node.inputs[0] is not None:
+        if operator(node.op_type).follows and node.inputs and node.inputs[0] is not None:
             head = owner.get(node.inputs[0].name, index)
         groups.setdefault(head, []).append(index)
         for output in node.outputs:
@@ -126,12 +128,6 @@ def mixed_plan(
         for i, node in enumerate(plan.nodes)
     )
     return replace(plan, nodes=nodes, precision=name if only is None else plan.precision)
-
-
-_FOLLOWERS = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity", "Expand", "Relu", "Clip",
-     "DepthToSpace", "SpaceToDepth", "Dropout"}
-)  # fmt: skip
 
 
 def _dearer(precision: Precision, precisions: Mapping[str, Precision]) -> tuple[Precision, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.calibrate.inputs import Inputs
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
+from planner.dtypes import FLOAT16_LARGEST
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
@@ -31,7 +32,6 @@ from planner.verification.fidelity import WORST, sqnr
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
 _BATCH_BYTES = 256 << 20
-FLOAT16_LARGEST = 65504
 # A tensor this faithful is no suspect, nor one better by a steep fall than the worst output.
 _CLEAN_DB = 20.0
 # A fall from the least faithful input by this much is steep: ten times the error energy.
@@ -101,7 +101,7 @@ class Parting:
             low, high = part.reference_range
             span = f"; float32 has {low:.4g} to {high:.4g} there"
             if max(-low, high) > FLOAT16_LARGEST and part.precision.startswith("float"):
-                span += f", beyond float16's {FLOAT16_LARGEST}"
+                span += f", beyond float16's {FLOAT16_LARGEST:g}"
         how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
         return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
 

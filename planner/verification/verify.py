@@ -286,7 +286,7 @@ class _Runs:
         float32.open(reference, {})
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability()
-        if available.kind is None:
+        if available.kind is None or available.kind == "placement":
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             notes = (
                 f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it",

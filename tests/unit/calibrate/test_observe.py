@@ -10,15 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from planner.calibrate.extend import SAMPLED_VALUES, Observed, extend
 from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
-from planner.calibrate.observe import (
-    SAMPLED_VALUES,
-    Method,
-    Observed,
-    Range,
-    collect,
-    extend,
-)
+from planner.calibrate.observe import Method, collect
+from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 
 F = TensorProto.FLOAT

@@ -12,7 +12,7 @@ from planner.errors import EPError, RequestError
 from planner.profiles import installed
 from planner.profiles.load import load_profile, load_profiles, read_kernel_table, shipped_directory
 from planner.profiles.schema import KernelTable, operator_version
-from planner.runtime.registry import Availability
+from planner.runtime.eps.launcher import Availability
 
 PLATFORM = installed._platform()
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.observe import Range, collect
+from planner.calibrate.observe import collect
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.quantization.bias import mean_error

@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from planner.calibrate.observe import Range, collect
+from planner.calibrate.observe import collect
+from planner.calibrate.ranges import Range
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
-from planner.model.fuse import FUSED_OPERATORS
+from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.quantization.walk import Applied, apply_plan
 from planner.resolve.plan import ModelIdentity, Plan, PlanNode, ProfileIdentity, TargetIdentity

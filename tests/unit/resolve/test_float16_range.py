@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.resolve.choose import make_plan, resolve

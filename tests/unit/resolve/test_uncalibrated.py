@@ -12,7 +12,7 @@ import small_models as sm
 from onnx import helper
 from planner.pipeline import calibrate, quantize
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.model.read import Model
