@@ -35,9 +35,10 @@ from planner.reporting.gate import failing
 from planner.reporting.matrix import Subject, Told, make_report, open_targets
 from planner.reporting.single import target_report
 from planner.reporting.write import check_directory
+from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
+from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
 from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
 from planner.runtime.compile import compile_model, require_compiler
 from planner.search.run import Demands, select
@@ -90,7 +91,7 @@ def check(
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, stored=precision is None)
-    resolution = target.check(read, _precision(precision), stored=precision is None)
+    resolution = check_model(target, read, _precision(precision), stored=precision is None)
     return CheckResult.of(read, target, resolution)
 
 
@@ -126,13 +127,13 @@ def plan(
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes)
-    checked = CheckResult.of(read, target, target.check(read, _precision(precision)))
+    checked = CheckResult.of(read, target, check_model(target, read, _precision(precision)))
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
-    made = target.plan(read, checked.resolution)
+    made = make_plan(target, read, checked.resolution)
     if not made.is_quantized:
         return made
-    return target.plan(read, checked.resolution, _load(inputs, read))
+    return make_plan(target, read, checked.resolution, _load(inputs, read))
 
 
 def quantize(
@@ -176,13 +177,13 @@ def quantize(
             f"{model} is not the model that {whose} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != made.profile_sha256:
+    if target.profile.sha256 != made.profile.sha256:
         _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
         ranges = calibrate(read, loaded.calibration, progress, loaded.method)
-        made = without_unreached(read, target.profile, made, ranges)
+        made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
 
@@ -310,7 +311,7 @@ def target(
         require_compiler(opened.ep)
         check_output(context, (source,), overwrite=overwrite)
     read = _read(opened, source, shapes)
-    resolutions = opened.resolutions(read, asked)
+    resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
@@ -470,7 +471,7 @@ def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
     read = target.read(candidate, stored=True)
     return {
         name: verdict.ruling.legal
-        for verdict in target.check(read, None, stored=True).verdicts
+        for verdict in check_model(target, read, None, stored=True).verdicts
         if verdict.ruling.legal is not None
         for name in (verdict.node.name, *verdict.node.origins)
     }

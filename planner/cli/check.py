@@ -58,7 +58,7 @@ def show(result: CheckResult) -> None:
     """The verdict, as a table of what every operator gets, and the violations."""
     groups: dict[tuple[str, str, bool | None], int] = {}
     for verdict in result.verdicts:
-        pair = str(verdict.pair) + (" per channel" if verdict.per_channel else "")
+        pair = str(verdict.config)
         key = (verdict.node.op_type, pair, verdict.ruling.legal)
         groups[key] = groups.get(key, 0) + 1
     words = {True: "legal", False: "ILLEGAL", None: "unknown"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from planner import codec
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _explain(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         document = {
             "op": args.op,
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None

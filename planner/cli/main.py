@@ -130,7 +130,7 @@ def _told(error: Exception) -> tuple[int, str, str, str]:
 def _end_as_interrupted() -> None:
     """Let SIGTERM end a run as Ctrl-C does: with its temporary files and its worker gone."""
 
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+    def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt(number)
 
     signal.signal(signal.SIGTERM, stop)

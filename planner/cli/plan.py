@@ -74,7 +74,7 @@ def show(plan: Plan) -> None:
     """What every operator gets, the most frequent first."""
     counts: dict[tuple[str, str], int] = {}
     for node in plan.nodes:
-        key = (node.op_type, str(node.pair) + (" per channel" if node.per_channel else ""))
+        key = (node.op_type, str(node.config))
         counts[key] = counts.get(key, 0) + 1
     common.print_table(
         f"plan for {plan.target.ep}, {plan.target.device}: {plan.precision}",

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planner import codec
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "compared_with": None if before is None else {"runtime": dict(before.runtime), "date": before.date},
                 "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
@@ -193,7 +194,7 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         count = sum(len(v) for v in after["kernels"].values())
         document = {
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "source": after["source"],
             "compared_with": before["source"],
             "cases": [{"case": f"{count} operators", "result": "registry", "reason": None, "sqnr_db": None}],
@@ -221,7 +222,7 @@ def _from_model(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "cases": [n.to_json() for n in found.nodes],
                 "differences": [n.to_json() for n in contradictions],

@@ -27,7 +27,7 @@ from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
-from planner.resolve.choose import Resolution
+from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
 from planner.search.run import Attempt, Demands, select
 from planner.verification.floor import Floor
@@ -232,7 +232,7 @@ class _Judging:
             asked = "auto" if precision is None else str(precision)
             legal: bool | None = None
             try:
-                resolutions = target.resolutions(model, precision)
+                resolutions = resolve_each(target, model, precision)
                 first = next(resolutions)
                 legal = first.legal
                 if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):

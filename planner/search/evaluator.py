@@ -54,7 +54,7 @@ class Evaluations:
     real: int
 
 
-class PlanJudge:
+class PlanEvaluator:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
 
     Where the target's EP cannot run here, its emulation stands in for it (as in verifying, which says so).
@@ -297,4 +297,4 @@ def _decibels(parting: Parting) -> dict[str, float]:
     return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
 
 
-__all__ = ["Apply", "Evaluations", "PlanJudge", "leaving"]
+__all__ = ["Apply", "Evaluations", "PlanEvaluator", "leaving"]

@@ -17,6 +17,7 @@ from planner.cli import main as cli
 from planner.errors import PlannerError, RequestError
 from planner.model.node import signature
 from planner.probe.learned import FromModel, Learned, dump
+from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
 from planner.verification.floor import parse_floor
@@ -88,10 +89,8 @@ def evidence(tmp_path: Path, model: Path) -> Path:
     """A file that says: the CPU EP left the model's MatMul in float32 to another."""
     target = Target.open("cpu")
     lines = [
-        Learned(
-            signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken"
-        )
-        for v in target.check(target.read(model, stored=True), None, stored=True).verdicts
+        Learned(signature(v.node, v.config), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken")
+        for v in check_model(target, target.read(model, stored=True), None, stored=True).verdicts
     ]
     found = FromModel("0" * 64, target.ep, target.device, {"onnxruntime": "1.0"}, tuple(lines))
     path = tmp_path / "evidence.json"
