@@ -167,7 +167,7 @@ def quantize(
     """
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    target = _open(made.target.ep, made.target.device, profiles, evidence)
+    target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
     check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
     read = _read(target, source, made.shapes)
@@ -177,8 +177,6 @@ def quantize(
             f"{model} is not the model that {whose} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != made.profile.sha256:
-        _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
@@ -409,6 +407,25 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
     opened = Target.open(ep, device, profiles, evidence)
     _tell_notes(opened.profile.notes)
     return opened
+
+
+def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    """The target of a plan, with the evidence that it was made with: as given, or from where the plan says.
+
+    Raises:
+        RequestError: it is missing, or not the same (its hash differs).
+    """
+    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
+    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
+    target = _open(plan.target.ep, plan.target.device, profiles, paths)
+    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
+        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
+    if target.profile.sha256 != plan.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
+    return target
 
 
 def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:

@@ -117,11 +117,12 @@ def open_targets(
     known = load_profiles(profiles)
     everything = ALL in eps
     chosen = list(known.by_ep.values()) if everything else [known.find(ep) for ep in dict.fromkeys(eps)]
+    taught: dict[str, list[Path]] = {}
     for path in evidence:
         about = learned.load(path).ep
         if about not in {profile.ep for profile in chosen}:
             raise RequestError(f"{path} is about {about}, which is not asked for")
-        chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
+        taught.setdefault(about, []).append(path)
     wanted = list(dict.fromkeys(devices))
     targets: dict[tuple[str, str], Target] = {}
     for profile in chosen:
@@ -135,7 +136,7 @@ def open_targets(
                 f"it has: {', '.join(profile.devices)}",
             )
         for name in names:
-            targets.setdefault((profile.ep, name), Target.on(profile, name))
+            targets.setdefault((profile.ep, name), Target.on(profile, name, taught.get(profile.ep, ())))
     for device in wanted:
         if device != ALL and not any(device in profile.devices for profile in chosen):
             there = dict.fromkeys(name for profile in chosen for name in profile.devices)

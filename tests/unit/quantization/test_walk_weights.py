@@ -26,7 +26,7 @@ FLOORS = {"w4": 15, "w8": 35, "w8a8-dynamic": 28, "w4-fp16": 15, "w8-fp16": 35}
 def planned(model: Model, precision: str) -> Plan:
     target = Target.open("cpu")
     resolution = resolve(target, model, parse_precision(precision))
-    assert resolution.legal, [v.violation() for v in resolution.violations]
+    assert resolution.legal, [(v.node.name, v.ruling.reason) for v in resolution.violations]
     return make_plan(target, model, resolution)
 
 
