@@ -21,9 +21,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import calibrate, quantize
+from planner.quantization.write import write_quantized
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.verification.feed import cast_feed, input_dtypes, load
@@ -67,7 +68,7 @@ def ratios(target: Target, source: Path, folder: Path, rounds: int) -> dict[str,
         if name == "fp32":
             save(model.ir, files[name])
         else:
-            quantize(model, target.plan(model, resolution, inputs), ranges, files[name])
+            write_quantized(model, target.plan(model, resolution, inputs), ranges, files[name])
     workers = {name: Worker(target.ep) for name in files}
     try:
         for name, worker in workers.items():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.cli import common
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
     from planner.probe.evidence import Difference, Evidence
@@ -27,7 +27,7 @@ exit status: 0 asked (with --diff: nothing changed), 1 --diff found a difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_target_arguments(parser)
+    arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
     parser.add_argument("--diff", action="store_true", help="compare with the stored evidence; exit 1 on a difference")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, default=2, help="processes of the EP at a time (default: 2)"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers < 1:
         raise RequestError("--workers must be at least 1")
-    target = common.target(args)
+    target = arguments.target(args)
     if args.from_model is not None:
         return _from_model(args, target)
     if any(rule.kernels == "installed" for rule in target.profile.file.rules) and not args.op:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.reporting.data import Kind, Report, Row, Status, Tier, Violation
+from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
+from planner.resolve.verdicts import Violation
+from planner.verification.verify import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",

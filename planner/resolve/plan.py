@@ -10,6 +10,7 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
+from planner.model.read import Model
 from planner.resolve.replacements import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
@@ -88,6 +89,11 @@ class ModelIdentity:
     sha256: str
     opset: int
     node_count: int
+
+    @classmethod
+    def of(cls, model: Model) -> ModelIdentity:
+        """That of a model that was read."""
+        return cls(model.path, model.sha256, model.opset, model.node_count)
 
     def to_json(self) -> dict[str, Any]:
         return {"path": self.path, "sha256": self.sha256, "opset": self.opset, "node_count": self.node_count}

@@ -36,18 +36,6 @@ class Compiled:
     equal: bool
     max_abs_error: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "sha256": self.sha256,
-            "bytes": self.bytes,
-            "soc": self.soc,
-            "runtime": dict(self.runtime),
-            "seconds": self.seconds,
-            "equal": self.equal,
-            "max_abs_error": self.max_abs_error,
-        }
-
 
 def require_compiler(ep: str) -> None:
     """RequestError where the EP writes nothing ahead of time, EPError where it cannot run here."""
@@ -55,7 +43,7 @@ def require_compiler(ep: str) -> None:
     if not known.compiles:
         raise RequestError(f"{ep} compiles nothing ahead of time here", "leave --compile out")
     available = known.availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't compile here: {available.reason}", "see `planner eps`")
 
 

@@ -51,9 +51,6 @@ class Evaluations:
     emulated: int
     real: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {"emulated": self.emulated, "real": self.real}
-
 
 class PlanJudge:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
@@ -76,7 +73,7 @@ class PlanJudge:
         timeout: float = 300,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
-        self.has_ep = launcher(target.ep).availability().kind is not None
+        self.has_ep = launcher(target.ep).availability().runs
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)
