@@ -10,8 +10,8 @@ from typing import Any
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs
-from planner.calibrate.observe import Run, collect
-from planner.calibrate.ranges import Method, Range
+from planner.calibrate.observe import Method, Run, collect
+from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 from planner.model.read import Model
 from planner.model.write import save
