@@ -136,7 +136,9 @@ def _bare(model: Path, pixels: int, count: int, _: str) -> None:
 
 
 def _planner(model: Path, pixels: int, count: int, method: str) -> None:
-    from planner.pipeline import calibrate, parse_precision, quantize
+    from planner.calibrate.run import calibrate
+    from planner.dtypes import parse_precision
+    from planner.quantization.write import write_quantized
     from planner.resolve.choose import check_model, make_plan
     from planner.resolve.target import Target
 
@@ -151,7 +153,7 @@ def _planner(model: Path, pixels: int, count: int, method: str) -> None:
         def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
             return samples(pixels, count)
 
-    quantize(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
+    write_quantized(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
 
 
 def _ort(model: Path, pixels: int, count: int, method: str) -> None:

@@ -26,16 +26,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from planner.pipeline import artifact, calibrate, quantize
-
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
+from planner.calibrate.run import calibrate
+from planner.codec import to_json
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
 from planner.model.read import load
 from planner.model.shapes import bind_shapes
 from planner.model.write import save
+from planner.quantization.write import Artifact, write_quantized
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
@@ -98,7 +99,7 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
         ranges = calibrate(model, list(islice(inputs, 2)))
         for precision, path in paths.items():
             plan = make_plan(target, model, check_model(target, model, parse_precision(precision)))
-            quantize(model, without_uncalibrated(target, model, plan, ranges), ranges, path)
+            write_quantized(model, without_uncalibrated(target, model, plan, ranges), ranges, path)
     yield from paths.items()
 
 
@@ -119,7 +120,7 @@ class Answer:
 def ask(path: Path, target: Target, worker: Worker) -> Answer:
     """The EP's answer; one that was given before to the same file by the same package is read back."""
     packages = launcher(target.ep).availability().packages
-    stamp = {"model": artifact(path).sha256, "target": target.identity.to_json(), "packages": dict(packages)}
+    stamp = {"model": Artifact.of(path).sha256, "target": to_json(target.identity), "packages": dict(packages)}
     kept = path.with_name(f"{path.name}.{target.ep}.{target.device}.json")
     with contextlib.suppress(OSError, ValueError, KeyError):
         data = json.loads(kept.read_text(encoding="utf-8"))

@@ -21,9 +21,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import calibrate, quantize
+from planner.quantization.write import write_quantized
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
@@ -68,7 +69,7 @@ def ratios(target: Target, source: Path, folder: Path, rounds: int) -> dict[str,
         if name == "fp32":
             save(model.ir, files[name])
         else:
-            quantize(model, make_plan(target, model, resolution, inputs), ranges, files[name])
+            write_quantized(model, make_plan(target, model, resolution, inputs), ranges, files[name])
     workers = {name: Worker(target.ep) for name in files}
     try:
         for name, worker in workers.items():

@@ -10,17 +10,6 @@
 Every function returns a frozen value whose ``to_json()`` is the document that the command prints with ``--json``. Every
 function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people. What a result should
 be read with goes to the logger "planner": warnings, such as synthetic data, and notes (INFO).
-
-Arguments that several functions share:
-    ep: alias ("qnn") or full provider name.
-    device: name from the profile; None for its default.
-    precision: a shorthand such as "w8a16", "auto", or a `planner.dtypes.Precision`.
-    shapes: fixed dimensions of inputs, by name.
-    inputs: what calibrates and judges, as for --inputs: an .npz file, a folder of such files, or "package.module:function";
-        None for seeded synthetic data. A `Source` also says the seed and how ranges are taken.
-    profiles: files that add to or override the shipped profiles.
-    evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
-    progress: told what is being done, how many steps are done, of how many.
 """
 
 from __future__ import annotations
@@ -86,7 +75,16 @@ def check(
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
 ) -> CheckResult:
-    """Judge a precision by the profile, or, with ``precision`` None, the model as it is. Runs nothing.
+    """Judge a precision by the profile, or the model as it is. Runs nothing.
+
+    Args:
+        model: an ONNX file.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`; None for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
     Raises:
         RequestError: what was given cannot be read, or the model is quantized already and a precision is asked for.
@@ -113,8 +111,15 @@ def plan(
 
     Args:
         model: a float32 ONNX file.
-        ep: see above, as for all others.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         allow_unknown: plan even where the profile has no evidence for a node.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
     Raises:
         NotLegalError: there is no legal plan; it holds the verdict.
@@ -152,7 +157,9 @@ def quantize(
         inputs: where the plan's inputs lie now; None for where they lay when it was made.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         overwrite: replace an existing output.
+        profiles: files that add to or override the shipped profiles.
         evidence: where the plan's evidence lies now; none for where it lay when it was made.
+        progress: told what is being done, how many steps are done, of how many.
 
     Raises:
         RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
@@ -203,9 +210,17 @@ def verify(
     Args:
         candidate: the model to judge.
         reference: the float32 model that it was made from.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         floor: what the candidate must reach.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
 
     Raises:
         RequestError: what was given cannot be read, or does not fit together.
@@ -259,7 +274,13 @@ def target(
 
     Args:
         model: a float32 ONNX file.
+        ep: alias ("qnn") or full provider name.
         output: where to write; None for beside the model, named after precision and EP.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         floor: what must be reached: the cheapest legal plan that does is searched for. None for the first of the profile's
             precisions with 20 dB.
         allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
@@ -268,6 +289,9 @@ def target(
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
         report_to: a folder for a report of what was tried, in all formats.
         overwrite: replace existing outputs.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
 
     Returns:
         `kept` is None where nothing was allowed to run: `check` says why.
@@ -329,6 +353,7 @@ def report(
     Args:
         models: paths, or `planner.reporting.matrix.Subject` for a model with shapes, inputs and a name of its own.
         eps: aliases or full names, or ["all"].
+        output: folder of the report's files; None for none.
         devices: names of the profiles, or ["all"]; none for their defaults.
         precisions: by name, "auto" among them; none for those that each profile prefers.
         run: False judges by the profiles alone.
@@ -339,6 +364,8 @@ def report(
         baseline: an earlier report: only what got worse since fails.
         formats: files to write: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
         told: called with every finished row, how many are done, of how many.
 
     Raises:

@@ -17,6 +17,7 @@ from planner.probe.run import Outcome, Result
 from planner.profiles.load import shipped_directory
 from planner.profiles.schema import Profile
 from planner.resolve.legality import Ruling, judge
+from planner.resolve.plan import TargetIdentity
 from planner.resolve.target import Target
 
 
@@ -32,7 +33,9 @@ def node_of(case: str) -> tuple[Node, int]:
 def predict(case: str, profile: Profile, device: str) -> Ruling:
     """The profile's ruling on the case's node at the pair that the file stores."""
     node, opset = node_of(case)
-    return judge(Target.on(profile, device, ()), node, node.stored, opset)
+    # Of the profile's own traits alone: what a case is must not hang on the processor at hand.
+    target = Target(profile, TargetIdentity(profile.ep, device, profile.options(device)))
+    return judge(target, node, node.stored, opset)
 
 
 def agrees(ruling: Ruling, outcome: Outcome) -> bool | None:

@@ -67,7 +67,7 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
     model = read_model(path, as_stored=True)
     if model.dynamic_inputs and profile.limits.static_shapes:
         raise RequestError(f"{path}: dynamic inputs: {', '.join(model.dynamic_inputs)}", "fix their shapes first")
-    verdicts = judge_stored(Target.on(profile, device, ()), model).verdicts
+    verdicts = judge_stored(Target.on(profile, device), model).verdicts
     candidate = {name: v.node.op_type for v in verdicts for name in (v.node.name, *v.node.origins)}
     with Worker(profile.ep) as worker:
         try:

@@ -104,8 +104,10 @@ def open_targets(
     """The targets that lists of EPs and devices span.
 
     Args:
-        eps: aliases or full names, or "all". devices: names of the profiles, or "all"; none for each profile's default.
-            Every EP takes those of the list that its profile has. With all EPs, one that has none of them is left out.
+        eps: aliases or full names, or "all".
+        devices: names of the profiles, or "all"; none for each profile's default. Every EP takes those of the list that its
+            profile has. With all EPs, one that has none of them is left out.
+        profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote; each stands above the rules of the EP it is about.
 
     Raises:
@@ -157,10 +159,13 @@ def make_report(
     """Judge every model on every target at every precision.
 
     Args:
+        subjects: the models.
+        targets: where they are to run.
         precisions: None stands for auto; without any, those that the profile of each target prefers.
         run: False judges by the profiles alone.
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        seed: of synthetic data.
         date: of the report; None for now.
         histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
         told: called with every finished row, how many are done, of how many.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile, Rule
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.processor import has_vnni, traits
+from planner.runtime.processor import traits
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,6 @@ class Target:
         device: str | None = None,
         profiles: Sequence[Path] = (),
         evidence: Sequence[Path] = (),
-        *,
-        processor: Iterable[str] | None = None,
     ) -> Target:
         """Find the EP's profile and the device in it.
 
@@ -44,7 +42,6 @@ class Target:
             device: name from the profile; None for its default.
             profiles: files that add to or override the shipped profiles.
             evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
-            processor: as for `on`.
 
         Raises:
             RequestError: unknown EP or device, malformed profile or evidence.
@@ -55,24 +52,22 @@ class Target:
 
             for path in evidence:
                 profile = with_learned(profile, path)
-        return cls.on(profile, device or profile.file.default_device, processor)
+        return cls.on(profile, device or profile.file.default_device)
 
     @classmethod
-    def on(cls, profile: Profile, device: str, processor: Iterable[str] | None = None) -> Target:
-        """The target that a loaded profile has in a device.
+    def on(cls, profile: Profile, device: str) -> Target:
+        """The target that a loaded profile has in a device. A processor has the traits of this machine's.
 
         Args:
             profile: with the evidence applied.
             device: name from the profile.
-            processor: where the device is a processor, the traits that rules may ask of it; None for those of this machine.
 
         Raises:
             RequestError: unknown device.
         """
         identity = TargetIdentity(profile.ep, device, profile.options(device))
         if profile.device(device).kind == "cpu":
-            found = traits(has_vnni()) if processor is None else processor
-            profile = profile.with_traits(device, found)
+            profile = profile.with_traits(device, traits())
         return cls(profile, identity)
 
     @property

@@ -25,7 +25,7 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
 from planner.runtime.latency import Latency, measure_latency
-from planner.runtime.processor import has_vnni
+from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import Evaluations, PlanEvaluator
@@ -178,7 +178,7 @@ def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | N
 def _notes_on_processor(plan: Plan) -> Iterator[str]:
     """What a verification on this processor does not show of another: sums that saturate there."""
     saturating = sum((n.weight, n.activation) == (DType.INT8, DType.UINT8) for n in plan.nodes)
-    if saturating and has_vnni() is not False:
+    if saturating and "no-vnni" not in traits():
         yield (
             f"{saturating} nodes multiply uint8 by int8: exact here; on an x86 processor without VNNI such sums can saturate: "
             "plan it there (planner then takes unsigned weights), or choose --weight-type uint8 --activation-type uint8"

@@ -220,6 +220,11 @@ def _sensitivity(
     """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
 
     Args:
+        ladder: what is chosen from.
+        judge: measures plans.
+        goal: what is asked for.
+        uniform: the level, measured throughout.
+        background: the level of all other nodes.
         known: levels that need no further test: a unit none of whose nodes has a type that is new is left out.
     """
     level = uniform.level
@@ -372,7 +377,12 @@ def _bearable(
     further move to the same kind of type. What no round has confirmed is left out.
 
     Args:
+        ladder: what is chosen from.
+        moves: best first.
+        score: of the plan that some moves make.
+        least: the score that is asked for.
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
+        rounds: of bisecting, at most.
     """
     chosen: list[_Move] = []
     rest = list(moves)
@@ -411,6 +421,8 @@ def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
     """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked.
 
     Args:
+        most: the largest number that may pass.
+        passes: whether a number does.
         guess: about where it lies; 0: unknown.
     """
     low, high = 0, most

@@ -27,7 +27,7 @@ from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import emulate_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST, sqnr
+from planner.verification.fidelity import BEST, WORST, sqnr
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
@@ -85,9 +85,11 @@ class Parting:
         return tuple(entry.tensor for entry in self.suspects())
 
     def suspects(self) -> tuple[Parted, ...]:
-        """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
-        what falls by 1 dB or more from its least faithful input, by the error energy that it adds to its input's,
-        relative to its own signal."""
+        """The suspects, worst first.
+
+        First what is not finite, in the order of the graph (the first makes the others). Then what falls by 1 dB or more from
+        its least faithful input, by the error energy that it adds to its input's, relative to its own signal.
+        """
         falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
         return tuple(sorted(falling, key=lambda t: (t.finite, -_added(t) if t.finite else 0.0, t.depth)))
 
@@ -126,7 +128,7 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = not emulated and launcher(target.ep).availability().kind is not None
+    real = not emulated and launcher(target.ep).availability().runs
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU
@@ -172,7 +174,8 @@ def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
 
 def _added(part: Parted) -> float:
     """Error energy, relative to the signal's, beyond that of the least faithful input."""
-    return float(10 ** (-part.sqnr_db / 10) - 10 ** (-(part.sqnr_db + part.drop_db) / 10))
+    before = min(BEST, max(WORST, part.sqnr_db + part.drop_db))
+    return 10 ** (-min(BEST, max(WORST, part.sqnr_db)) / 10) - 10 ** (-before / 10)
 
 
 @dataclass

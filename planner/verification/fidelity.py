@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from planner.codec import HIDDEN
 from planner.errors import EPError
 
 # SQNR is kept within these bounds, in dB, so that every number is finite.
@@ -34,7 +33,7 @@ class Fidelity:
     cosine: float | None = None
     max_abs_error: float | None = None
     top1_agreement: float | None = None
-    finite: bool = field(default=True, metadata=HIDDEN)
+    finite: bool = True
 
 
 @dataclass

@@ -298,10 +298,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
         ZeroDivisionError("division by zero"),
     ]
 
-    def run_target(session: Any, *args: Any, **kwargs: Any) -> Any:
+    def select(target: Any, *args: Any, **kwargs: Any) -> Any:
         raise failures.pop(0)
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     out = tmp_path / "out"
     ran = planner(
@@ -324,10 +324,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
 def test_an_ep_that_fails_every_precision_is_status_3(
     planner: Planner, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_target(*args: Any, **kwargs: Any) -> Any:
+    def select(*args: Any, **kwargs: Any) -> Any:
         raise EPError("time-out")
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     ran = planner(model(tmp_path), "--ep", "toy", "--profile", profile, "-o", tmp_path / "out")
     assert ran.status == 3
     assert "error: time-out" in ran.err

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
-from planner.dtypes import PER_CHANNEL, DType, Precision, QuantConfig, parse_precision, precision_by_name
-from planner.errors import RequestError
+from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
 from planner.model.read import Model, read_model
-from planner.pipeline import requested_precision
 from planner.profiles.load import load_profile
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
 from planner.resolve.target import Target
@@ -144,26 +142,6 @@ def test_a_quantized_model_as_it_is(tmp_path: Path) -> None:
 
 
 # -- what is asked for --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        ((None, None, None), None),
-        (("auto", None, None), None),
-        ((" AUTO ", None, None), None),
-        (("w8a16", None, None), parse_precision("w8a16")),
-        ((None, "uint8", "uint16"), Precision("w8a16", (DType.UINT8,), (DType.UINT16,))),
-    ],
-)
-def test_requested_precision(asked: tuple[str | None, ...], expected: Precision | None) -> None:
-    assert requested_precision(*asked) == expected
-
-
-def test_options_that_contradict_one_another_are_refused() -> None:
-    for asked in (("fp16", "int8", "int8"), (None, "int8", None), (None, None, "int8")):
-        with pytest.raises(RequestError):
-            requested_precision(*asked)
 
 
 def test_a_plan_says_why_for_every_node_and_names_model_and_profile(model: Model, tmp_path: Path) -> None:

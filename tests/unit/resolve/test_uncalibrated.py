@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import small_models as sm
 from onnx import helper
-from planner.pipeline import calibrate, quantize
 
 from planner.calibrate.ranges import Range
+from planner.calibrate.run import calibrate
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.model.read import Model
+from planner.quantization.write import write_quantized
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.plan import Plan
 from planner.resolve.revise import notes_on_revisions, without_uncalibrated
@@ -135,7 +136,7 @@ def test_what_was_never_calibrated_computes_as_in_float32(tmp_path: Path) -> Non
     samples = [{"x": rng.normal(size=(1, 4)).astype(np.float32), "c": np.array(True)} for _ in range(3)]
     ranges = calibrate(model, samples)
     new = without_uncalibrated(target, model, plan, ranges)
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     x = np.array([[-500, 0.25, -0.125, 7]], np.float32)
     other = sm.run(tmp_path / "q.onnx", {"x": x, "c": np.array(False)})[0]
     assert (other == np.maximum(-x, 0)).all()
@@ -166,6 +167,6 @@ def test_a_loop_that_never_ran(tmp_path: Path) -> None:
     ranges = calibrate(model, [{"n": np.array(0), "x": np.ones(4, np.float32)}])
     new = without_uncalibrated(target, model, plan, ranges)
     assert "body of Loop 'loop'" in {line.name: line for line in new.nodes}["square"].reason
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     (y,) = sm.run(tmp_path / "q.onnx", {"n": np.array(2), "x": np.full(4, 3, np.float32)})
     assert np.allclose(y, 81)
