@@ -102,7 +102,8 @@ class Target:
     @property
     def computes_float32(self) -> bool:
         """Whether float32 stays float32: a device may take such graphs and compute them in float16; its profile never
-        prefers fp32."""
+        prefers fp32.
+        """
         return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
 
     def takes(self, op_type: str, opset: int) -> bool:
