@@ -37,16 +37,19 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 def planned_inputs(plan: Plan, model: Model, source: str | None = None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+    """The inputs that a plan was made with, loaded again: from ``source``, or from the file or folder that the plan names.
 
     Raises:
-        RequestError: they are not the same (their hash differs).
+        RequestError: they are not the same (their hash differs), or the plan names a function: only ``source`` may.
     """
     planned = plan.inputs or {"synthetic": True, "seed": 0}
+    given = source is not None
     if source is None and not planned.get("synthetic"):
         source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    inputs = load_inputs(source, model, seed=int(planned.get("seed") or 0), method=method)
+    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
+    if not isinstance(method, str) or type(seed) is not int or seed < 0:
+        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
+    inputs = load_inputs(source, model, seed=seed, method=method, may_run=given)
     if plan.inputs is not None and inputs.sha256 != plan.inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",

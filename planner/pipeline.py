@@ -144,6 +144,7 @@ def quantize(
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
+        model.check_unchanged()
     return artifact(output, (*applied.notes, *notes_on_float16(plan), *notes_on_unreached(plan)))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import planner
 from planner.cli.deferred import defer_imports
-from planner.errors import PlannerError
+from planner.errors import PlannerError, planner_error_in
 
 COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
 
@@ -88,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("out of memory", "use fewer or smaller samples, or a machine with more memory")
         return 3
     except Exception as error:
+        if (known := planner_error_in(error)) is not None:
+            _complain(str(known), known.hint)
+            return known.exit_status
         if os.environ.get("PLANNER_DEBUG"):
             raise
         _complain(
