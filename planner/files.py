@@ -38,16 +38,17 @@ def open_plain(path: Path, *, follow: bool = True) -> BinaryIO:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        kind = "is a directory" if stat.S_ISDIR(mode) else "not a plain file"
+        kind = "is a directory" if stat.S_ISDIR(mode) else "is not a plain file"
         raise RequestError(f"{path}: {kind}", "give the path of a file; save what a pipe holds to a file first")
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: Path, *, limit: int = 1 << 28) -> str:
+def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) -> str:
     """The text of a plain file in UTF-8.
 
     Args:
         path: the file.
+        what: it should be, for the error: "a plan file".
         limit: most bytes that are believed to be such a file.
 
     Raises:
@@ -57,10 +58,10 @@ def read_text(path: Path, *, limit: int = 1 << 28) -> str:
         with open_plain(path) as stream:
             data = stream.read(limit + 1)
         if len(data) > limit:
-            raise RequestError(f"{path}: larger than {limit >> 20} MiB")
+            raise RequestError(f"{path}: not {what}: larger than {limit >> 20} MiB")
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not text in UTF-8: byte {error.start}") from None
+        raise RequestError(f"{path}: not {what}: byte {error.start} is no UTF-8") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.resolve.replacements import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
@@ -147,12 +148,10 @@ def read_plan(path: Path) -> Plan:
         RequestError: missing, not JSON, another schema, or a field missing or of the wrong type (named by its path).
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(
-            f"{path}: no such file", "write one with `planner plan MODEL --ep EP -o plan.json`"
-        ) from None
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        data = json.loads(read_text(path, "a plan file"))
+    except RequestError as error:
+        raise RequestError(str(error), "write one with `planner plan MODEL --ep EP -o plan.json`") from None
+    except (RecursionError, ValueError) as error:
         raise RequestError(f"{path}: not a plan file: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
