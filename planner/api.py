@@ -446,10 +446,10 @@ def _precision(asked: str | Precision | None) -> Precision | None:
     return None if asked.strip().lower() == "auto" else parse_precision(asked)
 
 
-def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True) -> Inputs:
+def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
     """Load samples, and say loudly where they prove little."""
     source = inputs if isinstance(inputs, Source) else Source(inputs)
-    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method)
+    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
     _warn_of(loaded, calibrates=calibrates)
     return loaded
 
@@ -465,16 +465,19 @@ def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
 
 
 def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+    """The inputs that a plan was made with, loaded again: from ``source``, or from the file or folder that the plan names.
 
     Raises:
-        RequestError: they are not the same (their hash differs).
+        RequestError: they are not the same (their hash differs), or the plan names a function: only ``source`` may.
     """
     planned = plan.inputs or {"synthetic": True, "seed": 0}
+    given = source is not None
     if source is None and not planned.get("synthetic"):
         source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    loaded = _load(Source(source, int(planned.get("seed") or 0), method), model)
+    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
+    if not isinstance(method, str) or type(seed) is not int or seed < 0:
+        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
+    loaded = _load(Source(source, seed, method), model, may_run=given)
     if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",
