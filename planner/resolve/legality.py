@@ -138,11 +138,20 @@ def _by_rules(node: Node, pair: Pair, per_channel: bool, profile: Profile, devic
     )
 
 
-def takes(profile: Profile, device: str, op_type: str, opset: int) -> bool:
-    """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it."""
+def takes(profile: Profile, device: str, op_type: str, opset: int, *, or_defined: bool = False) -> bool:
+    """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it.
+
+    Args:
+        profile: what the device takes.
+        device: name from the profile.
+        op_type: the operator.
+        opset: of the model.
+        or_defined: also where it takes all the operators that ONNX defines this one by.
+    """
     for rule in profile.rules_for(op_type, "", device):
         if rule.kernels is not None:
-            if profile.tables[rule.kernels].types(op_type, "", opset) is not None:
+            table = profile.tables[rule.kernels]
+            if table.types(op_type, "", opset) is not None or (or_defined and _is_served(table, op_type, opset)):
                 return True
         elif rule.refuse is None:
             return True

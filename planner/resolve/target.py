@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile
 from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto
 from planner.resolve.legality import takes
+from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import Plan, TargetIdentity
 from planner.runtime.processor import traits
 
@@ -98,10 +99,14 @@ class Target:
         Args:
             path: an ONNX file.
             shapes: fixed dimensions of inputs, by name.
-            stored: to judge the file as it is: its opset stays, which is otherwise raised to what is written.
+            stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
         """
-        fused = [op for op in sorted(FUSED_OPERATORS) if takes(self.profile, self.device, op, 21)]
-        return read_model(path, shapes, fused=fused, as_stored=stored)
+
+        def opset(operators: Collection[str], have: int) -> int:
+            return written_opset(self.profile, self.device, operators, have)
+
+        fused = [op for op in sorted(FUSED_OPERATORS) if takes(self.profile, self.device, op, PREFERRED)]
+        return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored)
 
     def resolutions(self, model: Model, precision: Precision | None) -> Iterator[Resolution]:
         """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.

@@ -145,9 +145,7 @@ class Server:
         options = self.ort.SessionOptions()
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = self.launcher.schedule(
-                self.ort, request["model"], request["folder"], options, request["options"]
-            )
+            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
         except Exception as error:
             return {"status": "schedule_failed", "message": f"{error}"}
         return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}

@@ -99,5 +99,7 @@ def test_more_operators_than_the_limit_end_the_reading(monkeypatch: pytest.Monke
 
 
 def test_names_with_quotes_and_slashes_are_kept_whole() -> None:
-    schedule = parse(stream(text([Row(0x13, "q::Add", "FOR_HVX", vtcm_read=1)], names={**NAMES, 0x13: "/a/b's (c), d"})))
+    schedule = parse(
+        stream(text([Row(0x13, "q::Add", "FOR_HVX", vtcm_read=1)], names={**NAMES, 0x13: "/a/b's (c), d"}))
+    )
     assert schedule.operators[0].node == "/a/b's (c), d"
