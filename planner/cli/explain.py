@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.probe.evidence import stored
 
     domain, name = split(args.op)
@@ -55,7 +56,7 @@ def _explain(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         document = {
             "op": args.op,
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None
