@@ -62,7 +62,7 @@ class Session:
         """
         profile = load_profiles(profiles).find(ep)
         if evidence:
-            from planner.probe.learned import with_learned
+            from planner.profiles.learned import with_learned
 
             for path in evidence:
                 profile = with_learned(profile, path)

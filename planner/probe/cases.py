@@ -7,9 +7,10 @@ form without a weight, "exact" for one without any float), granularity where it 
 from __future__ import annotations
 
 import functools
+import itertools
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -39,6 +40,10 @@ _ACTIVATIONS = (_D.UINT8, _D.INT8, _D.UINT16, _D.INT16)
 _WEIGHTS = (_D.UINT8, _D.INT8, _D.UINT16, _D.INT16, _D.UINT4, _D.INT4)
 _FLOATS = (_D.FLOAT32, _D.FLOAT16)
 _NEWEST_OPSET = 28
+_WIDE_OPSET = 21  # 16-bit and 4-bit Q/DQ came with it
+# Pairs that tell how a condition bears on quantized forms: (weight, activation).
+_TELLING = ((_D.UINT8, _D.UINT8), (_D.INT8, _D.UINT16), (_D.UINT16, _D.UINT16), (_D.INT4, _D.UINT16))
+_TELLING_CHANNELS = ((_D.INT8, _D.UINT8), (_D.INT8, _D.UINT16), (_D.INT4, _D.UINT16))
 Array = np.ndarray[Any, Any]
 
 
@@ -123,7 +128,7 @@ def _with_opsets() -> Iterator[Form]:
         for opset in versions(form.op):
             condition = f"opset={opset}"
             if opset != own and (form.name, condition) not in seen:
-                candidate = replace(form, condition=condition, opset=opset)
+                candidate = form.but(condition, opset=opset)
                 if _is_valid(candidate):
                     yield candidate
         for candidate in _with_types(form):
@@ -160,7 +165,7 @@ def _with_types(form: Form) -> Iterator[Form]:
         ]
         if any(s is not None and s.kind is not Kind.EXACT for s in slots):
             continue  # another operand is float all the same: a form of its own
-        yield replace(form, condition=dtype, slots=tuple(slots))
+        yield form.but(dtype, *slots)
 
 
 INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -201,61 +206,60 @@ def _is_valid(form: Form) -> bool:
 
 
 def _cases_of(form: Form) -> Iterator[Case]:
+    """The cases of a form: every pair on a base form, a few telling pairs on a condition."""
     if not form.has_float:
         yield Case(form, None, None)
         return
-    base = not form.condition
-    slot = form.weight
     for kind in _FLOATS:
-        yield Case(form, kind, kind if slot is not None else None)
+        yield Case(form, kind, kind if form.weight is not None else None)
     if form.opset < 13 or form.condition.startswith("opset="):
         if form.opset >= 11:
-            yield Case(form, _D.UINT8, _D.UINT8 if slot is not None else None)
-        return
-    wide = form.opset >= 21  # 16-bit and 4-bit Q/DQ
-    if slot is None:
-        telling = _ACTIVATIONS if base else (_D.UINT8, _D.UINT16)
-        if form.condition in ("symmetric", "free-output-range"):
-            telling = _ACTIVATIONS
-        for activation in telling:
-            if wide or activation.bits == 8:
-                yield Case(form, activation, None)
-        return
-    if not wide:
+            yield Case(form, _D.UINT8, _D.UINT8 if form.weight is not None else None)
+    elif form.weight is None:
+        yield from _without_weight(form)
+    elif form.opset < _WIDE_OPSET:
         yield Case(form, _D.UINT8, _D.UINT8)
-        if slot.axis is not None:
+        if form.weight.axis is not None:
             yield Case(form, _D.UINT8, _D.INT8, Granularity.CHANNEL)
-        return
-    full = base or form.condition in ("symmetric", "no-bias")
-    grains = (Granularity.TENSOR, Granularity.CHANNEL) if slot.axis is not None else (Granularity.TENSOR,)
-    if full:
-        for grain in grains:
-            for weight in _WEIGHTS:
-                for activation in _ACTIVATIONS:
-                    yield Case(form, activation, weight, grain)
     else:
-        for weight, activation in (
-            (_D.UINT8, _D.UINT8),
-            (_D.INT8, _D.UINT16),
-            (_D.UINT16, _D.UINT16),
-            (_D.INT4, _D.UINT16),
-        ):
-            yield Case(form, activation, weight)
-        if Granularity.CHANNEL in grains:
-            for weight, activation in ((_D.INT8, _D.UINT8), (_D.INT8, _D.UINT16), (_D.INT4, _D.UINT16)):
-                yield Case(form, activation, weight, Granularity.CHANNEL)
+        yield from _with_weight(form, form.weight)
+
+
+def _without_weight(form: Form) -> Iterator[Case]:
+    every = not form.condition or form.condition in ("symmetric", "free-output-range")
+    for activation in _ACTIVATIONS if every else (_D.UINT8, _D.UINT16):
+        if form.opset >= _WIDE_OPSET or activation.bits == 8:
+            yield Case(form, activation, None)
+
+
+def _with_weight(form: Form, weight: Slot) -> Iterator[Case]:
+    base = not form.condition
+    grains = (Granularity.TENSOR, Granularity.CHANNEL) if weight.axis is not None else (Granularity.TENSOR,)
+    if base or form.condition in ("symmetric", "no-bias"):
+        yield from _cases(form, _WEIGHTS, _ACTIVATIONS, grains)
+    else:
+        for dtype, activation in _TELLING:
+            yield Case(form, activation, dtype)
+        if weight.axis is not None:
+            for dtype, activation in _TELLING_CHANNELS:
+                yield Case(form, activation, dtype, Granularity.CHANNEL)
     if base:
         # The weight alone quantized, in float computation.
-        for weight in (_D.UINT8, _D.INT8, _D.INT16, _D.UINT4, _D.INT4):
+        for dtype in (_D.UINT8, _D.INT8, _D.INT16, _D.UINT4, _D.INT4):
             for activation in _FLOATS:
-                for grain in grains:
-                    yield Case(form, activation, weight, grain)
+                yield from (Case(form, activation, dtype, grain) for grain in grains)
     if form.condition == "large" and _block_axis(form) is not None:
-        for weight in (_D.UINT4, _D.INT4, _D.INT8):
-            for activation in (_D.UINT8, _D.UINT16, _D.FLOAT32, _D.FLOAT16):
-                yield Case(form, activation, weight, Granularity.BLOCK)
-    if not base and slot.axis is not None and form.op in ("Conv", "MatMul", "Gemm"):
+        blocked = (_D.UINT8, _D.UINT16, *_FLOATS)
+        yield from _cases(form, (_D.UINT4, _D.INT4, _D.INT8), blocked, (Granularity.BLOCK,))
+    if not base and weight.axis is not None and form.op in ("Conv", "MatMul", "Gemm"):
         yield Case(form, _D.FLOAT32, _D.INT8, Granularity.CHANNEL)
+
+
+def _cases(
+    form: Form, weights: Iterable[DType], activations: Iterable[DType], grains: Iterable[Granularity]
+) -> Iterator[Case]:
+    for grain, weight, activation in itertools.product(grains, weights, activations):
+        yield Case(form, activation, weight, grain)
 
 
 def _block_axis(form: Form) -> int | None:

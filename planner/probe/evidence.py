@@ -24,6 +24,7 @@ from typing import Any
 
 from planner.errors import RequestError
 from planner.probe.run import Outcome, Result
+from planner.profiles.shipped import folder_of
 
 SCHEMA = "planner/evidence/1"
 _LARGEST_FILE = 16 << 20
@@ -191,9 +192,7 @@ def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome
 
 def directory(ep: str) -> Path:
     """Where the shipped evidence on an EP lies."""
-    from planner.profiles.load import shipped_directory
-
-    return shipped_directory() / "evidence" / ep
+    return folder_of(ep) / "evidence"
 
 
 def stored(ep: str, device: str, options: Mapping[str, str] | None = None) -> Evidence | None:

@@ -11,7 +11,8 @@ import onnx
 from planner.dtypes import DType, Pair
 from planner.model.node import Node, Operand, signature
 from planner.operators import Role
-from planner.profiles.schema import KernelTable, OperandCondition, PairRule, Profile, Rule, When
+from planner.profiles.kernels import KernelTable
+from planner.profiles.schema import OperandCondition, Profile, Rule, When
 from planner.resolve.replacements import matrix_of, name_of, replacements, unfit
 
 LEARNED = "learned"  # what a ruling names in place of a rule where evidence from a model decided
@@ -114,7 +115,7 @@ def _by_rules(node: Node, pair: Pair, per_channel: bool, profile: Profile, devic
     for rule in rules:
         condition = unmet_condition(rule.when, node, per_channel, opset, pair)
         if rule.refuse is not None:
-            if condition is None and _refused(rule, pair):
+            if condition is None and _refused(rule, pair, per_channel):
                 return Ruling(False, rule.id, rule.refuse, rule.suggestion)
         elif condition is not None:
             unmet.append((rule, condition))
@@ -292,42 +293,44 @@ def _default(op_type: str, domain: str, name: str, opset: int) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _refused(rule: Rule, pair: Pair) -> bool:
-    if not rule.pairs:
-        return True
-    return any(
-        pair.activation in refused.activation and (refused.weight is None or pair.weight in refused.weight)
-        for refused in rule.pairs
+def _refused(rule: Rule, pair: Pair, per_channel: bool) -> bool:
+    return (not rule.activation or pair.activation in rule.activation) and (
+        not rule.weight or (pair.weight is not None and _names(rule, pair, pair.weight, per_channel))
     )
+
+
+def _names(rule: Rule, pair: Pair, weight: DType, per_channel: bool) -> bool:
+    if pair.block_size is not None:
+        return rule.names_blocked_weight(weight)
+    return rule.names_weight(weight, per_channel=per_channel)
 
 
 def _allowed(rule: Rule, pair: Pair, per_channel: bool) -> Ruling | None:
     if pair.activation is None:
         return Ruling(True, rule.id)
-    if any(_allows(allowed, pair, per_channel) for allowed in rule.pairs):
+    if _allows(rule, pair, per_channel):
         fixed = rule.fixed.get(pair.activation)
         return Ruling(True, rule.id, fixed=None if fixed is None else (fixed.scale, fixed.zero_point))
     return None
 
 
-def _allows(allowed: PairRule, pair: Pair, per_channel: bool) -> bool:
-    if pair.activation not in allowed.activation:
+def _allows(rule: Rule, pair: Pair, per_channel: bool) -> bool:
+    if pair.activation not in rule.activation:
         return False
-    if allowed.weight is None:
+    if not rule.weight:
         # A rule without a weight speaks of nodes that have none, and of float nodes, whose weight has their own type.
         return pair.weight is None or (pair.weight.is_float and pair.weight == pair.activation)
-    if pair.block_size is not None:
-        return pair.weight in allowed.weight and pair.block_size in allowed.blocks
-    return pair.weight in allowed.weight and (not per_channel or pair.weight in allowed.per_channel)
+    if pair.weight is None or (pair.block_size is not None and pair.block_size not in rule.blocks):
+        return False
+    return _names(rule, pair, pair.weight, per_channel)
 
 
 def _choices(rules: Iterable[Rule]) -> str:
     choices: dict[str, None] = {}
-    for allowed in (pair for rule in rules for pair in rule.pairs):
-        activations = "|".join(allowed.activation)
-        weights = "" if allowed.weight is None else f"{'|'.join(allowed.weight)}/"
-        channels = f" ({'|'.join(allowed.per_channel)} also per channel)" if allowed.per_channel else ""
-        choices[f"{weights}{activations}{channels}"] = None
+    for rule in rules:
+        if rule.activation:
+            weights = f"{'|'.join(rule.weight)}/" if rule.weight else ""
+            choices[f"{weights}{'|'.join(rule.activation)}"] = None
     return ", ".join(choices) or "nothing"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from planner.profiles.schema import PROCESSOR_TRAITS
+# What a profile may ask of a processor beside a device's own traits: "no-vnni", an x86 one on which sums of products of
+# uint8 and int8 saturate.
+PROCESSOR_TRAITS = ("no-vnni",)
 
 
 def traits(vnni: bool | None) -> tuple[str, ...]:

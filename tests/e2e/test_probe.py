@@ -11,7 +11,7 @@ import pytest
 
 from planner.probe.cases import all_cases, build, case_by_id
 from planner.probe.evidence import load, stored
-from planner.probe.learned import from_model
+from planner.probe.from_model import from_model
 from planner.probe.run import Outcome, Result, probe
 from planner.profiles.load import load_profiles
 from planner.runtime.registry import launcher

@@ -16,7 +16,8 @@ from small_models import f32, graph, save
 from planner.cli import main as cli
 from planner.dtypes import parse_precision
 from planner.errors import EPError, RequestError
-from planner.probe.learned import FromModel, Learned, dump, signature
+from planner.model.node import signature
+from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
 
@@ -153,11 +154,11 @@ def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, 
     path = model(tmp_path, "Relu")
     (toy,) = open_targets(["toy"], [], [profile])
     kinds = [
-        Learned(signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        LearnedNode(signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
         for v in toy.check(toy.read(path), parse_precision("w8a8")).verdicts
     ]
     seen = tmp_path / "seen.json"
-    seen.write_text(dump(FromModel("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
+    seen.write_text(dump(LearnedFile("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
     arguments = [path, "--ep", "toy,cpu", "--profile", profile, "--precision", "w8a8", "--no-run", "--formats", "json"]
     assert planner(*arguments, "-o", tmp_path / "rules").status == 0
     assert planner(*arguments, "-o", tmp_path / "seen", "--evidence", seen).status == 1
