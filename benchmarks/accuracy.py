@@ -29,11 +29,12 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import DType, Precision, parse_precision
 from planner.errors import PlannerError
 from planner.model.write import save
-from planner.pipeline import Session, run_target
 from planner.resolve.plan import Plan
+from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
+from planner.search.run import Demands, select
 from planner.verification.floor import Floor, parse_floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,22 @@ class Row:
 
 def measure(task: Task, precision: Precision | None, floor: Floor, simulated: int, device: str) -> Row:
     """Plan, and score everything."""
-    session = Session.open("qnn", device)
-    model = session.read(task.model, task.shapes)
+    target = Target.open("qnn", device)
+    model = target.read(task.model, task.shapes)
     assert model.ir is not None
     inputs = load_inputs(task.inputs, model)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         reference, output, theirs = (Path(folder) / name for name in ("float32.onnx", "plan.onnx", "ort.onnx"))
         save(model.ir, reference)
         started = time.monotonic()
-        outcome = run_target(session, model, precision, inputs, output, floor=floor)
+        first = target.check(model, precision)
+        if first.legal is False:
+            raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
+        outcome = select(
+            target, model, target.resolutions(model, precision), inputs, output, Demands(floor), auto=precision is None
+        )
         seconds = time.monotonic() - started
         kept, found = outcome.kept, outcome.search
-        if kept is None:
-            raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
         place = kept.verification.placement
         activation = _activation(kept.plan)
 
@@ -104,7 +108,9 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
                 cpu = score_on_cpu(task, theirs)
                 if not on_ep:
                     return Theirs(cpu)
-                judged = verify(theirs, reference, session.target, inputs.evaluation[:1], floor=floor, explain=False)
+                judged = verify(
+                    theirs, reference, target.identity, inputs.evaluation[:1], Criteria(floor), bisect=False
+                )
                 db = min((f.sqnr_db for f in judged.fidelity), default=None)
                 return Theirs(cpu, db, f"{judged.placement.on_target}/{judged.placement.total}")
             except Exception as error:  # its failures are part of the comparison
@@ -121,7 +127,7 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
             score_on_cpu(task, output),
             last.stop - last.start,
             score_on_cpu(task, reference, last) if simulated else None,
-            score_on_ep(task, output, session.target.ep, session.target.options, last) if simulated else None,
+            score_on_ep(task, output, target.ep, target.options, last) if simulated else None,
             kept.worst_db,
             kept.passed,
             kept.plan.precision,

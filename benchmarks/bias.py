@@ -16,10 +16,12 @@ from pathlib import Path
 
 from benchmarks.common import TASKS, score_on_cpu
 from planner.calibrate.inputs import Sample, load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import Session, calibrate, quantize
+from planner.quantization.write import write_quantized
 from planner.resolve.choose import resolve
+from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
@@ -47,8 +49,8 @@ def main() -> None:
     args = parser.parse_args()
     print("| model | precision | float32 | without | with |\n| --- | --- | ---: | ---: | ---: |")
     for name in args.models.split(","):
-        task, session = TASKS[name], Session.open("cpu")
-        model = session.read(task.model, task.shapes)
+        task, target = TASKS[name], Target.open("cpu")
+        model = target.read(task.model, task.shapes)
         inputs = load_inputs(task.inputs, model)
         ranges = calibrate(model, inputs.calibration)
         with tempfile.TemporaryDirectory(prefix="planner-") as folder:
@@ -57,10 +59,10 @@ def main() -> None:
             save(model.ir, reference)
             float32 = score_on_cpu(task, reference, slice(args.limit))
             for precision in args.precisions.split(","):
-                plan = session.plan(model, resolve(model, session.profile, "cpu", parse_precision(precision)))
+                plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(precision)))
                 cells = []
                 for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
-                    quantize(model, plan, seen, candidate)
+                    write_quantized(model, plan, seen, candidate)
                     decibels = sqnr(reference, candidate, list(inputs.evaluation)[:SAMPLES])
                     score = score_on_cpu(task, candidate, slice(args.limit))
                     cells.append(f"{decibels:.1f} dB, {100 * score:.1f} %")

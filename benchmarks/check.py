@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from examples.fetch import EXAMPLES, fetch
 from planner.model.write import save
-from planner.pipeline import Session
+from planner.resolve.target import Target
 
 SIZES = (200, 2_000, 20_000)
 _CHANNELS, _LENGTH = 8, 4
@@ -125,7 +125,7 @@ def main() -> int:
         folder = Path(name)
         rec = folder / "rec.onnx"
         # At opset 21 and with its shapes bound: winml's analyze fails on the file as shipped.
-        read = Session.open("qnn").read(fetch("rec"), EXAMPLES["rec"].shapes)
+        read = Target.open("qnn").read(fetch("rec"), EXAMPLES["rec"].shapes)
         assert read.ir is not None
         save(read.ir, rec)
         tools = {"planner check": planner(rec)}

@@ -17,7 +17,7 @@ import onnx
 from examples import inputs
 from examples.fetch import EXAMPLES, MAGIKA_CONFIG, Example, fetch, fetch_file
 from planner.dtypes import DType
-from planner.model.normalize import bind_shapes
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU

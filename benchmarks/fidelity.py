@@ -29,12 +29,15 @@ from typing import Any
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
+from planner.calibrate.run import calibrate
+from planner.codec import to_json
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
-from planner.model.normalize import bind_shapes
 from planner.model.read import load
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import Session, artifact, calibrate, quantize
+from planner.quantization.write import Artifact, write_quantized
+from planner.resolve.target import Target
 from planner.resolve.uncalibrated import without_unreached
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import launcher
@@ -89,13 +92,13 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     yield "as shipped", shipped
     paths = {precision: folder / f"{name}.{precision}.onnx" for precision in PRECISIONS}
     if any(not path.exists() for path in paths.values()):
-        session = Session.open("cpu")
-        model = session.read(shipped)
+        target = Target.open("cpu")
+        model = target.read(shipped)
         inputs = samples(shipped) if name in FRESH else of_example(name)()
         ranges = calibrate(model, list(islice(inputs, 2)))
         for precision, path in paths.items():
-            plan = session.plan(model, session.check(model, parse_precision(precision)))
-            quantize(model, without_unreached(model, session.profile, plan, ranges), ranges, path)
+            plan = target.plan(model, target.check(model, parse_precision(precision)))
+            write_quantized(model, without_unreached(model, target.profile, plan, ranges), ranges, path)
     yield from paths.items()
 
 
@@ -113,18 +116,18 @@ class Answer:
     real: bool | None
 
 
-def ask(path: Path, session: Session, worker: Worker) -> Answer:
+def ask(path: Path, target: Target, worker: Worker) -> Answer:
     """The EP's answer; one that was given before to the same file by the same package is read back."""
-    packages = launcher(session.target.ep).availability().packages
-    stamp = {"model": artifact(path).sha256, "target": session.target.to_json(), "packages": dict(packages)}
-    kept = path.with_name(f"{path.name}.{session.target.ep}.{session.target.device}.json")
+    packages = launcher(target.ep).availability().packages
+    stamp = {"model": Artifact.of(path).sha256, "target": to_json(target.identity), "packages": dict(packages)}
+    kept = path.with_name(f"{path.name}.{target.ep}.{target.device}.json")
     with contextlib.suppress(OSError, ValueError, KeyError):
         data = json.loads(kept.read_text(encoding="utf-8"))
         if data["stamp"] == stamp:
             return Answer(data["placed"], data["reasons"], data["real"])
     candidate = {n.name: n.op_type for n in load(path).graph.all_nodes() if n.name}
     try:
-        placement = placement_of(worker.open(path, session.target.options, log=True), session.target.ep, candidate)
+        placement = placement_of(worker.open(path, target.options, log=True), target.ep, candidate)
         reasons = {f.name: f.reason for f in placement.fallback}
         answer = Answer(placement.nodes, reasons, not placement.fallback)
     except SessionFailed as error:
@@ -136,13 +139,13 @@ def ask(path: Path, session: Session, worker: Worker) -> Answer:
     return answer
 
 
-def compare(name: str, precision: str, path: Path, session: Session, worker: Worker) -> Row:
+def compare(name: str, precision: str, path: Path, target: Target, worker: Worker) -> Row:
     """Predict, then ask the EP."""
     started = time.perf_counter()
-    model = session.read(path, stored=True)
-    resolution = session.check(model, None, stored=True)
+    model = target.read(path, stored=True)
+    resolution = target.check(model, None, stored=True)
     seconds = time.perf_counter() - started
-    answer = ask(path, session, worker)
+    answer = ask(path, target, worker)
     agreed = unknown = observed = 0
     wrong = []
     for verdict in resolution.verdicts:
@@ -151,7 +154,7 @@ def compare(name: str, precision: str, path: Path, session: Session, worker: Wor
         if not names:
             continue
         observed += 1
-        taken = all(answer.placed.get(n) == session.target.ep for n in names)
+        taken = all(answer.placed.get(n) == target.ep for n in names)
         ruling = verdict.ruling
         unknown += ruling.legal is None
         agreed += ruling.legal is taken
@@ -225,20 +228,20 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
-    session = Session.open(args.ep, args.device)
+    target = Target.open(args.ep, args.device)
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
-        worker = stack.enter_context(Worker(session.target.ep, timeout=args.timeout))
+        worker = stack.enter_context(Worker(target.ep, timeout=args.timeout))
         folder = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         for name in args.models or (FRESH if args.fresh else EXAMPLES):
             try:
                 for precision, path in files_of(name, folder) if not args.kept_only else _kept(name, folder):
-                    rows.append(compare(name, precision, path, session, worker))
+                    rows.append(compare(name, precision, path, target, worker))
                     _show(rows[-1])
             except PlannerError as error:
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
-    summary = {"ep": session.target.ep, "device": session.target.device, **summary_of(rows)}
+    summary = {"ep": target.ep, "device": target.device, **summary_of(rows)}
     if args.json:
         print(json.dumps({**summary, "rows": [asdict(r) for r in rows]}, indent=1))
     elif args.markdown:

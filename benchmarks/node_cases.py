@@ -19,21 +19,21 @@ from pathlib import Path
 import onnx
 
 from planner.errors import PlannerError
-from planner.pipeline import Session
+from planner.resolve.target import Target
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import CPU
 
 
-def real(worker: Worker, path: Path, session: Session) -> tuple[bool | None, str]:
+def real(worker: Worker, path: Path, target: Target) -> tuple[bool | None, str]:
     """Whether the EP takes the whole model, and its reason; None where every node was folded away before it was asked."""
     try:
-        opened = worker.open(path, session.target.options, log=session.target.ep != CPU)
+        opened = worker.open(path, target.options, log=target.ep != CPU)
     except (SessionFailed, WorkerCrashed, WorkerTimeout) as error:
         return False, str(error)
     own = [a for a in opened.assignment if a.op_type not in ("QuantizeLinear", "DequantizeLinear")]
     if not own:
         return None, "folded"
-    left = [a for a in own if a.ep != session.target.ep]
+    left = [a for a in own if a.ep != target.ep]
     return not left, "; ".join(r.reason for r in opened.refusals[:2]) if left else ""
 
 
@@ -46,23 +46,23 @@ def main() -> int:
     args = parser.parse_args()
     from onnx.backend.test.case.node import collect_testcases
 
-    session = Session.open(args.ep, args.device)
+    target = Target.open(args.ep, args.device)
     tally: Counter[str] = Counter()
     wrong: dict[str, list[dict[str, object]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder, Worker(session.target.ep, timeout=30) as worker:
+    with tempfile.TemporaryDirectory() as folder, Worker(target.ep, timeout=30) as worker:
         path = Path(folder, "case.onnx")
         for case in list(collect_testcases(None))[:: args.every]:
             if case.model is None:
                 continue
             onnx.save(case.model, path)
             try:
-                resolution = session.check(session.read(path, stored=True), None, stored=True)
+                resolution = target.check(target.read(path, stored=True), None, stored=True)
                 predicted = resolution.legal
             except PlannerError as error:
                 # Refused as a request (no nodes, an input that is read as a tensor but is none): no verdict to compare.
                 tally[f"not judged: {str(error).partition(': ')[2][:40]}"] += 1
                 continue
-            taken, reason = real(worker, path, session)
+            taken, reason = real(worker, path, target)
             if taken is None:
                 tally["folded"] += 1
             elif predicted is None:
@@ -77,12 +77,12 @@ def main() -> int:
     if args.json:
         print(
             json.dumps(
-                {"ep": session.target.ep, "device": session.target.device, "cases": dict(tally), "wrong": wrong},
+                {"ep": target.ep, "device": target.device, "cases": dict(tally), "wrong": wrong},
                 indent=1,
             )
         )
     else:
-        print(f"{session.target.ep} on {session.target.device}: {dict(tally)}")
+        print(f"{target.ep} on {target.device}: {dict(tally)}")
         for kind, entries in wrong.items():
             print(f"\n{kind}:")
             for entry in entries:

@@ -21,9 +21,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import Session, calibrate, quantize
+from planner.quantization.write import write_quantized
+from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.verification.feed import cast_feed, input_dtypes, load
 
@@ -50,27 +52,27 @@ def layer(op_type: str, shape: tuple[int, ...], weight: tuple[int, ...], path: P
     return path
 
 
-def ratios(session: Session, source: Path, folder: Path, rounds: int) -> dict[str, float | None]:
+def ratios(target: Target, source: Path, folder: Path, rounds: int) -> dict[str, float | None]:
     """Time by precision, w8a8 = 1; None where it is illegal."""
-    model = session.read(source)
+    model = target.read(source)
     assert model.ir is not None
     inputs = load_inputs(None, model)
     ranges = calibrate(model, inputs.calibration)
     times: dict[str, list[float]] = {}
     files: dict[str, Path] = {}
     for name in PRECISIONS:
-        resolution = session.check(model, parse_precision(name))
+        resolution = target.check(model, parse_precision(name))
         if resolution.legal is False:
             continue
         files[name] = folder / f"{name}.onnx"
         if name == "fp32":
             save(model.ir, files[name])
         else:
-            quantize(model, session.plan(model, resolution, inputs), ranges, files[name])
-    workers = {name: Worker(session.target.ep) for name in files}
+            write_quantized(model, target.plan(model, resolution, inputs), ranges, files[name])
+    workers = {name: Worker(target.ep) for name in files}
     try:
         for name, worker in workers.items():
-            worker.open(files[name], session.target.options)
+            worker.open(files[name], target.options)
         feeds = {name: cast_feed(inputs.evaluation[0], input_dtypes(load(path))) for name, path in files.items()}
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -90,12 +92,12 @@ def main() -> int:
     parser.add_argument("--ep", default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    session = Session.open(args.ep)
+    target = Target.open(args.ep)
     print(f"| layer | {' | '.join(PRECISIONS)} |\n|---|{'---|' * len(PRECISIONS)}")
     for title, (op_type, shape, weight) in LAYERS.items():
         with tempfile.TemporaryDirectory(prefix="planner-") as folder:
             source = layer(op_type, shape, weight, Path(folder) / "layer.onnx")
-            found = ratios(session, source, Path(folder), args.rounds)
+            found = ratios(target, source, Path(folder), args.rounds)
         cells = ("-" if value is None else f"{value:.2f}" for value in found.values())
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
     return 0

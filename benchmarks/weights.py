@@ -19,13 +19,15 @@ from pathlib import Path
 
 from benchmarks.common import TASKS, Task
 from planner.calibrate.inputs import Sample, load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
-from planner.model.normalize import bind_shapes
+from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import Session, artifact, calibrate, measure_latency, quantize
+from planner.quantization.write import Artifact, write_quantized
 from planner.resolve.choose import resolve
-from planner.resolve.plan import Target
+from planner.resolve.target import Target
 from planner.runtime.client import Worker
+from planner.runtime.latency import measure_latency
 from planner.runtime.registry import CPU
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison
@@ -36,14 +38,14 @@ Make = Callable[[Path], None]
 
 def ours(task: Task) -> Iterator[tuple[str, Make]]:
     """planner's models by precision; only w8a8 is calibrated."""
-    session = Session.open("cpu")
-    model = session.read(task.model, task.shapes)
+    target = Target.open("cpu")
+    model = target.read(task.model, task.shapes)
     for name in PRECISIONS:
 
         def make(path: Path, name: str = name) -> None:
-            plan = session.plan(model, resolve(model, session.profile, "cpu", parse_precision(name)))
+            plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(name)))
             ranges = calibrate(model, load_inputs(task.inputs, model).calibration) if plan.is_quantized else {}
-            quantize(model, plan, ranges, path)
+            write_quantized(model, plan, ranges, path)
 
         yield f"planner {name}", make
 
@@ -117,8 +119,8 @@ def main() -> None:
     for name in args.models.split(","):
         task = TASKS[name]
         with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-            session = Session.open("cpu")
-            model = session.read(task.model, task.shapes)
+            target = Target.open("cpu")
+            model = target.read(task.model, task.shapes)
             samples = list(load_inputs(task.inputs, model).evaluation)
             print(f"\n{name}: {task.model.stat().st_size:,} bytes\n")
             print(f"| | bytes | SQNR, dB | {task.metric} | speed-up |\n| --- | ---: | ---: | ---: | ---: |")
@@ -130,9 +132,9 @@ def main() -> None:
                     make(path)
                     reference = reference or path
                     decibels, score = sqnr(reference, path, samples), metric(task, path, args.limit)
-                    speed = measure_latency(reference, path, Target(CPU, "cpu"), samples[0]).speedup
+                    speed = measure_latency((reference, samples[0]), (path, samples[0]), CPU, {}).speedup
                     print(
-                        f"| {label} | {artifact(path).bytes:,} | {decibels:.1f} | {100 * score:.1f} % | {speed:.2f} |",
+                        f"| {label} | {Artifact.of(path).bytes:,} | {decibels:.1f} | {100 * score:.1f} % | {speed:.2f} |",
                         flush=True,
                     )
                 except Exception as error:  # a tool that fails on a model is a result, too

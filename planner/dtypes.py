@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from planner.errors import RequestError
 
+FLOAT16_LARGEST = 65504.0  # IEEE 754 binary16
+
 
 class DType(StrEnum):
     """A tensor element type that a plan may assign to a weight or an activation."""

@@ -100,6 +100,7 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0, method: str 
     Every fourth sample is held apart for evaluation, at most eight; a single sample serves both, and says so.
 
     Args:
+        model: the model that they are for; its shapes decide what fits.
         source: an .npz file (one array per model input, leading axis = samples), a directory of such files, or
             "package.module:function" yielding dicts of one sample each; None for seeded synthetic data.
         seed: of the synthetic data.
@@ -287,8 +288,7 @@ class _Member:
 
 
 def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
-    """How many rows of the file's array make a sample: the model's own batch where its leading axis is one; None for one
-    row, which is itself a whole input."""
+    """How many rows of the array make a sample: the model's batch where its leading axis is one; None for one whole input."""
     rank = len(spec.shape)
     if len(shape) == rank + 1:
         return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from planner.cli import common
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.pipeline import Session
     from planner.probe.run import Outcome
     from planner.profiles.schema import Rule
+    from planner.resolve.target import Target
 
 HELP = "the pairs that an operator may use on a device, each with its evidence"
 EPILOG = """\
@@ -26,36 +26,37 @@ exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("op", metavar="OP", nargs="?", help="an operator: Conv, or with its domain com.microsoft.Gelu")
-    common.add_target_arguments(parser)
+    arguments.add_target_arguments(parser)
     parser.add_argument(
         "--compare", metavar=("DEVICE", "DEVICE"), nargs=2, help="show the cases that two devices answer differently"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from planner.errors import RequestError
 
-    session = common.session(args)
+    target = arguments.target(args)
     if args.compare:
-        return _compare(args, session)
+        return _compare(args, target)
     if args.op is None:
         raise RequestError("name an operator", "for example `planner explain Conv --ep qnn`")
-    return _explain(args, session)
+    return _explain(args, target)
 
 
-def _explain(args: argparse.Namespace, session: Session) -> int:
+def _explain(args: argparse.Namespace, target: Target) -> int:
     from planner.probe.evidence import stored
+    from planner.profiles.conditions import split
 
     domain, name = split(args.op)
-    rules = session.profile.rules_for(name, domain, session.target.device)
-    evidence = stored(session.profile.ep, session.target.device, session.target.options)
+    rules = target.profile.rules_for(name, domain, target.device)
+    evidence = stored(target.profile.ep, target.device, target.options)
     seen = evidence.of_operator(args.op) if evidence is not None else {}
-    tables = [_kernels(session, rule, name, domain) for rule in rules if rule.kernels is not None]
+    tables = [_kernels(target, rule, name, domain) for rule in rules if rule.kernels is not None]
     if args.json:
         document = {
             "op": args.op,
-            "target": session.target.to_json(),
+            "target": target.identity.to_json(),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None
@@ -67,11 +68,11 @@ def _explain(args: argparse.Namespace, session: Session) -> int:
             },
         }
         common.print_json("planner/explain/1", document)
-        return _status(args, session, bool(rules), bool(seen))
+        return _status(args, target, bool(rules), bool(seen))
     common.print_table(
-        f"{args.op} on {session.target.device} of {session.profile.ep}: rules, the first that matches decides",
-        ["rule", "says", "where", "source"],
-        [[r.id, says(r), where(r), source(r)] for r in rules],
+        f"{args.op} on {target.device} of {target.profile.ep}: rules, the first that matches decides",
+        ["rule", "says", "where", "do", "source"],
+        [[r.id, says(r), where(r), r.suggestion, source(r)] for r in rules],
     )
     for entries in tables:
         common.print_table("\nkernels", ["opset", "types"], [[e["opset"], e["types"]] for e in entries])
@@ -81,108 +82,46 @@ def _explain(args: argparse.Namespace, session: Session) -> int:
         common.print_table(
             f"\nobserved ({versions}, {evidence.date})", ["form", "result", "pairs", "reason"], _observed(seen)
         )
-    return _status(args, session, bool(rules), bool(seen))
+    return _status(args, target, bool(rules), bool(seen))
 
 
-def _status(args: argparse.Namespace, session: Session, has_rules: bool, has_evidence: bool) -> int:
+def _status(args: argparse.Namespace, target: Target, has_rules: bool, has_evidence: bool) -> int:
     if has_rules or has_evidence:
         return common.YES
-    common.say(f"planner: nothing is known of {args.op} on {session.target.device} of {session.profile.ep}")
+    common.say(f"planner: nothing is known of {args.op} on {target.device} of {target.profile.ep}")
     return common.UNKNOWN
 
 
-def split(op: str) -> tuple[str, str]:
-    """(domain, operator) of a name as case ids write it."""
-    domain, _, name = op.rpartition(".")
-    return ("" if domain == "ai.onnx" else domain), name
-
-
 def rule_json(rule: Rule) -> dict[str, Any]:
-    """A rule as plain data."""
+    """A rule as plain data: what it states."""
     import msgspec
 
-    data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], {}, False)}
-    data.pop("ops", None)
-    for key in ("source", "when"):
-        if key in data:
-            data[key] = _stated(data[key])
-    if not data.get("when"):
-        data.pop("when", None)
-    if "pairs" in data:
-        data["pairs"] = [{k: v for k, v in pair.items() if v not in (None, [])} for pair in data["pairs"]]
+    from planner.profiles.conditions import written
+
+    data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], (), {}, False)}
+    data["source"] = {k: v for k, v in data["source"].items() if v is not None}
+    if when := written(rule.when):
+        data["when"] = when
+    else:
+        del data["when"]
     return data
-
-
-def _stated(data: dict[str, Any]) -> dict[str, Any]:
-    """What is said: a condition that is false is one, one that was left out is not."""
-    inner = {k: _stated(v) if isinstance(v, dict) else v for k, v in data.items()}
-    return {k: v for k, v in inner.items() if v is not None and v != {}}
 
 
 def says(rule: Rule) -> str:
     """What the rule says, in a few words."""
-    pairs = []
-    for pair in rule.pairs:
-        activations = "|".join(pair.activation)
-        weights = "" if pair.weight is None else "|".join(pair.weight) + " / "
-        channels = f" ({'|'.join(pair.per_channel)} per channel too)" if pair.per_channel else ""
-        pairs.append(f"{weights}{activations}{channels}")
+    pairs = " / ".join("|".join(part) for part in (rule.weight, rule.activation) if part)
     if rule.refuse is not None:
-        return f"no: {rule.refuse}" + (f" [{'; '.join(pairs)}]" if pairs else "")
+        return f"no: {rule.refuse}" + (f" [{pairs}]" if pairs else "")
     if rule.kernels is not None:
         return "whatever the kernel table lists"
-    return "; ".join(pairs) or "yes"
-
-
-_YES_OR_NO = {
-    "weight": ("constant weight", "no constant weight"),
-    "per_channel": ("per channel", "per tensor"),
-    "blocked": ("by blocks", "not by blocks"),
-    "captures_constants": ("body reads constants from outside", "body reads no constants from outside"),
-    "static_outputs": ("shapes of results known", "shapes of results not known"),
-    "cut_block": ("a block cut short", "no block cut short"),
-    "empty": ("a tensor is empty", "no tensor is empty"),
-}
+    return pairs or "yes"
 
 
 def where(rule: Rule) -> str:
     """The conditions, in a few words; empty where there are none."""
-    when = rule_json(rule).get("when", {})
-    words = [_YES_OR_NO[name][not value] for name, value in when.items() if name in _YES_OR_NO]
-    words += [w for name in ("opset", "rank") if (w := _bounds(name, when))]
-    if "min_outputs" in when:
-        words.append(f"{when['min_outputs']} outputs or more")
-    words += [f"{k} = {_any_of(v)}" for k, v in when.get("attributes", {}).items()]
-    words += [f"{k} other than {_any_of(v)}" for k, v in when.get("attributes_not", {}).items()]
-    words += [f"{k} above {v:g}" for k, v in when.get("attributes_above", {}).items()]
-    words += [f"input {i} {_operand(c)}" for i, c in when.get("inputs", {}).items()]
-    return ", ".join(words)
+    from planner.profiles.conditions import words
 
-
-def _bounds(name: str, when: dict[str, Any]) -> str:
-    least, most = when.get(f"min_{name}"), when.get(f"max_{name}")
-    if least is None and most is None:
-        return ""
-    if least is None:
-        return f"{name} up to {most}"
-    if most is None:
-        return f"{name} {least} or more"
-    return f"{name} {least}" if least == most else f"{name} {least} to {most}"
-
-
-def _any_of(values: list[Any]) -> str:
-    return " or ".join("x".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)
-
-
-def _operand(condition: dict[str, Any]) -> str:
-    if condition == {"present": True}:
-        return "given"
-    if condition.get("present") is False:
-        return "missing"
-    words = ["constant" if condition["constant"] else "computed"] if "constant" in condition else []
-    words += [_any_of(condition["dtype"])] if "dtype" in condition else []
-    words += [w for w in (_bounds("rank", condition),) if w]
-    return " ".join(words)
+    return words(rule.when)
 
 
 def source(rule: Rule) -> str:
@@ -190,8 +129,8 @@ def source(rule: Rule) -> str:
     return "; ".join(filter(None, (rule.source.observed, rule.source.documented)))
 
 
-def _kernels(session: Session, rule: Rule, name: str, domain: str) -> list[dict[str, Any]]:
-    table = session.profile.tables[str(rule.kernels)]
+def _kernels(target: Target, rule: Rule, name: str, domain: str) -> list[dict[str, Any]]:
+    table = target.profile.tables[str(rule.kernels)]
     return [
         {
             "opset": f"{k.first_opset}+" if k.last_opset is None else f"{k.first_opset}-{k.last_opset}",
@@ -218,14 +157,14 @@ def _observed(seen: dict[str, Outcome]) -> list[list[object]]:
     return [[condition, result, ", ".join(pairs), reason] for (condition, result, reason), pairs in rows.items()]
 
 
-def _compare(args: argparse.Namespace, session: Session) -> int:
+def _compare(args: argparse.Namespace, target: Target) -> int:
     from planner.errors import RequestError
     from planner.probe.evidence import differences, stored
 
     found = []
     for device in args.compare:
-        session.profile.device(device)
-        evidence = stored(session.profile.ep, device)
+        target.profile.device(device)
+        evidence = stored(target.profile.ep, device)
         if evidence is None:
             raise RequestError(
                 f"there is no evidence on {device}", "see `planner eps`, or probe it: planner probe -o FILE"

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.cli import common
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.pipeline import Session
     from planner.probe.evidence import Difference, Evidence
     from planner.probe.run import Outcome
+    from planner.resolve.target import Target
 
 HELP = "ask the installed EP itself what it takes, case by case"
 EPILOG = """\
@@ -27,7 +27,7 @@ exit status: 0 asked (with --diff: nothing changed), 1 --diff found a difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_target_arguments(parser)
+    arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
     parser.add_argument("--diff", action="store_true", help="compare with the stored evidence; exit 1 on a difference")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, default=2, help="processes of the EP at a time (default: 2)"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,15 +44,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers < 1:
         raise RequestError("--workers must be at least 1")
-    session = common.session(args)
+    target = arguments.target(args)
     if args.from_model is not None:
-        return _from_model(args, session)
-    if any(rule.kernels == "installed" for rule in session.profile.file.rules) and not args.op:
-        return _registry(args, session)
-    return _matrix(args, session)
+        return _from_model(args, target)
+    if any(rule.kernels == "installed" for rule in target.profile.rules) and not args.op:
+        return _registry(args, target)
+    return _matrix(args, target)
 
 
-def _matrix(args: argparse.Namespace, session: Session) -> int:
+def _matrix(args: argparse.Namespace, target: Target) -> int:
     from planner.errors import RequestError
     from planner.probe import evidence as files
     from planner.probe.ask import ask
@@ -62,11 +62,11 @@ def _matrix(args: argparse.Namespace, session: Session) -> int:
     before = (
         files.load(args.against)
         if args.against is not None
-        else files.stored(session.profile.ep, session.target.device, session.target.options)
+        else files.stored(target.profile.ep, target.device, target.options)
     )
     if args.diff and before is None:
         raise RequestError(
-            f"there is no stored evidence on {session.target.device} of {session.profile.ep}",
+            f"there is no stored evidence on {target.device} of {target.profile.ep}",
             "probe with -o FILE first, and compare with --against FILE",
         )
     cases = select(all_cases().values(), args.op)
@@ -76,24 +76,24 @@ def _matrix(args: argparse.Namespace, session: Session) -> int:
     with common.progress() as update:
         found = ask(
             cases,
-            session.profile.ep,
-            session.target.device,
-            session.target.options,
+            target.profile.ep,
+            target.device,
+            target.options,
             workers=args.workers,
             partial=partial,
-            progress=lambda done, total: update(f"probing {session.profile.ep}", done, total),
+            progress=lambda done, total: update(f"probing {target.profile.ep}", done, total),
         )
     if args.output is not None:
         args.output.write_text(files.dump(found), encoding="utf-8")
         assert partial is not None
         partial.unlink(missing_ok=True)
     changed = files.differences(_limited(before, found), found) if before is not None else []
-    contradictions = _contradictions(session, found)
+    contradictions = _contradictions(target, found)
     if args.json:
         common.print_json(
             "planner/probe/1",
             {
-                "target": session.target.to_json(),
+                "target": target.identity.to_json(),
                 "runtime": dict(found.runtime),
                 "compared_with": None if before is None else {"runtime": dict(before.runtime), "date": before.date},
                 "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
@@ -102,7 +102,7 @@ def _matrix(args: argparse.Namespace, session: Session) -> int:
             },
         )
     else:
-        _show(session, found, before, changed, contradictions)
+        _show(target, found, before, changed, contradictions)
     return common.NO if args.diff and changed else common.YES
 
 
@@ -113,14 +113,14 @@ def _limited(before: Evidence, found: Evidence) -> Evidence:
     return replace(before, outcomes={c: o for c, o in before.outcomes.items() if c in found.outcomes})
 
 
-def _contradictions(session: Session, found: Evidence) -> list[dict[str, Any]]:
+def _contradictions(target: Target, found: Evidence) -> list[dict[str, Any]]:
     """Cases that the profile judges otherwise than the EP just answered."""
     from planner.derive.predict import agrees, explanation, predict
 
     entries = []
     for case, outcome in found.outcomes.items():
-        ruling = predict(case, session.profile, session.target.device)
-        if agrees(ruling, outcome) is False and explanation(case, session.profile, ruling, outcome) is None:
+        ruling = predict(case, target.profile, target.device)
+        if agrees(ruling, outcome) is False and explanation(case, target.profile, ruling, outcome) is None:
             entries.append(
                 {"case": case, "result": str(outcome.result), "rule": ruling.rule, "on_target": ruling.legal}
             )
@@ -142,7 +142,7 @@ def difference_json(difference: Difference) -> dict[str, Any]:
 
 
 def _show(
-    session: Session,
+    target: Target,
     found: Evidence,
     before: Evidence | None,
     changed: list[Difference],
@@ -157,7 +157,7 @@ def _show(
         by_operator.setdefault(parse_id(case)[0], Counter())[str(outcome.result)] += 1
     kinds = ["taken", "cpu", "fails", "crashed", "folded", "invalid"]
     common.print_table(
-        f"{session.profile.ep} on {session.target.device}, {_versions(found)}: {len(found.outcomes)} cases",
+        f"{target.profile.ep} on {target.device}, {_versions(found)}: {len(found.outcomes)} cases",
         ["operator", *kinds],
         [[op, *(counts[k] or None for k in kinds)] for op, counts in sorted(by_operator.items())],
     )
@@ -181,19 +181,19 @@ def _versions(evidence: Evidence) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(evidence.runtime.items()))
 
 
-def _registry(args: argparse.Namespace, session: Session) -> int:
+def _registry(args: argparse.Namespace, target: Target) -> int:
     """An EP whose rules follow the kernel registry is asked for that registry."""
     from planner.profiles import kernels
 
-    before = kernels.read(kernels.stored(session.profile.ep))
-    after = kernels.installed(session.profile.ep)
+    before = kernels.read(kernels.stored(target.profile.ep))
+    after = kernels.installed(target.profile.ep)
     changed = kernels.differences(before, after)
     if args.output is not None:
         args.output.write_text(kernels.dump(after), encoding="utf-8")
     if args.json:
         count = sum(len(v) for v in after["kernels"].values())
         document = {
-            "target": session.target.to_json(),
+            "target": target.identity.to_json(),
             "source": after["source"],
             "compared_with": before["source"],
             "cases": [{"case": f"{count} operators", "result": "registry", "reason": None, "sqnr_db": None}],
@@ -202,7 +202,7 @@ def _registry(args: argparse.Namespace, session: Session) -> int:
         common.print_json("planner/probe/1", document)
     else:
         common.print_table(
-            f"{session.profile.ep}: {len(changed)} differences between {before['source']} and {after['source']}",
+            f"{target.profile.ep}: {len(changed)} differences between {before['source']} and {after['source']}",
             ["kernel", "was", "is"],
             changed,
             limit=100,
@@ -210,10 +210,11 @@ def _registry(args: argparse.Namespace, session: Session) -> int:
     return common.NO if args.diff and changed else common.YES
 
 
-def _from_model(args: argparse.Namespace, session: Session) -> int:
-    from planner.probe import learned
+def _from_model(args: argparse.Namespace, target: Target) -> int:
+    from planner.probe.from_model import from_model
+    from planner.profiles import learned
 
-    found = learned.from_model(args.from_model, session.profile, session.target.device)
+    found = from_model(args.from_model, target.profile, target.device)
     if args.output is not None:
         args.output.write_text(learned.dump(found), encoding="utf-8")
     contradictions = [n for n in found.nodes if n.predicted is not n.on_target]
@@ -221,7 +222,7 @@ def _from_model(args: argparse.Namespace, session: Session) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": session.target.to_json(),
+                "target": target.identity.to_json(),
                 "runtime": dict(found.runtime),
                 "cases": [n.to_json() for n in found.nodes],
                 "differences": [n.to_json() for n in contradictions],
@@ -229,7 +230,7 @@ def _from_model(args: argparse.Namespace, session: Session) -> int:
         )
     else:
         common.print_table(
-            f"{len(found.nodes)} kinds of nodes of {args.from_model.name} on {session.target.device}; "
+            f"{len(found.nodes)} kinds of nodes of {args.from_model.name} on {target.device}; "
             f"the profile judges {len(contradictions)} of them otherwise",
             ["node", "on target", "profile says", "rule", "the EP's reason"],
             [[n.signature, n.on_target, n.predicted, n.rule, n.reason] for n in contradictions or found.nodes],

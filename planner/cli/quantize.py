@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planner.cli import check, common
+from planner.cli import arguments, common
 
 HELP = "apply a plan to its model"
 EPILOG = """\
@@ -24,51 +24,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs", metavar="SOURCE", help="where the plan's inputs lie now, if not where they lay when it was made"
     )
-    common.add_output_arguments(parser)
-    common.add_profile_argument(parser)
-    common.add_json_argument(parser)
+    arguments.add_output_arguments(parser)
+    arguments.add_profile_argument(parser)
+    arguments.add_evidence_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.api import planned_inputs
-    from planner.errors import RequestError
-    from planner.files import check_output
-    from planner.pipeline import Session, calibrate, quantize
-    from planner.resolve.plan import read_plan
-    from planner.resolve.uncalibrated import without_unreached
+    from planner import api
 
-    plan = read_plan(args.plan)
-    session = Session.open(plan.target.ep, plan.target.device, args.profile)
-    output = args.output or common.default_output(args.model, plan.precision, session.target)
-    check_output(output, (args.model, args.plan), overwrite=args.overwrite)
-    model = session.read(args.model, plan.shapes)
-    if model.sha256 != plan.model.sha256:
-        raise RequestError(
-            f"{args.model} is not the model that {args.plan} was made for (its hash differs)",
-            "make the plan anew with `planner plan`",
+    with common.progress() as progress:
+        result = api.quantize(
+            args.model,
+            args.plan,
+            args.output,
+            inputs=args.inputs,
+            float16_io=args.float16_io,
+            overwrite=args.overwrite,
+            profiles=args.profile,
+            evidence=args.evidence,
+            progress=progress,
         )
-    if session.profile.sha256 != plan.profile_sha256:
-        common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
-    ranges = {}
-    if plan.is_quantized:
-        inputs = planned_inputs(plan, model, args.inputs)
-        common.warn_of_inputs(inputs)
-        with common.progress() as progress:
-            ranges = calibrate(model, inputs.calibration, progress, inputs.method)
-        plan = without_unreached(model, session.profile, plan, ranges)
-    artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
-        common.print_json(
-            "planner/quantize/1",
-            {
-                "model": check.model_json(model),
-                "target": plan.target.to_json(),
-                "plan": plan.to_json(),
-                "artifact": artifact.to_json(),
-            },
-        )
+        common.print_document(result.to_json())
     else:
-        common.say(f"planner: wrote {artifact.path} ({artifact.bytes:,} bytes)")
-        for note in artifact.notes:
+        common.say(f"planner: wrote {result.path} ({result.artifact.bytes:,} bytes)")
+        for note in result.artifact.notes:
             common.say(f"planner: note: {note}")
     return common.YES

@@ -277,17 +277,20 @@ class _Devices:
             for trait in self.profile.device(device).traits:
                 having[trait].add(device)
         usable = [trait for trait in sorted(having) if having[trait] <= set(devices)]
-        choices: list[tuple[str, ...]] = [
-            traits
+        choices = [
+            choice
             for count in range(1, len(usable) + 1)
-            for traits in itertools.combinations(usable, count)
-            if set().union(*(having[t] for t in traits)) == set(devices)
+            for choice in itertools.combinations(usable, count)
+            if set().union(*(having[trait] for trait in choice)) == set(devices)
         ]
+
+        def cost(choice: tuple[str, ...]) -> tuple[int, int, int]:
+            """Few traits that overlap little and are short to read come first."""
+            return len(choice), sum(len(having[trait]) for trait in choice), len("".join(choice))
+
         if choices:
-            # Few traits that overlap little and are short to read.
-            return list(
-                min(choices, key=lambda traits: (len(traits), sum(len(having[t]) for t in traits), "".join(traits)))
-            )
+            best = min(choices, key=cost)
+            return list(best)
         raise RequestError(
             f"no traits tell {', '.join(sorted(devices))} from the others", "give these devices one in the profile"
         )

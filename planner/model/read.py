@@ -16,11 +16,13 @@ from google.protobuf.message import DecodeError
 from planner.dtypes import DType, Pair
 from planner.errors import PlannerError, RequestError
 from planner.model.check import check_proto, complaint
-from planner.model.fuse import FUSED_OPERATORS, constant_array, is_quantized
 from planner.model.mapped import parse_mapped
 from planner.model.node import Node, Operand
-from planner.model.normalize import describe, known_operator, normalize, quiet
-from planner.operators import EXACT_OPERATORS, Role, role_of
+from planner.model.normalize import normalize, quiet
+from planner.model.passes.fuse import FUSED_OPERATORS
+from planner.model.shapes import describe
+from planner.model.values import constant_array, is_quantized
+from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
 
 _FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
 _DTYPE_NAMES = {
@@ -28,7 +30,6 @@ _DTYPE_NAMES = {
     ir.DataType.FLOAT16: "float16",
     ir.DataType.DOUBLE: "float64",
 }
-_MOVES_ZERO_POINT = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
 
 @dataclass(frozen=True)
@@ -304,8 +305,11 @@ class _Original:
                 self.producers[out] = (name, inputs)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
-        """Names of the user's nodes that a normalized node stands for. Where it is one of several that replace them, such
-        as a LayerNormalization between two Transposes, each stands for them all."""
+        """Names of the user's nodes that a normalized node stands for.
+
+        Where it is one of several that replace them, such as a LayerNormalization between two Transposes, each stands for
+        them all.
+        """
         return self.between(self._known(node, before=True), self._known(node, before=False))
 
     def _known(self, node: ir.Node, *, before: bool) -> list[str]:
@@ -447,7 +451,7 @@ def quantized_source(value: ir.Value | None) -> ir.Value | None:
             return None
         if producer.op_type == "DequantizeLinear":
             return producer.inputs[0]
-        if producer.op_type not in _MOVES_ZERO_POINT:
+        if operator(producer.op_type).keeps is not Keeps.ALL:
             return None
         value = producer.inputs[0]
     return None
@@ -459,13 +463,17 @@ def is_constant(value: ir.Value) -> bool:
         if value.const_value is not None and not value.is_graph_input():
             return True
         producer = value.producer()
-        if producer is None or producer.op_type not in (*_MOVES_ZERO_POINT, "DequantizeLinear", "Cast"):
+        if producer is None or not _passes_constants_on(producer.op_type):
             return False
         first = producer.inputs[0]
         if first is None:
             return False
         value = first
     return False
+
+
+def _passes_constants_on(op_type: str) -> bool:
+    return operator(op_type).keeps is Keeps.ALL or op_type in ("DequantizeLinear", "Cast")
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:

@@ -34,6 +34,8 @@ def save(model: ir.Model, path: Path, *, embed: bool = True) -> None:
     """Save to ``path``; weights go to ``path`` + ".data" where they do not fit the file itself.
 
     Args:
+        model: the graph, its weights mapped or made when they are asked for.
+        path: where to write; nothing may lie there.
         embed: false to put the weights beside the file whatever their size: whoever loads the model can map them.
     """
     if embed and weight_bytes(model) <= _EMBEDDED_LIMIT:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from planner.calibrate.observe import MASK_MAGNITUDE, Range
+from planner.calibrate.ranges import MASK_MAGNITUDE, Range
 from planner.dtypes import DType
 
 # The smallest scale that is told from zero in float32 arithmetic with 16-bit codes; also what a constant-zero

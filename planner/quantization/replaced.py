@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.model.fuse import constant_array
+from planner.model.values import constant_array
 from planner.quantization import blocks as b
 from planner.quantization import parameters as q
 from planner.quantization.graph import (

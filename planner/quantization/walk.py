@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.model.fuse import constant_array
 from planner.model.read import Model
+from planner.model.values import constant_array
 from planner.operators import DATA_MOVEMENT, Role, channel_axis, role_of
 from planner.quantization import blocks as b
 from planner.quantization import parameters as q

@@ -106,6 +106,20 @@ def check_gate(report: Report, gate: Gate) -> tuple[Failure, ...]:
     return tuple(failure for cell in report.cells for failure in _check(cell, gate))
 
 
+def failing(
+    report: Report, gate: Gate, baseline: Report | None = None, *, allow_unknown: bool = False
+) -> tuple[Failure, ...]:
+    """What fails a run: the verdicts and the gate; with a baseline, only rules that it met."""
+    known = set() if baseline is None else {(f.model, f.target, f.rule) for f in check_gate(baseline, gate)}
+    return tuple(
+        f
+        for f in check_gate(report, gate)
+        if (f.model, f.target, f.rule) not in known
+        and not (baseline is not None and f.rule == "verdict")  # the comparison speaks of verdicts
+        and not (allow_unknown and f.rule == "verdict" and f.exit_status == 4)
+    )
+
+
 def exit_status(failures: Iterable[Failure]) -> int:
     """0 without failures; else a proven no (1) before an EP failure (3) before "cannot tell" (4)."""
     found = {failure.exit_status for failure in failures}

@@ -6,6 +6,7 @@ One cell at a time, each step in a worker: an EP that crashes costs its own cell
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +18,19 @@ import yaml
 
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
 from planner.model.read import Model as ReadModel
-from planner.pipeline import Calibrations, Session, requested_precision, run_target
 from planner.profiles import learned
 from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
-from planner.resolve.plan import Target
-from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.resolve.choose import Resolution
+from planner.resolve.target import Target
+from planner.search.run import Attempt, Demands, select
+from planner.verification.floor import Floor
 
 ALL = "all"
 Told = Callable[[Row, int, int], None]
@@ -97,7 +100,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
 
 def open_targets(
     eps: Sequence[str], devices: Sequence[str] = (), profiles: Sequence[Path] = (), evidence: Sequence[Path] = ()
-) -> tuple[Session, ...]:
+) -> tuple[Target, ...]:
     """The targets that lists of EPs and devices span.
 
     Args:
@@ -118,7 +121,7 @@ def open_targets(
             raise RequestError(f"{path} is about {about}, which is not asked for")
         chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
     wanted = list(dict.fromkeys(devices))
-    sessions: dict[tuple[str, str], Session] = {}
+    targets: dict[tuple[str, str], Target] = {}
     for profile in chosen:
         if ALL in wanted:
             names = list(profile.devices)
@@ -130,27 +133,17 @@ def open_targets(
                 f"it has: {', '.join(profile.devices)}",
             )
         for name in names:
-            target = Target(profile.ep, name, profile.options(name))
-            sessions.setdefault((profile.ep, name), Session(profile, target))
+            targets.setdefault((profile.ep, name), Target.on(profile, name))
     for device in wanted:
         if device != ALL and not any(device in profile.devices for profile in chosen):
             there = dict.fromkeys(name for profile in chosen for name in profile.devices)
             raise RequestError(f"no EP asked for has a device {device!r}", f"there are: {', '.join(there)}")
-    return tuple(sessions.values())
-
-
-def parse_precisions(names: Sequence[str]) -> tuple[Precision | None, ...]:
-    """Precisions by name, None for auto.
-
-    Raises:
-        RequestError: an unknown name.
-    """
-    return tuple(requested_precision(name, None, None) for name in dict.fromkeys(names))
+    return tuple(targets.values())
 
 
 def make_report(
     subjects: Sequence[Subject],
-    sessions: Sequence[Session],
+    targets: Sequence[Target],
     precisions: Sequence[Precision | None] = (),
     *,
     run: bool = True,
@@ -159,7 +152,7 @@ def make_report(
     seed: int = 0,
     date: str | None = None,
     histograms: bool = True,
-    told: Told = lambda row, done, total: None,
+    told: Told | None = None,
 ) -> Report:
     """Judge every model on every target at every precision.
 
@@ -175,25 +168,26 @@ def make_report(
     Raises:
         RequestError: a model or inputs that cannot be read. What fails later is a row with status "error".
     """
-    if not subjects or not sessions:
+    if not subjects or not targets:
         raise RequestError("nothing to report on", "give at least one model and one EP")
     names = _names(subjects)
     # Everything that the user gave is read before the first long run.
     loaded: list[Inputs | None] = []
     for subject in subjects:
-        model = sessions[0].read(subject.path, subject.shapes)
+        model = targets[0].read(subject.path, subject.shapes)
         loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
-    asked = [(s, tuple(precisions) or s.profile.prefer[s.target.device]) for s in sessions]
+    asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-        seen, calibrations = _Histograms(inputs if histograms else None), Calibrations()
-        for session, wanted in asked:
+        judging = _Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
+        for target, wanted in asked:
             cell: list[Row] = []
-            for row in _cell(subject, name, session, wanted, inputs, floor, allow_unknown, seen, calibrations):
+            for row in judging.cell(target, wanted):
                 cell.append(row)
-                told(row, len(found) + len(cell), total)
-            found += rows.recommend(cell, map(str, session.profile.prefer[session.target.device]))
+                if told is not None:
+                    told(row, len(found) + len(cell), total)
+            found += rows.recommend(cell, map(str, target.profile.prefer[target.device]))
     return Report(planner.__version__, date or now(), tuple(found))
 
 
@@ -213,49 +207,55 @@ class _Histograms:
         return self.known[form]
 
 
-def _cell(
-    subject: Subject,
-    name: str,
-    session: Session,
-    precisions: Sequence[Precision | None],
-    inputs: Inputs | None,
-    floor: Floor | None,
-    allow_unknown: bool,
-    seen: _Histograms,
-    calibrations: Calibrations,
-) -> Iterator[Row]:
-    """The rows of one model on one target."""
-    model = session.read(subject.path, subject.shapes)
-    shown = rows.model_of(model, name, str(subject.path))
-    for precision in precisions:
-        asked = "auto" if precision is None else str(precision)
-        legal: bool | None = None
-        try:
-            judged = session.check(model, precision)
-            legal = judged.legal
-            if inputs is None or legal is False or (legal is None and not allow_unknown):
-                yield rows.resolution_row(judged, shown, session.target, asked)
-                continue
-            with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-                outcome = run_target(
-                    session, model, precision, inputs, Path(folder) / "candidate.onnx",
-                    floor=floor, calibrations=calibrations,
+@dataclass(frozen=True)
+class _Judging:
+    """How the cells of one model are judged."""
+
+    subject: Subject
+    name: str
+    inputs: Inputs | None
+    floor: Floor | None
+    allow_unknown: bool
+    seen: _Histograms
+    calibrations: Calibrations = field(default_factory=Calibrations)
+
+    def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
+        """The rows of the model on one target."""
+        model = target.read(self.subject.path, self.subject.shapes)
+        shown = rows.model_of(model, self.name, str(self.subject.path))
+        for precision in precisions:
+            asked = "auto" if precision is None else str(precision)
+            legal: bool | None = None
+            try:
+                resolutions = target.resolutions(model, precision)
+                first = next(resolutions)
+                legal = first.legal
+                if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):
+                    yield rows.resolution_row(first, shown, target.identity, asked)
+                    continue
+                kept = self._kept(target, model, itertools.chain([first], resolutions), auto=precision is None)
+                yield rows.attempt_row(
+                    kept, shown, target.identity, asked, legal=legal, inputs=self.inputs,
+                    ranges=self.seen.of(model) if kept.plan.is_quantized else (),
                 )  # fmt: skip
-            assert outcome.kept is not None
-            yield rows.attempt_row(
-                outcome.kept, shown, session.target, asked,
-                legal=legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
-                ranges=seen.of(model) if outcome.kept.plan.is_quantized else (),
-            )  # fmt: skip
-        except PlannerError as error:
-            yield rows.error_row(str(error), error.hint, shown, session.target, asked, legal)
-        except Exception as error:
-            # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
-            if os.environ.get("PLANNER_DEBUG"):
-                raise
-            message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
-            yield rows.error_row(message, hint, shown, session.target, asked, legal)
+            except PlannerError as error:
+                yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
+            except Exception as error:
+                # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
+                if os.environ.get("PLANNER_DEBUG"):
+                    raise
+                message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
+                yield rows.error_row(message, hint, shown, target.identity, asked, legal)
+
+    def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
+        assert self.inputs is not None
+        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+            output = Path(folder) / "candidate.onnx"
+            return select(
+                target, model, resolutions, self.inputs, output, Demands(self.floor),
+                auto=auto, calibrations=self.calibrations,
+            ).kept  # fmt: skip
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

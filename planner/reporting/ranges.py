@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from planner.calibrate.observe import extend
+from planner.calibrate.extend import extend
 from planner.errors import EPError
 from planner.model.read import Model
 from planner.model.write import save

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.reporting.data import Kind, Report, Row, Status, Tier, Violation
-from planner.resolve.plan import Target
+from planner.reporting.data import Report, Row, Status, Tier
+from planner.resolve.plan import TargetIdentity
+from planner.resolve.verdicts import Violation
+from planner.verification.verify import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",
@@ -46,7 +48,7 @@ def short_ep(ep: str) -> str:
     return ep.removesuffix("ExecutionProvider") or ep
 
 
-def target_name(target: Target) -> str:
+def target_name(target: TargetIdentity) -> str:
     """EP and device; the options follow from the device, and stand in the JSON."""
     return f"{short_ep(target.ep)} · {target.device}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from planner.dtypes import DType, Pair, Precision
 from planner.model.node import Node
@@ -12,7 +11,7 @@ from planner.model.read import Model
 from planner.operators import Role, channel_axis
 from planner.profiles.schema import Profile
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity
 from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 
 
@@ -24,28 +23,6 @@ class Verdict:
     pair: Pair
     per_channel: bool
     ruling: Ruling
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.pair.weight,
-            "activation": self.pair.activation,
-            "on_target": self.ruling.legal,
-            "rule": self.ruling.rule,
-            "reason": None if self.ruling.legal else self.ruling.reason,
-        }
-
-    def violation(self) -> dict[str, Any]:
-        return {
-            "node": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.pair.weight,
-            "activation": self.pair.activation,
-            "rule": self.ruling.rule,
-            "reason": self.ruling.reason,
-            "suggestion": self.ruling.suggestion,
-        }
 
 
 @dataclass(frozen=True)
@@ -220,11 +197,11 @@ def _float32(node: Node) -> Pair:
     return Pair(DType.FLOAT32 if node.weight is not None else None, DType.FLOAT32)
 
 
-def make_plan(model: Model, profile: Profile, target: Target, resolution: Resolution) -> Plan:
+def make_plan(model: Model, profile: Profile, target: TargetIdentity, resolution: Resolution) -> Plan:
     """The plan that a legal resolution amounts to."""
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
     return Plan(
-        model=ModelIdentity(model.path, model.sha256, model.opset, model.node_count),
+        model=ModelIdentity.of(model),
         target=target,
         precision=_precision_name(resolution.precision, nodes),
         opset=model.normalized_opset,

@@ -11,18 +11,17 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from planner.calibrate.observe import MASK_MAGNITUDE, Range
-from planner.dtypes import DType, Pair
-from planner.model.fuse import constant_array
+from planner.calibrate.ranges import MASK_MAGNITUDE, Range
+from planner.dtypes import FLOAT16_LARGEST, DType, Pair
 from planner.model.node import Node
 from planner.model.read import Model
+from planner.model.values import constant_array
 from planner.operators import Role
 from planner.profiles.schema import Profile
 from planner.quantization.parameters import HEADROOM
 from planner.resolve.legality import judge
 from planner.resolve.plan import Plan
 
-LARGEST = 65504.0
 SMALLEST_NORMAL = 2.0**-14
 SMALLEST = 2.0**-25
 # Operands that the node divides by, and operators that have no result for a zero.
@@ -54,8 +53,8 @@ def unsafe_in_float16(model: Model, ranges: Mapping[str, Range]) -> dict[str, st
         if seen is None:
             return None
         most = max(abs(seen.low), abs(seen.high))
-        if most * HEADROOM > LARGEST:
-            return f"{name!r} reaches {most:.3g}; float16 ends at {LARGEST:g}"
+        if most * HEADROOM > FLOAT16_LARGEST:
+            return f"{name!r} reaches {most:.3g}; float16 ends at {FLOAT16_LARGEST:g}"
         readers = consumers.get(name, set())
         if 0 < seen.low < SMALLEST and (diverging := sorted(readers & _DIVERGES_AT_ZERO)):
             return f"{name!r} goes down to {seen.low:.2g}, which is 0 in float16, and is read by {diverging[0]}"
@@ -103,8 +102,8 @@ def _computes_with(node: Node, name: str, constants: Mapping[str, np.ndarray]) -
 def _constant_problem(name: str, array: np.ndarray) -> str | None:
     magnitude = np.abs(array[np.abs(array) < MASK_MAGNITUDE].astype(np.float64))
     most = float(magnitude.max(initial=0.0))
-    if most > LARGEST:
-        return f"constant {name!r} holds {most:.3g}; float16 ends at {LARGEST:g}"
+    if most > FLOAT16_LARGEST:
+        return f"constant {name!r} holds {most:.3g}; float16 ends at {FLOAT16_LARGEST:g}"
     if 0 < most < SMALLEST:
         return f"constant {name!r} holds {most:.2g}, which is 0 in float16"
     return None

@@ -10,13 +10,14 @@ from typing import Any
 
 from planner.dtypes import DType, Pair, parse_dtype
 from planner.errors import RequestError
+from planner.model.read import Model
 from planner.resolve.replacements import REPLACEMENTS
 
 SCHEMA = "planner/plan/1"
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetIdentity:
     """Where the model must run.
 
     Attributes:
@@ -89,6 +90,11 @@ class ModelIdentity:
     opset: int
     node_count: int
 
+    @classmethod
+    def of(cls, model: Model) -> ModelIdentity:
+        """That of a model that was read."""
+        return cls(model.path, model.sha256, model.opset, model.node_count)
+
     def to_json(self) -> dict[str, Any]:
         return {"path": self.path, "sha256": self.sha256, "opset": self.opset, "node_count": self.node_count}
 
@@ -106,7 +112,7 @@ class Plan:
     """
 
     model: ModelIdentity
-    target: Target
+    target: TargetIdentity
     precision: str
     opset: int
     nodes: tuple[PlanNode, ...]
@@ -217,7 +223,7 @@ class _Reader:
                 self.get(model, "model.", "opset", int, "an integer"),
                 self.get(model, "model.", "node_count", int, "an integer"),
             ),
-            target=Target(
+            target=TargetIdentity(
                 self.get(target, "target.", "ep", str, "a string"),
                 self.get(target, "target.", "device", str, "a string"),
                 {str(k): str(v) for k, v in options.items()},

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, Pair
 from planner.errors import RequestError
-from planner.model.fuse import constant_array
 from planner.model.node import Node
 from planner.model.read import Model
+from planner.model.values import constant_array
 from planner.profiles.schema import Profile
 from planner.resolve.legality import judge
 from planner.resolve.plan import Plan, PlanNode

@@ -22,8 +22,9 @@ import numpy as np
 
 from planner.errors import EPError, RequestError
 from planner.runtime import worker
+from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
-from planner.runtime.registry import Availability, launcher
+from planner.runtime.registry import launcher
 
 _START_TIMEOUT = 120.0
 _STDERR_LINES = 40
@@ -107,7 +108,8 @@ class Worker:
         """Prepare to start the EP; nothing runs before the first request.
 
         Args:
-            ep: full provider name. timeout: seconds that a single request may take.
+            ep: full provider name.
+            timeout: seconds that a single request may take.
         """
         self.ep = ep
         self.timeout = timeout
@@ -143,7 +145,8 @@ class Worker:
         """Build a session, in place of the one that was open.
 
         Args:
-            model: an ONNX file. options: provider options, as in a profile.
+            model: an ONNX file.
+            options: provider options, as in a profile.
             optimize: whether onnxruntime may rewrite the graph, as it does by default.
             log: whether to listen to the EP's verbose log for its refusals.
             lean: spend time to hold as little memory as possible.
@@ -219,6 +222,27 @@ class Worker:
             raise EPError(f"{self.ep} could not compile {model.name}: {self._say(reply, model)}")
         return reply["soc"], reply["seconds"]
 
+    def schedule(self, model: Path, folder: Path, options: Mapping[str, str]) -> tuple[tuple[Assigned, ...], float]:
+        """Let the EP's compiler write its schedules of the model into a folder; who runs what, and the seconds it took.
+
+        Raises:
+            EPError (it cannot), WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
+        """
+        self._check_options(options)
+        request = {
+            "do": "schedule",
+            "model": str(model.resolve()),
+            "folder": str(folder.resolve()),
+            "options": {str(k): str(v) for k, v in options.items()},
+        }
+        reply, _ = self._ask(request, {}, f"compiling {model.name}")
+        if reply["status"] == "schedule_failed":
+            raise SessionFailed(
+                f"{self.ep} could not compile {model.name}: {self._say(reply, model)}",
+                "`planner check` says what the profile knows of the model's nodes",
+            )
+        return tuple(Assigned(*entry) for entry in reply["assignment"]), reply["seconds"]
+
     def hold(self) -> None:
         """Put the open session aside for as long as the process lives.
 
@@ -236,8 +260,12 @@ class Worker:
     # -- inner ------------------------------------------------------------------------------------------------------
 
     def _check_options(self, options: Mapping[str, str]) -> None:
-        if reserved := sorted(self._launcher.reserved & set(options)):
-            raise RequestError(f"provider option {reserved[0]!r} names a file to load: planner sets it itself")
+        allowed = self._launcher.options
+        if unknown := sorted(set(options) - allowed):
+            raise RequestError(
+                f"provider option {unknown[0]!r} of {self.ep} may not be set",
+                f"allowed: {', '.join(sorted(allowed)) or 'none'}; options that load libraries or write files are planner's own",
+            )
 
     def _say(self, reply: Mapping[str, Any], model: Path) -> str:
         return clean(reply["message"].replace(str(model), model.name))

@@ -12,7 +12,7 @@ import numpy as np
 
 from planner.errors import EPError, RequestError
 from planner.files import atomic
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import launcher
 
@@ -36,18 +36,6 @@ class Compiled:
     equal: bool
     max_abs_error: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "sha256": self.sha256,
-            "bytes": self.bytes,
-            "soc": self.soc,
-            "runtime": dict(self.runtime),
-            "seconds": self.seconds,
-            "equal": self.equal,
-            "max_abs_error": self.max_abs_error,
-        }
-
 
 def require_compiler(ep: str) -> None:
     """RequestError where the EP writes nothing ahead of time, EPError where it cannot run here."""
@@ -55,12 +43,17 @@ def require_compiler(ep: str) -> None:
     if not known.compiles:
         raise RequestError(f"{ep} compiles nothing ahead of time here", "leave --compile out")
     available = known.availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't compile here: {available.reason}", "see `planner eps`")
 
 
 def compile_model(
-    model: Path, output: Path, target: Target, sample: Mapping[str, np.ndarray[Any, Any]], *, timeout: float = 600
+    model: Path,
+    output: Path,
+    target: TargetIdentity,
+    sample: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    timeout: float = 600,
 ) -> Compiled:
     """Compile the model for the target, load what was written in a fresh session, and run one sample through both.
 

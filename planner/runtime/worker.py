@@ -9,7 +9,7 @@ so does the worker, even while native code hangs.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -137,6 +138,18 @@ class Server:
             return {"status": "compile_failed", "message": f"{error}"}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
 
+    def schedule(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Build a session for its compiler's schedules alone, and let it go."""
+        self.close()
+        started = time.perf_counter()
+        options = self.ort.SessionOptions()
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
+        except Exception as error:
+            return {"status": "schedule_failed", "message": f"{error}"}
+        return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}
+
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
         if self.session is None:
@@ -249,55 +262,66 @@ def _connection(handle: int) -> Any:
     return kind(handle)
 
 
-def _providers() -> Any:
-    """Load providers.py from beside this file: the package around it may not be importable here."""
-    spec = importlib.util.spec_from_file_location("planner_providers", Path(__file__).with_name("registry.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["planner_providers"] = module
-    spec.loader.exec_module(module)
-    return module
+def _registry() -> Any:
+    """Load registry.py from this file's folder: the planner around it may not be importable here, or be another one."""
+    package = types.ModuleType("planner_runtime")
+    package.__path__ = [str(Path(__file__).parent)]
+    sys.modules[package.__name__] = package
+    return importlib.import_module("planner_runtime.registry")
+
+
+def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
+    """What answers requests, ready, and the versions of the packages that the EP comes from."""
+    if (server := launcher.server()) is not None:
+        return server, dict(server.runtime)
+    import onnxruntime as ort
+
+    launcher.start(ort)
+    needs = [name for need in launcher.needs for name in need.split("|")]
+    return Server(launcher, ort), versions(needs) or {"onnxruntime": ort.__version__}
+
+
+def _answer(
+    server: Any, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Do what the request says; returns the reply and the arrays that go with it."""
+    match request["do"]:
+        case "open":
+            return server.open(request), {}
+        case "run":
+            return server.run(arrays)
+        case "time":
+            return server.time(arrays, request), {}
+        case "compile":
+            return server.compile(request), {}
+        case "schedule":
+            return server.schedule(request), {}
+        case "hold":
+            server.hold()
+        case "close":
+            server.close()
+    return {"status": "ok"}, {}
 
 
 def main(ep: str, handle: int) -> None:
+    """Start the EP, say so, and answer requests until the caller is gone."""
     # The folder of this file must not lend its module names to anybody's import.
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
     os.dup2(2, 1)
     threading.Thread(target=_lifeline, daemon=True).start()
     connection = _connection(handle)
-    providers = _providers()
-    launcher = providers.launcher(ep)
     try:
-        import onnxruntime as ort
-
-        launcher.start(ort)
+        server, runtime = _started(_registry().launcher(ep))
     except Exception as error:
         write(connection, {"status": "missing", "message": f"{type(error).__name__}: {error}"}, {})
         return
-    needs = [name for need in launcher.needs for name in need.split("|")]
-    write(connection, {"status": "ready", "runtime": versions(needs) or {"onnxruntime": ort.__version__}}, {})
-    server = Server(launcher, ort)
-    outputs: dict[str, np.ndarray[Any, Any]]
+    write(connection, {"status": "ready", "runtime": runtime}, {})
     while True:
         try:
             request, arrays = read(connection)
         except (EOFError, OSError):
             break
-        if request["do"] == "open":
-            reply, outputs = server.open(request), {}
-        elif request["do"] == "run":
-            reply, outputs = server.run(arrays)
-        elif request["do"] == "time":
-            reply, outputs = server.time(arrays, request), {}
-        elif request["do"] == "compile":
-            reply, outputs = server.compile(request), {}
-        elif request["do"] == "hold":
-            server.hold()
-            reply, outputs = {"status": "ok"}, {}
-        else:
-            server.close()
-            reply, outputs = {"status": "ok"}, {}
-        write(connection, reply, outputs)
+        write(connection, *_answer(server, request, arrays))
     # Not through the interpreter's shutdown: a plugin's own teardown may crash or hang, and nobody needs it any more.
     os._exit(0)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from planner.dtypes import DType, Pair, Precision, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model
+from planner.operators import operator
 from planner.profiles.schema import Cost, Profile
 from planner.resolve.choose import Resolution, Verdict, make_plan, resolve, with_fallback
 from planner.resolve.legality import Ruling
-from planner.resolve.plan import Plan, Target
+from planner.resolve.plan import Plan, TargetIdentity
 from planner.search.cost import Work, node_cost, work
 
 # Tried beside the profile's own preferences. 4-bit weights take part where the profile prefers them.
@@ -86,14 +87,15 @@ def make_ladder(model: Model, profile: Profile, device: str, *, allow_fallback: 
 
 def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
     """Nodes grouped so that none is cut between a value and what merely moves or cuts it off: a Reshape at another
-    precision than its producer would only add conversions. Nodes without a precision are left out."""
+    precision than its producer would only add conversions. Nodes without a precision are left out.
+    """
     owner: dict[str, int] = {}
     groups: dict[int, list[int]] = {}
     for index, node in enumerate(nodes):
         if not node.has_precision:
             continue
         head = index
-        if node.op_type in _FOLLOWERS and node.inputs and node.inputs[0] is not None:
+        if operator(node.op_type).follows and node.inputs and node.inputs[0] is not None:
             head = owner.get(node.inputs[0].name, index)
         groups.setdefault(head, []).append(index)
         for output in node.outputs:
@@ -102,7 +104,12 @@ def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
 
 
 def mixed_plan(
-    model: Model, profile: Profile, target: Target, ladder: Ladder, assignment: Assignment, reasons: Mapping[int, str]
+    model: Model,
+    profile: Profile,
+    target: TargetIdentity,
+    ladder: Ladder,
+    assignment: Assignment,
+    reasons: Mapping[int, str],
 ) -> Plan:
     """The plan of an assignment.
 
@@ -122,12 +129,6 @@ def mixed_plan(
         for i, node in enumerate(plan.nodes)
     )
     return replace(plan, nodes=nodes, precision=name if only is None else plan.precision)
-
-
-_FOLLOWERS = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity", "Expand", "Relu", "Clip",
-     "DepthToSpace", "SpaceToDepth", "Dropout"}
-)  # fmt: skip
 
 
 def _dearer(precision: Precision, precisions: Mapping[str, Precision]) -> tuple[Precision, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError
 from planner.model.node import Node
-from planner.resolve.plan import Plan, Target
+from planner.resolve.plan import Plan, TargetIdentity
 from planner.runtime.client import RunFailed, SessionFailed, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import Assignment
@@ -51,9 +51,6 @@ class Evaluations:
     emulated: int
     real: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {"emulated": self.emulated, "real": self.real}
-
 
 class PlanJudge:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
@@ -64,7 +61,7 @@ class PlanJudge:
     def __init__(
         self,
         reference: Path,
-        target: Target,
+        target: TargetIdentity,
         samples: Sequence[Sample],
         floor: Floor,
         nodes: Sequence[Node],
@@ -76,7 +73,7 @@ class PlanJudge:
         timeout: float = 300,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
-        self.has_ep = launcher(target.ep).availability().kind is not None
+        self.has_ep = launcher(target.ep).availability().runs
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)

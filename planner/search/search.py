@@ -17,8 +17,9 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from planner.codec import HIDDEN
 from planner.search.candidates import IDEAL, Assignment, Ladder
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
 
@@ -43,20 +44,15 @@ class Measured:
     """
 
     score: float
-    noise: float
-    problem: str = ""
+    noise: float = field(metadata=HIDDEN)
+    problem: str | None = None
+
+    SHOWN = ("sqnr_db",)
 
     @property
-    def decibels(self) -> float:
+    def sqnr_db(self) -> float:
         """SQNR of the worst output."""
         return _decibels(self.noise)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "score": self.score if math.isfinite(self.score) else None,
-            "sqnr_db": self.decibels,
-            "problem": self.problem or None,
-        }
 
 
 class Judge(Protocol):

@@ -12,11 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from planner.operators import DATA_MOVEMENT
+from planner.operators import Keeps, operator
 
 _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
-# Operators whose results are values of their input, and so already rounded (Resize interpolates).
-_KEEPS_VALUES = DATA_MOVEMENT - {"Resize"}
 # Attributes that name an element type.
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "stash_type")
 
@@ -96,7 +94,8 @@ def _round(graph: ir.Graph, node: ir.Node, out: ir.Value, *, is_main: bool) -> N
     is_output = any(o is out for o in graph.outputs)
     uses = tuple(out.uses())
     out.type = ir.TensorType(_SINGLE)
-    if node.op_type in _KEEPS_VALUES and not (is_main and is_output):
+    # Values of the input are rounded already; Resize, which keeps their range, interpolates.
+    if operator(node.op_type).keeps in (Keeps.ALL, Keeps.SOME) and not (is_main and is_output):
         return  # its values were rounded where they were made
     name = out.name or ""
     out.name = f"{name}_unrounded"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from planner.codec import HIDDEN
 from planner.runtime.client import Opened
 
 # `conv_token_1`: a copy in another layout. `dq/duplicated`: a DQ of its own for each consumer. `m/MatMulAddFusion`: m
@@ -26,10 +26,7 @@ class Fallback:
 
     name: str
     op_type: str
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "op_type": self.op_type, "reason": self.reason}
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,8 @@ class Placement:
 
     total: int
     on_target: int | None
-    fallback: tuple[Fallback, ...]
-    nodes: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "total": self.total,
-            "on_target": self.on_target,
-            "fallback": [entry.to_json() for entry in self.fallback],
-        }
+    fallback: tuple[Fallback, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -76,15 +66,6 @@ class Contradiction:
         if self.predicted:
             return f"predicted on the EP, which left it: {self.reason}"
         return "predicted not on the EP, which took it"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "op_type": self.op_type,
-            "predicted": self.predicted,
-            "observed": self.observed,
-            "reason": self.reason,
-        }
 
 
 def contradictions(

@@ -71,14 +71,14 @@ def test_digits_keep_their_accuracy_on_the_npu(
 ) -> None:
     """The true accuracy on labelled pictures that training never saw, within half a point of float32."""
     from examples.inputs import digits_labelled
-    from planner.resolve.plan import Target
+    from planner.resolve.plan import TargetIdentity
     from planner.runtime.client import Worker
     from planner.runtime.registry import CPU
 
     path, output = request.getfixturevalue("digits"), tmp_path / "digits.onnx"
     status, document, err = _target(capsys, path, "--inputs", "examples.inputs:digits", "-o", output)
     assert status == 0, err
-    target = Target(**document["target"])
+    target = TargetIdentity(**document["target"])
     labelled = list(digits_labelled())
     right = {}
     for kind, ep, file, options in (("float32", CPU, path, {}), ("npu", target.ep, output, target.options)):
@@ -95,15 +95,20 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
 ) -> None:
     """magika with its decomposed LayerNormalization, every node at w8a16, as a tool without fusions makes it."""
     from planner.api import load_inputs
+    from planner.calibrate.run import calibrate
+    from planner.dtypes import parse_precision
     from planner.model.read import read_model
-    from planner.pipeline import Session, calibrate, quantize, requested_precision
+    from planner.quantization.write import write_quantized
+    from planner.resolve.target import Target
 
-    session = Session.open("qnn", DEVICE)
+    target = Target.open("qnn", DEVICE)
     model = read_model(magika, {"bytes": (1, 2048)}, fused=())
     inputs = load_inputs("examples.inputs:magika", model)
-    resolution = session.check(model, requested_precision("fp16", None, None))
+    resolution = target.check(model, parse_precision("fp16"))
     blind = tmp_path / "blind.onnx"
-    quantize(model, session.plan(model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind)
+    write_quantized(
+        model, target.plan(model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind
+    )
     few = tmp_path / "few.npz"
     np.savez(few, bytes=np.concatenate([sample["bytes"] for sample in list(inputs.evaluation)[:4]]))
     target = ["--ep", "qnn", "--device", DEVICE]

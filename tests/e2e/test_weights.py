@@ -13,7 +13,7 @@ from benchmarks.common import TASKS
 from benchmarks.weights import metric, onnxruntime_tools, ours, sqnr
 from planner.calibrate.inputs import load_inputs
 from planner.cli.main import main
-from planner.pipeline import Session
+from planner.resolve.target import Target
 
 pytestmark = pytest.mark.models
 
@@ -26,7 +26,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     example("minilm")
     logging.disable(logging.WARNING)
     task = TASKS["minilm"]
-    model = Session.open("cpu").read(task.model, task.shapes)
+    model = Target.open("cpu").read(task.model, task.shapes)
     samples = list(load_inputs(task.inputs, model).evaluation)
     made = {label: tmp_path / f"{i}.onnx" for i, (label, _) in enumerate(ours(task))}
     for label, make in ours(task):

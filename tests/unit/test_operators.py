@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from planner.operators import _CHANNEL_AXES, _POSITIONS, DATA_MOVEMENT, EXACT_OPERATORS, Role, channel_axis, role_of
+from planner.operators import OPERATORS, Role, channel_axis, role_of
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,19 @@ def test_scales_per_channel_run_along_the_output_channels(
     assert channel_axis(op_type, position, rank, attributes) == axis
 
 
-def test_the_tables_name_operators_and_operands_that_onnx_has() -> None:
+def test_the_table_names_operators_and_operands_that_onnx_has() -> None:
     contrib = {"SimplifiedLayerNormalization"}
-    for op_type in {*_POSITIONS, *EXACT_OPERATORS, *DATA_MOVEMENT} - contrib:
-        assert onnx.defs.has(op_type), op_type
-    for op_type, positions in _POSITIONS.items():
+    for op_type, row in OPERATORS.items():
         if op_type in contrib:
             continue
+        assert onnx.defs.has(op_type), op_type
         schemas = [s for s in onnx.defs.get_all_schemas_with_history() if s.name == op_type and not s.domain]
         most = max(len(s.inputs) for s in schemas)
-        assert max(positions, default=0) < most, op_type
-    assert not EXACT_OPERATORS & DATA_MOVEMENT
-    for op_type, position in _CHANNEL_AXES:
-        assert _POSITIONS[op_type][position] is Role.WEIGHT
+        assert max(row.roles, default=-1) < most, op_type
+
+
+def test_the_columns_of_a_row_do_not_contradict_one_another() -> None:
+    for op_type, row in OPERATORS.items():
+        assert not (row.exact and row.keeps), op_type
+        if row.channel_axis is not None:
+            assert row.roles[1] is Role.WEIGHT, op_type

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
-from planner import pipeline
+from planner.calibrate import run
 from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import Calibrations
 from planner.dtypes import parse_precision
-from planner.pipeline import Calibrations
 from planner.reporting.matrix import Subject, make_report, open_targets
+from planner.resolve.target import Target
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 
@@ -28,19 +29,19 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
-    real = pipeline.calibrate
+    real = run.calibrate
 
     def calibrate(model: Any, samples: Any, *args: Any) -> Any:
         made.append(model.path)
         return real(model, samples, *args)
 
-    monkeypatch.setattr(pipeline, "calibrate", calibrate)
+    monkeypatch.setattr(run, "calibrate", calibrate)
     return made
 
 
 def test_the_same_model_and_inputs_are_calibrated_once(path: Path, calls: list[Any]) -> None:
-    session = pipeline.Session.open("cpu")
-    model, again = session.read(path), session.read(path)
+    target = Target.open("cpu")
+    model, again = target.read(path), target.read(path)
     inputs = load_inputs(None, model)
     calibrations = Calibrations()
     assert calibrations.of(model, inputs) is calibrations.of(again, inputs)
@@ -48,7 +49,7 @@ def test_the_same_model_and_inputs_are_calibrated_once(path: Path, calls: list[A
 
 
 def test_other_inputs_or_another_method_are_another_calibration(path: Path, calls: list[Any]) -> None:
-    model = pipeline.Session.open("cpu").read(path)
+    model = Target.open("cpu").read(path)
     inputs = load_inputs(None, model)
     calibrations = Calibrations()
     for other in (inputs, load_inputs(None, model, seed=1), replace(inputs, method="average")):

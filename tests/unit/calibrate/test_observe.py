@@ -10,15 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from planner.calibrate.extend import SAMPLED_VALUES, Observed, extend
 from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
-from planner.calibrate.observe import (
-    SAMPLED_VALUES,
-    Method,
-    Observed,
-    Range,
-    collect,
-    extend,
-)
+from planner.calibrate.observe import Method, collect
+from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 
 F = TensorProto.FLOAT
@@ -68,6 +63,18 @@ def f32(*values: float) -> np.ndarray:
 def test_ranges_span_all_samples_inputs_included() -> None:
     found = ranges(model([RELU], [("x", F, [3])], [("y", F, [3])]), [{"x": f32(-1, 0, 2)}, {"x": f32(-3, 0, 1)}])
     assert found == {"x": Range(-3, 2), "y": Range(0, 2)}
+
+
+def test_of_clipping_operators_in_a_row_the_first_ones_data_is_observed() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("Relu", ["n"], ["q"]),
+        helper.make_node("Clip", ["q", "", "most"], ["y"]),
+    ]
+    m = model(nodes, [("x", F, [3]), ("most", F, [])], [("y", F, [3])])
+    found = ranges(m, [{"x": f32(-4, 0, 2), "most": np.array(3, np.float32)}])
+    assert found["n"] == Range(-2, 4)  # q, which the Clip alone reads, is stored over the range of y
+    assert found["y"] == Range(0, 3)
 
 
 def test_samples_of_varying_shape() -> None:

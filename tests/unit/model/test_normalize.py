@@ -11,8 +11,11 @@ import pytest
 from small_models import f32, graph, random_feed, run, save, sqnr
 
 from planner.errors import RequestError
-from planner.model.normalize import bind_shapes, known_operator, name_nodes, normalize
+from planner.model.names import name_nodes
+from planner.model.normalize import normalize
 from planner.model.read import read_model
+from planner.model.shapes import bind_shapes
+from planner.operators import known_operator
 
 
 def normalized(model: onnx.ModelProto, opset: int = 21, **shapes: tuple[int, ...]) -> ir.Model:

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.observe import Range, collect
+from planner.calibrate.observe import collect
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
-from planner.pipeline import Session
 from planner.quantization.bias import mean_error
 from planner.quantization.parameters import dequantize, quantize, weight_parameters
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
-from planner.resolve.plan import Target
+from planner.resolve.plan import TargetIdentity
+from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save
 
 RNG = np.random.default_rng(3)
@@ -46,9 +47,9 @@ def observe(model: Model, samples: Sequence[Mapping[str, Array]]) -> dict[str, R
 
 def drift(model: Model, precision: str, samples: Sequence[Mapping[str, Array]], ranges: Mapping[str, Range]) -> Array:
     """Mean error of each channel of the output."""
-    session = Session.open("cpu")
-    found = resolve(model, session.profile, "cpu", parse_precision(precision))
-    plan = make_plan(model, session.profile, Target("CPUExecutionProvider", "cpu"), found)
+    target = Target.open("cpu")
+    found = resolve(model, target.profile, "cpu", parse_precision(precision))
+    plan = make_plan(model, target.profile, TargetIdentity("CPUExecutionProvider", "cpu"), found)
     made = apply_plan(model, plan, ranges).model
     assert model.ir is not None
     errors = [run(made, s)[0].astype(np.float64) - run(model.ir, s)[0] for s in samples]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType
 from planner.quantization.parameters import (
     HEADROOM,

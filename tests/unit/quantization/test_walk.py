@@ -19,13 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from planner.calibrate.observe import Range, collect
+from planner.calibrate.observe import collect
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.model.fuse import FUSED_OPERATORS
+from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.quantization.walk import Applied, apply_plan
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity
 from tests.unit.small_models import graph
 
 F32, F16 = DType.FLOAT32, DType.FLOAT16
@@ -72,7 +73,7 @@ def plan_of(model: Model, choose: Mapping[str, tuple[DType | None, DType]] | tup
         has = node.weight is not None
         lines.append(PlanNode(node.name, node.op_type, weight if has else None, activation, per_channel and has))
     identity = ModelIdentity(model.path, model.sha256, model.opset, model.node_count)
-    return Plan(identity, Target("any", "any"), "mixed", model.normalized_opset, tuple(lines), "p", "0" * 64)
+    return Plan(identity, TargetIdentity("any", "any"), "mixed", model.normalized_opset, tuple(lines), "p", "0" * 64)
 
 
 def proto_of(applied: Applied) -> onnx.ModelProto:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from planner.dtypes import parse_precision
 from planner.model.read import Model, read_model
-from planner.pipeline import Session
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
-from planner.resolve.plan import Plan, Target
+from planner.resolve.plan import Plan, TargetIdentity
+from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save, sqnr
 
 RNG = np.random.default_rng(0)
@@ -24,10 +24,10 @@ FLOORS = {"w4": 15, "w8": 35, "w8a8-dynamic": 28, "w4-fp16": 15, "w8-fp16": 35}
 
 
 def planned(model: Model, precision: str) -> Plan:
-    session = Session.open("cpu")
-    resolution = resolve(model, session.profile, "cpu", parse_precision(precision))
+    target = Target.open("cpu")
+    resolution = resolve(model, target.profile, "cpu", parse_precision(precision))
     assert resolution.legal, [v.violation() for v in resolution.violations]
-    return make_plan(model, session.profile, Target("CPUExecutionProvider", "cpu"), resolution)
+    return make_plan(model, target.profile, TargetIdentity("CPUExecutionProvider", "cpu"), resolution)
 
 
 def applied(proto: onnx.ModelProto, precision: str, folder: Path) -> tuple[Plan, onnx.ModelProto]:
@@ -136,7 +136,7 @@ def test_a_model_all_of_whose_weights_would_stay_float_is_refused(precision: str
         "(float[1,4,9,9] x) => (float[1,8,7,7] y)", "y = Conv(x, k)", {"k": f32(RNG.normal(size=(8, 4, 3, 3)))}
     )
     model = read_model(save(proto, tmp_path))
-    resolution = resolve(model, Session.open("cpu").profile, "cpu", parse_precision(precision))
+    resolution = resolve(model, Target.open("cpu").profile, "cpu", parse_precision(precision))
     assert resolution.legal is False and "only the constant matrices" in (resolution.violations[0].ruling.reason or "")
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
-from planner.pipeline import Session
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.float16_range import notes_on_float16, unsafe_in_float16, without_unsafe_float16
+from planner.resolve.target import Target
 from tests.unit.small_models import graph
 
 
@@ -80,14 +80,14 @@ def test_constants(tmp_path: Path) -> None:
 
 
 def planned(ep: str, device: str | None, model: Model, ranges: dict[str, Range]):
-    session = Session.open(ep, device)
+    target = Target.open(ep, device)
     plan = make_plan(
         model,
-        session.profile,
-        session.target,
-        resolve(model, session.profile, session.target.device, parse_precision("fp16")),
+        target.profile,
+        target.identity,
+        resolve(model, target.profile, target.device, parse_precision("fp16")),
     )
-    return without_unsafe_float16(model, session.profile, plan, ranges)
+    return without_unsafe_float16(model, target.profile, plan, ranges)
 
 
 BIG = {"x": Range(-9, 9), "a": Range(0, 1e5), "b": Range(0, 400), "y": Range(-400, 0)}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, Target, read_plan
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity, read_plan
 
 PLAN = Plan(
     model=ModelIdentity("model.onnx", "ab" * 32, 17, 3),
-    target=Target("AcmeExecutionProvider", "npu", {"soc_model": "60"}),
+    target=TargetIdentity("AcmeExecutionProvider", "npu", {"soc_model": "60"}),
     precision="w8a16",
     opset=21,
     nodes=(

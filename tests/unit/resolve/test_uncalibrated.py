@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_models as sm
+import small_profiles
 from onnx import helper
 
-from planner.calibrate.observe import Range
+from planner.calibrate.ranges import Range
+from planner.calibrate.run import calibrate
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.pipeline import Session, calibrate, quantize
+from planner.quantization.write import write_quantized
 from planner.resolve.plan import Plan
+from planner.resolve.target import Target
 from planner.resolve.uncalibrated import notes_on_unreached, unreached, without_unreached
 
 SEEN = Range(-1, 1)
@@ -42,12 +44,12 @@ def if_model(folder: Path) -> Path:
     return sm.save(model, folder)
 
 
-def planned(path: Path, ep: str = "cpu", device: str | None = None) -> tuple[Session, Model, Plan]:
-    session = Session.open(ep, device)
-    model = session.read(path)
-    resolution = session.check(model, parse_precision("w8a8"))
+def planned(path: Path, ep: str = "cpu", device: str | None = None) -> tuple[Target, Model, Plan]:
+    target = Target.open(ep, device)
+    model = target.read(path)
+    resolution = target.check(model, parse_precision("w8a8"))
     assert resolution.legal is not False, [v.ruling for v in resolution.violations]
-    return session, model, session.plan(model, resolution)
+    return target, model, target.plan(model, resolution)
 
 
 REACHED = {"x": SEEN, "h": SEEN, "y": SEEN, "a": SEEN}
@@ -67,8 +69,8 @@ def test_what_only_a_relu_reads_is_seen_with_the_relu(tmp_path: Path) -> None:
 
 
 def test_unreached_nodes_stay_float_and_say_why(tmp_path: Path) -> None:
-    session, model, plan = planned(if_model(tmp_path))
-    new = without_unreached(model, session.profile, plan, REACHED)
+    target, model, plan = planned(if_model(tmp_path))
+    new = without_unreached(model, target.profile, plan, REACHED)
     lines = {line.name: line for line in new.nodes}
     assert lines["neg of else"].activation is lines["relu of else"].activation is DType.FLOAT32
     assert lines["relu"] == {line.name: line for line in plan.nodes}["relu"]
@@ -79,60 +81,49 @@ def test_unreached_nodes_stay_float_and_say_why(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_calibration_saw_whole_is_left_as_it_was(tmp_path: Path) -> None:
-    session, model, plan = planned(if_model(tmp_path))
-    assert without_unreached(model, session.profile, plan, {**REACHED, "b": SEEN}) is plan
+    target, model, plan = planned(if_model(tmp_path))
+    assert without_unreached(model, target.profile, plan, {**REACHED, "b": SEEN}) is plan
     assert notes_on_unreached(plan) == ()
 
 
-def integers_only(folder: Path) -> Session:
+def integers_only(folder: Path) -> Target:
     """A device that takes uint8 alone, and no precision for If."""
-    source = {"observed": "a test"}
-    data = {
-        "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
-        "prefer": ["w8a8"],
-        "devices": {"npu": {"title": "x", "class": "npu", "source": source}},
-        "rules": [
-            {"id": "if", "ops": ["If"], "pairs": [], "source": source},
-            {"id": "bytes", "ops": ["*"], "pairs": [{"activation": ["uint8"]}], "source": source},
-        ],
-    }  # fmt: skip
-    path = folder / "acme.yaml"
-    path.write_text(json.dumps(data))
-    return Session.open("AcmeExecutionProvider", profiles=[path])
+    path = small_profiles.write(folder, {"op": "If"}, {"op": "*", "activation": "uint8"})
+    return Target.open("AcmeExecutionProvider", profiles=[path])
 
 
 def test_a_device_without_float_refuses_by_node_branch_and_next_step(tmp_path: Path) -> None:
-    session = integers_only(tmp_path)
-    model = session.read(if_model(tmp_path))
-    plan = session.plan(model, session.check(model, parse_precision("w8a8")))
+    target = integers_only(tmp_path)
+    model = target.read(if_model(tmp_path))
+    plan = target.plan(model, target.check(model, parse_precision("w8a8")))
     with pytest.raises(RequestError) as failed:
-        without_unreached(model, session.profile, plan, REACHED)
+        without_unreached(model, target.profile, plan, REACHED)
     assert "Neg 'neg of else' in else_branch of If 'choose' has no range" in str(failed.value)
     assert "cannot stay float on AcmeExecutionProvider" in str(failed.value)
     assert "--inputs" in failed.value.hint and "--allow-fallback" in failed.value.hint
-    new = without_unreached(model, session.profile, plan, REACHED, allow_fallback=True)
+    new = without_unreached(model, target.profile, plan, REACHED, allow_fallback=True)
     left = {line.name: line for line in new.nodes}["neg of else"]
     assert left.activation is DType.FLOAT32 and left.rule is None and "--allow-fallback" in left.reason
 
 
 def test_the_body_of_a_node_that_is_left_to_the_cpu_goes_with_it(tmp_path: Path) -> None:
-    session = integers_only(tmp_path)
-    model = session.read(if_model(tmp_path))
-    plan = session.plan(model, session.check(model, parse_precision("w8a8")))
+    target = integers_only(tmp_path)
+    model = target.read(if_model(tmp_path))
+    plan = target.plan(model, target.check(model, parse_precision("w8a8")))
     plan = replace(plan, nodes=tuple(replace(n, rule=None) if n.op_type == "If" else n for n in plan.nodes))
-    new = without_unreached(model, session.profile, plan, REACHED)
+    new = without_unreached(model, target.profile, plan, REACHED)
     left = {line.name: line for line in new.nodes}["neg of else"]
     assert left.activation is DType.FLOAT32 and left.rule is None and "with 'choose'" in left.reason
 
 
 def test_what_was_never_calibrated_computes_as_in_float32(tmp_path: Path) -> None:
     path = if_model(tmp_path)
-    session, model, plan = planned(path)
+    target, model, plan = planned(path)
     rng = np.random.default_rng(0)
     samples = [{"x": rng.normal(size=(1, 4)).astype(np.float32), "c": np.array(True)} for _ in range(3)]
     ranges = calibrate(model, samples)
-    new = without_unreached(model, session.profile, plan, ranges)
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    new = without_unreached(model, target.profile, plan, ranges)
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     x = np.array([[-500, 0.25, -0.125, 7]], np.float32)
     other = sm.run(tmp_path / "q.onnx", {"x": x, "c": np.array(False)})[0]
     assert (other == np.maximum(-x, 0)).all()
@@ -159,10 +150,10 @@ def test_a_loop_that_never_ran(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("y", 1, [4])],
     )
     path = sm.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path)
-    session, model, plan = planned(path)
+    target, model, plan = planned(path)
     ranges = calibrate(model, [{"n": np.array(0), "x": np.ones(4, np.float32)}])
-    new = without_unreached(model, session.profile, plan, ranges)
+    new = without_unreached(model, target.profile, plan, ranges)
     assert "body of Loop 'loop'" in {line.name: line for line in new.nodes}["square"].reason
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     (y,) = sm.run(tmp_path / "q.onnx", {"n": np.array(2), "x": np.full(4, 3, np.float32)})
     assert np.allclose(y, 81)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from planner.runtime import registry as providers
-from planner.runtime.registry import conflicts, interpreter, launcher
+from planner.runtime import environment as environment_module
+from planner.runtime.environment import conflicts, interpreter
+from planner.runtime.registry import launcher
 
 
 def environment(folder: Path, **distributions: str) -> Path:
@@ -55,8 +57,8 @@ def test_qnn_is_a_simulator_on_x86_and_hardware_on_windows_arm(
     system: str, machine: str, kind: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PLANNER_PYTHON_QNN", str(environment(tmp_path, onnxruntime="1.32.0", onnxruntime_qnn="2.7.0")))
-    monkeypatch.setattr(providers.platform, "system", lambda: system)
-    monkeypatch.setattr(providers.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     found = launcher("QNNExecutionProvider").availability()
     assert found.kind == kind
     assert bool(found.reason) == (kind is None)
@@ -64,16 +66,16 @@ def test_qnn_is_a_simulator_on_x86_and_hardware_on_windows_arm(
 
 def test_directml_is_hardware_on_windows_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLANNER_PYTHON_DIRECTML", str(environment(tmp_path, onnxruntime_directml="1.24.4")))
-    monkeypatch.setattr(providers.platform, "system", lambda: "Windows")
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
     assert launcher("DmlExecutionProvider").availability().kind == "hardware"
-    monkeypatch.setattr(providers.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     assert launcher("DmlExecutionProvider").availability().kind is None
 
 
 def test_the_interpreter_is_named_by_a_variable_or_lies_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     beside = environment(tmp_path / ".venv-openvino")
     monkeypatch.delenv("PLANNER_PYTHON_OPENVINO", raising=False)
-    monkeypatch.setattr(providers.sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     assert interpreter("openvino") == beside
     monkeypatch.setenv("PLANNER_PYTHON_OPENVINO", "/elsewhere/bin/python")
     assert interpreter("openvino") == Path("/elsewhere/bin/python")
@@ -87,8 +89,22 @@ def test_an_ep_that_the_build_lacks_can_not_run() -> None:
 
 def test_asking_imports_no_runtime() -> None:
     code = (
-        "import sys; from planner.runtime.registry import launcher, conflicts; conflicts();"
+        "import sys; from planner.runtime.registry import launcher; from planner.runtime.environment import conflicts; conflicts();"
         "[launcher(e + 'ExecutionProvider').availability() for e in ('CPU', 'QNN', 'Dml', 'OpenVINO')];"
         "assert not {'onnxruntime', 'numpy', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_launchers_load_by_path_with_the_standard_library_alone() -> None:
+    code = (
+        "import sys, types; package = types.ModuleType('planner_runtime'); package.__path__ = [sys.argv[1]];"
+        "sys.modules['planner_runtime'] = package; import planner_runtime.registry as r;"
+        "print(*(known.alias for known in r.LAUNCHERS));"
+        "assert not {m.partition('.')[0] for m in sys.modules} & {'planner', 'numpy', 'onnxruntime'}"
+    )
+    folder = Path(environment_module.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert {"cpu", "qnn", "openvino", "directml"} <= set(done.stdout.split())

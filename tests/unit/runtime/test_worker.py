@@ -176,6 +176,24 @@ def test_an_ep_that_is_not_installed_says_what_to_install(monkeypatch: pytest.Mo
     assert caught.value.exit_status == 3
 
 
-def test_an_option_that_names_a_library_to_load_is_refused(tmp_path: Path) -> None:
-    with Worker("QNNExecutionProvider") as worker, pytest.raises(RequestError, match="backend_path"):
-        worker.open(model(tmp_path), {"backend_path": str(tmp_path / "evil.so")})
+@pytest.mark.parametrize(
+    ("ep", "option"),
+    [
+        ("QNNExecutionProvider", "backend_path"),
+        ("QNNExecutionProvider", "qnn_saver_path"),
+        ("QNNExecutionProvider", "qnn_ir_backend_path"),
+        ("QNNExecutionProvider", "profiling_file_path"),
+        ("QNNExecutionProvider", "op_packages"),
+        ("QNNExecutionProvider", "of_a_later_release"),
+        ("OpenVINOExecutionProvider", "cache_dir"),
+        ("OpenVINOExecutionProvider", "load_config"),
+        ("VitisAIExecutionProvider", "config_file"),
+        (CPU, "anything"),
+    ],
+)
+def test_an_option_that_is_not_known_to_be_harmless_is_refused(ep: str, option: str, tmp_path: Path) -> None:
+    with Worker(ep) as worker, pytest.raises(RequestError, match=option) as caught:
+        worker.open(model(tmp_path), {option: str(tmp_path / "evil.so")})
+    assert "allowed:" in caught.value.hint
+    with Worker(ep) as worker, pytest.raises(RequestError, match=option):
+        worker.compile(model(tmp_path), tmp_path / "out.onnx", {option: str(tmp_path / "evil.so")})

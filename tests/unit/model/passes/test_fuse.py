@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import f32, graph, random_feed, run, sqnr
 
-from planner.model.fuse import FUSED_OPERATORS
 from planner.model.normalize import normalize
+from planner.model.passes.fuse import FUSED_OPERATORS
 
 R2, RPI, C3 = math.sqrt(2), math.sqrt(2 / math.pi), 0.044715
 

@@ -1,0 +1,300 @@
+"""Values to JSON and back, driven by their types. An error names the file and the dotted path of what is wrong.
+
+A frozen dataclass is an object with a key for each field. Three markers change that, given as a field's metadata:
+
+    base: str = field(metadata=named("from"))   # the key is "from"
+    config: QuantConfig = field(metadata=FLAT)  # its keys stand in this object itself
+    nodes: Mapping = field(metadata=HIDDEN)     # not in the JSON; it needs a default to be read back
+
+A class lists the properties that its JSON shows as well in ``SHOWN = ("passed",)``; reading passes them over, as it does
+any key that it does not know. Numbers that are not finite are written as null.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from planner.errors import RequestError
+
+T = TypeVar("T")
+Place = tuple[str | int, ...]
+
+FLAT: Mapping[str, Any] = {"flat": True}
+HIDDEN: Mapping[str, Any] = {"hidden": True}
+_LARGEST_FILE = 256 << 20
+
+
+def named(key: str) -> Mapping[str, Any]:
+    """Metadata of a field whose JSON key is not its name."""
+    return {"key": key}
+
+
+class MalformedError(RequestError):
+    """A document that is not of its type.
+
+    Attributes:
+        where: keys and indices that lead to what is wrong.
+        problem: what is wrong there.
+    """
+
+    def __init__(self, where: Place, problem: str, hint: str = "", source: str = "") -> None:
+        self.where, self.problem = where, problem
+        super().__init__(": ".join(filter(None, (source, dotted(where), problem))), hint)
+
+
+def dotted(where: Iterable[str | int]) -> str:
+    """The place as people write it: ``nodes[3].weight``."""
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).removeprefix(".")
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: object) -> dict[str, Any]:
+    """A dataclass as a JSON object of plain values."""
+    found: dict[str, Any] = {}
+    for entry in _fields(cast(Any, type(value))):
+        inner = getattr(value, entry.name)
+        if entry.flat:
+            found.update(to_json(inner))
+        elif not entry.hidden:
+            found[entry.key] = plain(inner)
+    for name in getattr(value, "SHOWN", ()):
+        found[name] = plain(getattr(value, name))
+    return found
+
+
+def plain(value: object) -> Any:
+    """Any value as JSON values: dataclasses and mappings as objects, sequences as lists, NaN and infinity as None."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def from_json(kind: type[T], data: object, source: str = "") -> T:
+    """A JSON value as an instance of a dataclass or msgspec Struct.
+
+    Args:
+        kind: the class; its fields are decoded by their type hints.
+        data: what a JSON or YAML parser returned.
+        source: the file that it came from, for the error.
+
+    Raises:
+        MalformedError: a field is missing or of another type; it is a RequestError.
+    """
+    try:
+        return cast(T, _decode(kind, data, ()))
+    except MalformedError as error:
+        raise MalformedError(error.where, error.problem, error.hint, source) from None
+
+
+def read_json(kind: type[T], path: Path, schema: str, what: str, hint: str = "") -> T:
+    """Read a JSON file whose key ``schema`` says what it is.
+
+    Args:
+        kind: class of the document.
+        path: of the file.
+        schema: the only one that is read.
+        what: the file should be, for the error: "a plan file".
+        hint: how such a file is made.
+
+    Raises:
+        RequestError: the file is missing, too large or no JSON, has another schema, or is malformed.
+    """
+    return from_json(kind, read_document(path, schema, what, hint), str(path))
+
+
+def read_document(path: Path, schema: str, what: str, hint: str = "") -> dict[str, Any]:
+    """The plain JSON object of a file, its schema checked. Arguments and errors are those of `read_json`."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not {what}", hint)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file", hint) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: not {what}: {str(error).splitlines()[0]}", hint) from None
+    found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+    if found != schema:
+        raise RequestError(f"{path}: not {what}: schema is {str(found)[:60]!r}, expected {schema!r}", hint)
+    return cast(dict[str, Any], data)
+
+
+class _Field(NamedTuple):
+    name: str
+    key: str
+    hint: Any
+    required: bool
+    flat: bool = False
+    hidden: bool = False
+
+
+@cache
+def _fields(kind: Any) -> tuple[_Field, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    if issubclass(kind, msgspec.Struct):
+        return tuple(_Field(f.name, f.encode_name, hints[f.name], f.required) for f in msgspec.structs.fields(kind))
+    return tuple(
+        _Field(
+            f.name,
+            f.metadata.get("key", f.name),
+            hints[f.name],
+            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+            "flat" in f.metadata,
+            "hidden" in f.metadata,
+        )
+        for f in dataclasses.fields(kind)
+    )
+
+
+def _decode(hint: Any, value: Any, where: Place) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _object(hint, value, where)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType) and type(None) in arguments:
+        others = [a for a in arguments if a is not type(None)]
+        if value is None:
+            return None
+        if len(others) == 1:
+            try:
+                return _decode(others[0], value, where)
+            except MalformedError as error:
+                if error.where == where and error.problem.startswith("expected "):
+                    raise _wrong(where, f"{_describe(others[0])} or null", value) from None
+                raise
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return tuple(_items(arguments[0], value, where))
+    if origin in (list, Sequence) and not isinstance(value, str):
+        return _items(arguments[0], value, where)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _mapping(arguments[1], value, where)
+    return _leaf(hint, value, where)
+
+
+def _object(kind: Any, value: Any, where: Place) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "an object", value)
+    arguments: dict[str, Any] = {}
+    for entry in _fields(kind):
+        if entry.flat:
+            arguments[entry.name] = _decode(entry.hint, value, where)
+        elif entry.key in value and not entry.hidden:
+            arguments[entry.name] = _decode(entry.hint, value[entry.key], (*where, entry.key))
+        elif entry.required:
+            raise MalformedError((*where, entry.key), "is missing")
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise MalformedError(where, str(error)) from None
+
+
+def _items(hint: Any, value: Any, where: Place) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, "a list", value)
+    return [_decode(hint, item, (*where, i)) for i, item in enumerate(value)]
+
+
+def _mapping(hint: Any, value: Any, where: Place) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "an object", value)
+    return {key: _decode(hint, item, (*where, key)) for key, item in value.items()}
+
+
+def _leaf(hint: Any, value: Any, where: Place) -> Any:
+    """A scalar, or a Struct: msgspec checks it, with its constraints; where it refuses, the place is looked for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(where, _describe(hint), value)
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        _locate(hint, value, where)
+        problem = str(error).split(" - at `", 1)[0].replace("`", "'")
+        what = _describe(hint)
+        raise (_wrong(where, what, value) if what else MalformedError(where, problem)) from None
+    except RecursionError:
+        raise MalformedError(where, "is nested too deep") from None
+
+
+def _locate(hint: Any, value: Any, where: Place) -> None:
+    """Raise for the innermost part of a Struct or of what holds Structs that is wrong; return where the whole is."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "an object", value)
+        known = {entry.key: entry for entry in _fields(hint)}
+        for key, item in value.items():
+            if key in known:
+                _decode(known[key].hint, item, (*where, key))
+            elif hint.__struct_config__.forbid_unknown_fields:
+                raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
+        for entry in known.values():
+            if entry.required and entry.key not in value:
+                raise MalformedError((*where, entry.key), "is missing")
+    elif get_origin(hint) is not None and get_origin(hint) is not Literal:
+        _decode(hint, value, where)
+
+
+_NAMES: dict[Any, str] = {
+    str: "a string", int: "an integer", float: "a finite number", bool: "true or false", list: "a list",
+    dict: "an object", type(None): "null",
+}  # fmt: skip
+
+
+def _describe(hint: Any) -> str:
+    """What the type takes, in words; empty where only msgspec can tell."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bounds = [b for meta in arguments[1:] if isinstance(meta, msgspec.Meta) for b in _bounds(meta)]
+        return " ".join((_describe(arguments[0]).replace("finite ", ""), *bounds))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_describe, arguments))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return f"one of {', '.join(str(member.value) for member in hint)}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "an object"
+    return _NAMES.get(hint, _NAMES.get(origin, "a list" if origin is tuple else ""))
+
+
+def _bounds(meta: msgspec.Meta) -> Iterable[str]:
+    for text, bound in (("above", meta.gt), ("below", meta.lt)):
+        if bound is not None:
+            yield f"{text} {bound:g}"
+    for text, limit in (("of at least", meta.ge), ("of at most", meta.le), ("with at least", meta.min_length)):
+        if limit is not None:
+            yield f"{text} {limit:g}"
+    if meta.max_length is not None:
+        yield f"no longer than {meta.max_length}"
+    if meta.pattern is not None:
+        yield f"that matches {meta.pattern}"
+
+
+def _wrong(where: Place, expected: str, value: object) -> MalformedError:
+    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}")

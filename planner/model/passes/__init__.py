@@ -1,0 +1,1 @@
+"""Changes to a graph that keep what it computes, one a file."""

@@ -1,0 +1,64 @@
+"""Fusing decomposed operators back into the one the exporter took apart.
+
+EPs know Gelu and LayerNormalization as one operator; decomposed, a quantized Erf falls off the HTP and a sum of
+squares overflows float16. Constant folding and batch-normalization fusion come from onnxscript; these patterns are
+ours because theirs rewrite to contrib operators or need one fixed operand order and an axis given as a tensor.
+Each fused node keeps the name of the output value, by which it is traced to the user's own nodes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+
+import onnx_ir as ir
+
+from planner.model.passes.bias import fuse_bias
+from planner.model.passes.clip import CLIPPING, merge_clips
+from planner.model.passes.gelu import fuse_gelu
+from planner.model.passes.gemm import plain_gemm
+from planner.model.passes.layer_norm import fuse_layer_norm
+from planner.model.passes.match import own
+from planner.model.passes.no_op import remove_no_op
+from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
+
+_GELU_MIN_OPSET = 20
+_LAYER_NORM_MIN_OPSET = 17
+# Before 13, Softmax flattened its input to two dimensions.
+_SOFTMAX_ONE_AXIS_OPSET = 13
+
+FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
+
+
+def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:
+    """Fuse decomposed operators, and the bias of Conv and ConvTranspose, in every graph, in place.
+
+    Args:
+        model: changed in place.
+        operators: which of FUSED_OPERATORS may be made: those that the target takes.
+        as_stored: only what an EP that takes Gelu makes of the file itself: a Gelu around Erf, whatever the opset, with DQ and Q at
+            both ends or at none (onnxruntime, core/providers/qnn/builder/qnn_node_group/gelu_fusion.cc; seen on smart-turn).
+    """
+    opset = model.opset_imports.get("", 1)
+    fusions: list[tuple[tuple[str, ...], Callable[[ir.Node], None]]] = [
+        (("Softmax",), unflatten_softmax),
+        (("Flatten", "Reshape"), remove_no_op),
+        (("Add",), fuse_bias),
+    ]
+    if as_stored:
+        if "Gelu" in operators:
+            fusions.append((("Erf",), functools.partial(fuse_gelu, whole_units=True)))
+        operators = ()
+    else:
+        fusions += [(("Gemm",), plain_gemm), (CLIPPING, merge_clips)]
+    if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
+        fusions.append((("Erf", "Tanh"), fuse_gelu))
+    if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
+        fusions.append((("Sqrt",), fuse_layer_norm))
+    if "Softmax" in operators and opset >= _SOFTMAX_ONE_AXIS_OPSET:
+        fusions.append((("Div",), fuse_softmax))
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for op_types, apply in fusions:
+            for node in list(graph):
+                if node.op_type in op_types and own(node):
+                    apply(node)

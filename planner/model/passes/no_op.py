@@ -1,0 +1,52 @@
+"""Nodes that change nothing, dropped."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from planner.model.passes.match import is_shared, own
+
+
+def remove_no_op(node: ir.Node) -> None:
+    """Remove a Reshape or Flatten whose output has the shape of its input."""
+    x, out = node.inputs[0], node.outputs[0]
+    if x is None or x.shape is None or not x.shape.is_static() or out.shape != x.shape or out.is_graph_output():
+        return
+    out.replace_all_uses_with(x)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
+def eliminate_identities(model: ir.Model, as_stored: bool) -> None:
+    """Drop Identity nodes.
+
+    Those stay by which a graph or a body of an If or Loop gives out a value that it was given: an input, an initializer, a
+    value of the graph around it, or one that is given out already.
+
+    Args:
+        model: changed in place.
+        as_stored: keep what onnxruntime keeps: an Identity that gives out a value that other nodes read too
+            (core/optimizer/identity_elimination.cc).
+    """
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Identity" or not own(node) or len(node.inputs) != 1:
+            continue
+        value, out = node.inputs[0], node.outputs[0]
+        if value is None or node.graph is None:
+            continue
+        if out.is_graph_output():
+            if not _is_made_here(value, node) or (as_stored and is_shared(value)):
+                continue
+            value.name, out.name = out.name, None
+        if value.shape is None:
+            value.shape = out.shape
+        if value.type is None:
+            value.type = out.type
+        out.replace_all_uses_with(value, replace_graph_outputs=True)
+        node.graph.remove(node, safe=True)
+
+
+def _is_made_here(value: ir.Value, reader: ir.Node) -> bool:
+    """Whether a node of the reader's own graph computes the value, and the graph does not give it out already."""
+    producer = value.producer()
+    return producer is not None and producer.graph is reader.graph and not value.is_graph_output()

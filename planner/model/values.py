@@ -1,0 +1,18 @@
+"""What is known of a value of a graph before it runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+def constant_array(value: ir.Value | None) -> np.ndarray | None:
+    """The value's content if it is an initializer, else None. A graph input may be overridden: not a constant."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def is_quantized(value: ir.Value) -> bool:
+    """Whether a QuantizeLinear reads the value."""
+    return any(use.node.op_type == "QuantizeLinear" for use in value.uses())

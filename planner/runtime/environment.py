@@ -1,0 +1,67 @@
+"""Where an EP's packages lie: its interpreter, what is installed there, and what excludes one another.
+
+Read by the worker too, in whatever environment an EP needs: the standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+# Every distribution that carries the module `onnxruntime` itself (a plugin such as onnxruntime-qnn 2 does not).
+_CARRIERS = re.compile(
+    r"onnxruntime(-(gpu|directml|openvino|webgpu|training|training-cpu|azure|silicon|cann|migraphx|rocm|vitisai|foundry))?"
+    r"|ort-nightly(-.*)?|onnxruntime-windowsml"
+)
+
+
+def variable(alias: str) -> str:
+    """The environment variable that names the interpreter of an EP's own environment."""
+    return f"PLANNER_PYTHON_{alias.upper()}"
+
+
+def interpreter(alias: str) -> Path:
+    """The interpreter an EP runs in: from the environment variable, a `.venv-<alias>` beside this one, or this one."""
+    named = os.environ.get(variable(alias))
+    if named:
+        return Path(named)
+    executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
+    # Beside the running environment and beside our own source; never the working folder, which may be anybody's.
+    for folder in (Path(sys.prefix).parent, Path(__file__).resolve().parents[2]):
+        candidate = folder / f".venv-{alias}" / executable
+        if candidate.is_file():
+            return candidate
+    return Path(sys.executable)
+
+
+def conflicts(python: Path | None = None) -> tuple[str, ...]:
+    """Installed distributions that each carry the module `onnxruntime`, where they are two or more; else empty.
+
+    They overwrite one another's files: with two installed, neither is whole.
+    """
+    carriers = [
+        f"{name} {version}" for name, version in sorted(distributions(python).items()) if _CARRIERS.fullmatch(name)
+    ]
+    return tuple(carriers) if len(carriers) > 1 else ()
+
+
+def distributions(python: Path | None = None) -> dict[str, str]:
+    """Installed distributions, canonical name -> version, of this or another interpreter's environment."""
+    if python is None or python == Path(sys.executable):
+        found: Iterator[metadata.Distribution] = iter(metadata.distributions())
+    else:
+        # Read from the folder: starting another interpreter only to ask would take longer than all the rest. The
+        # path is not resolved, since a virtual environment's python is a link to the one it was made from.
+        prefix = python.parent.parent
+        folders = [*prefix.glob("lib/python3*/site-packages"), prefix / "Lib" / "site-packages"]
+        found = iter(metadata.distributions(path=[str(f) for f in folders if f.is_dir()]))
+    result: dict[str, str] = {}
+    for distribution in found:
+        name = distribution.metadata["Name"]
+        if name:
+            result.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    return result

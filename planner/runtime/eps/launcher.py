@@ -1,0 +1,144 @@
+"""What every EP's launcher can do; by itself it serves an EP that the installed onnxruntime was built with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..environment import distributions, interpreter
+
+Kind = Literal["hardware", "simulator", "placement"]
+CPU = "CPUExecutionProvider"
+# Any of these carries the CPU EP and what else it was built with.
+ANY_ONNXRUNTIME = "onnxruntime|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an EP can run on this machine.
+
+    Attributes:
+        kind: "hardware", "simulator" (the EP's own, from its vendor), "placement" where the EP says which nodes it takes but
+            runs none, or None where it can't even be asked.
+        packages: installed distributions that the EP comes from, with their versions.
+        reason: why it can't run, and what to do; empty where it can.
+        python: the interpreter that the EP runs in.
+    """
+
+    kind: Kind | None
+    packages: Mapping[str, str]
+    reason: str
+    python: Path
+
+    @property
+    def runs(self) -> bool:
+        """Whether models run on the EP here."""
+        return self.kind in ("hardware", "simulator")
+
+    @property
+    def by(self) -> str:
+        """The packages that answer, with their versions."""
+        return ", ".join(f"{name} {version}" for name, version in self.packages.items())
+
+
+class NoDevice(Exception):
+    """The EP loaded, but has nothing to run on. Raised in the worker only."""
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How one EP is found and started.
+
+    Attributes:
+        ep: full provider name.
+        alias: short name; PLANNER_PYTHON_<ALIAS> and .venv-<alias> are named after it.
+        needs: distributions of which the EP needs every one; alternatives are separated by "|".
+        options: provider options that a profile or a plan may set. Any other is refused: options of an EP can name
+            libraries to load and files to write, and what names a file only the launcher sets.
+        compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
+        schedules: whether its compiler writes down the schedule that it makes of a model.
+    """
+
+    ep: str
+    alias: str
+    needs: tuple[str, ...] = (ANY_ONNXRUNTIME,)
+    options: frozenset[str] = field(default=frozenset())
+    compiles: bool = False
+    schedules: bool = False
+
+    # -- in the caller ----------------------------------------------------------------------------------------------
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that the EP runs in."""
+        return interpreter(self.alias)
+
+    def availability(self) -> Availability:
+        """Look the packages up; imports nothing of them."""
+        python = self.python
+        installed = distributions(python)
+        found: dict[str, str] = {}
+        missing: list[str] = []
+        for need in self.needs:
+            names = [name for name in need.split("|") if name in installed]
+            found.update({name: installed[name] for name in names})
+            if not names:
+                missing.append(need.replace("|", " or "))
+        if missing:
+            return Availability(None, found, f"not installed: {', '.join(missing)}{self.where()}", python)
+        kind, reason = self.kind()
+        return Availability(kind, found, reason, python)
+
+    def where(self) -> str:
+        """A clause that says where to install what is missing; empty for this environment."""
+        return ""
+
+    def kind(self) -> tuple[Kind | None, str]:
+        """What a run here would be, given that the packages are installed; (None, reason) if there is none."""
+        return "hardware", ""
+
+    # -- in the worker ----------------------------------------------------------------------------------------------
+
+    def server(self) -> Any:
+        """What answers the worker's requests for an EP that Python's onnxruntime does not reach; None for all others.
+
+        It has the methods of the worker's own server, and `runtime`: its packages with their versions.
+
+        Raises:
+            Exception: it does not start.
+        """
+        return None
+
+    def start(self, ort: Any) -> None:
+        """Prepare the process, once.
+
+        Raises:
+            NoDevice: the EP is not in this onnxruntime, or offers no device.
+        """
+        if self.ep not in ort.get_available_providers():
+            raise NoDevice(f"onnxruntime {ort.__version__} was built without {self.ep}")
+
+    def session(self, ort: Any, model: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        """Build the session. The CPU EP stays behind every other, so that what the EP leaves is seen, not lost."""
+        providers: list[Any] = [(self.ep, dict(options))]
+        if self.ep != CPU:
+            providers.append(CPU)
+        return ort.InferenceSession(model, session_options, providers=providers)
+
+    def compile(self, ort: Any, model: str, output: str, session_options: Any, options: Mapping[str, str]) -> str:
+        """Write the model compiled ahead of time for the device that the options name; returns the device's own name.
+
+        Raises:
+            NotImplementedError: the EP has no such form, or none that was tried here; see `compiles`.
+        """
+        raise NotImplementedError(f"{self.ep} compiles nothing ahead of time")
+
+    def schedule(self, ort: Any, model: str, folder: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        """Build the session and let the compiler write its schedules into the folder; returns the session.
+
+        Raises:
+            NotImplementedError: the EP's compiler writes none, or none that is known here; see `schedules`.
+        """
+        raise NotImplementedError(f"{self.ep} writes no schedule")

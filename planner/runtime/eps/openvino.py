@@ -1,0 +1,38 @@
+"""Intel's EP: its wheel is an onnxruntime of its own, so it lives in an environment of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..environment import variable
+from .launcher import Launcher
+
+# Of the options of the EP (onnxruntime, "OpenVINO Execution Provider"), those that take a number or a word. Left out:
+# cache_dir and load_config, which name files, and context, which is a pointer.
+_OPTIONS = frozenset(
+    {
+        "device_type",
+        "disable_dynamic_shapes",
+        "enable_opencl_throttling",
+        "enable_qdq_optimizer",
+        "model_priority",
+        "num_of_threads",
+        "num_streams",
+        "precision",
+    }
+)
+
+
+class OpenVino(Launcher):
+    """Started by its name once OpenVINO's own libraries are loaded."""
+
+    def where(self) -> str:
+        return f" (in an environment of its own: .venv-{self.alias}, or name its interpreter in {variable(self.alias)})"
+
+    def start(self, ort: Any) -> None:
+        import openvino  # type: ignore[import-not-found, unused-ignore] # noqa: F401 - loads the libraries the EP links to
+
+        super().start(ort)
+
+
+LAUNCHER = OpenVino("OpenVINOExecutionProvider", "openvino", ("onnxruntime-openvino", "openvino"), _OPTIONS)
