@@ -25,6 +25,7 @@ exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("op", metavar="OP", nargs="?", help="an operator: Conv, or with its domain com.microsoft.Gelu")
     arguments.add_target_arguments(parser)
     parser.add_argument(
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
     from planner.errors import RequestError
 
     target = arguments.target(args)

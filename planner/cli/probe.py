@@ -27,6 +27,7 @@ exit status: 0 asked (with --diff: nothing changed), 1 --diff found a difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
     from planner.errors import RequestError
 
     if args.workers < 1:

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from planner.model.node import Node
 from planner.model.read import nodes_as_written
-from planner.probe.cases import NODE, build, case_by_id
+from planner.probe.build import NODE, build
+from planner.probe.cases import case_by_id
 from planner.probe.run import Outcome, Result
 from planner.profiles.schema import Profile
 from planner.profiles.shipped import folder_of

@@ -37,9 +37,13 @@ class Evidence:
     """What an EP answered on a device.
 
     Attributes:
-        device: the profile's name of it. options: provider options it was started with.
+        ep: full provider name.
+        device: the profile's name of it.
+        options: provider options it was started with.
         runtime: package versions, and that of the vendor's SDK where the package tells it.
-        date: ISO day. probe: version of the probe's case table. outcomes: by case id.
+        date: ISO day.
+        probe: version of the probe's case table.
+        outcomes: by case id.
     """
 
     ep: str
@@ -73,6 +77,7 @@ def parse_id(case: str) -> tuple[str, str, str, str]:
 
 
 def make_id(op: str, pair: str, granularity: str, condition: str) -> str:
+    """The case id of an operator, pair, granularity and condition: what `parse_id` reads."""
     return "/".join(part for part in (op, pair, granularity, condition) if part)
 
 
@@ -80,6 +85,7 @@ def dump(evidence: Evidence, base: Evidence | None = None) -> str:
     """The file's text. Sorted: the same outcomes give the same bytes.
 
     Args:
+        evidence: what was answered.
         base: another device whose answers are left out where they are the same.
     """
     outcomes: dict[str, Outcome | None] = dict(evidence.outcomes)
@@ -199,6 +205,8 @@ def stored(ep: str, device: str, options: Mapping[str, str] | None = None) -> Ev
     """The shipped evidence on a device of an EP; None if there is none.
 
     Args:
+        ep: full provider name.
+        device: the profile's name of it.
         options: provider options; evidence on a device of another name that was started with the same ones serves too
             (a class of devices is judged as one chip).
     """

@@ -48,22 +48,27 @@ class Slot:
 
 
 def act(*shape: int, low: float = -1.0, high: float = 1.5) -> Slot:
+    """An activation."""
     return Slot(Kind.ACTIVATION, shape, low, high)
 
 
 def const(*shape: int, low: float = -1.0, high: float = 1.5, data: tuple[float, ...] | None = None) -> Slot:
+    """An activation that is known ahead."""
     return Slot(Kind.CONSTANT, shape, low, high, data)
 
 
 def weight(*shape: int, axis: int | None, low: float = -0.5, high: float = 0.6) -> Slot:
+    """A weight, with the axis of its scales per channel."""
     return Slot(Kind.WEIGHT, shape, low, high, axis=axis)
 
 
 def bias(*shape: int) -> Slot:
+    """A bias."""
     return Slot(Kind.BIAS, shape, -0.2, 0.2)
 
 
 def plain(*values: float, shape: Shape = ()) -> Slot:
+    """A constant that is never quantized."""
     return Slot(Kind.PLAIN, shape, data=values)
 
 

@@ -69,6 +69,8 @@ class KernelTable:
         an open one only the version of the operator that it starts with, since a later version may mean another thing.
 
         Args:
+            op_type: the operator.
+            domain: its domain; "" is ai.onnx.
             opset: of the model; the operator's own version at that opset is what counts.
         """
         version = operator_version(op_type, domain, opset)
@@ -181,7 +183,7 @@ def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
 
 
 def cache_folder() -> Path:
-    """planner's folder in the user's cache: where each platform keeps such things, or PLANNER_CACHE."""
+    """Planner's folder in the user's cache: where each platform keeps such things, or PLANNER_CACHE."""
     if named := os.environ.get("PLANNER_CACHE"):
         return Path(named)
     if sys.platform == "win32":

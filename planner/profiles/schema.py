@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
@@ -16,6 +17,7 @@ from msgspec import Meta, Struct, structs
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
 from planner.profiles.kernels import KernelTable
+from planner.profiles.shipped import PROFILE
 
 SCHEMA = "planner/profile/2"
 DERIVED_SCHEMA = "planner/derived/1"
@@ -177,8 +179,13 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds for every node: shapes must be known ahead; no tensor has more dimensions; the nodes inside an If,
-    Loop or Scan that the EP leaves to another are left with it."""
+    """What holds for every node.
+
+    Attributes:
+        static_shapes: shapes must be known ahead.
+        max_rank: no tensor has more dimensions.
+        bodies_follow: the nodes inside an If, Loop or Scan that the EP leaves to another are left with it.
+    """
 
     static_shapes: bool = False
     max_rank: int | None = None
@@ -338,7 +345,14 @@ class Profile:
 
     @property
     def ep(self) -> str:
+        """The full provider name."""
         return self.file.ep
+
+    @property
+    def name(self) -> str:
+        """What the profile is called: its folder where that is its own, as for the shipped ones; else its file."""
+        path = Path(self.path)
+        return path.parent.name if path.name == PROFILE else path.name
 
     @property
     def limits(self) -> Limits:

@@ -127,7 +127,9 @@ def _by_rules(node: Node, pair: Pair, per_channel: bool, profile: Profile, devic
             allowing.append(rule)
     if allowing:
         reason = f"{node.op_type} does not take {describe_pair(pair, per_channel)}; allowed: {_choices(allowing)}"
-        return Ruling(False, allowing[0].id, reason, allowing[0].suggestion)
+        return Ruling(
+            False, allowing[0].id, reason, allowing[0].suggestion or "choose one of the pairs that are allowed"
+        )
     if unmet:
         rule, condition = unmet[0]
         return Ruling(False, rule.id, condition, rule.suggestion)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.probe.cases import all_cases, build, case_by_id
+from planner.probe.build import build
+from planner.probe.cases import all_cases, case_by_id
 from planner.probe.evidence import load, stored
 from planner.probe.from_model import from_model
 from planner.probe.run import Outcome, Result, probe

@@ -9,6 +9,7 @@ from planner.probe.forms import Form, act, bias, const, floats, given, ints, pla
 
 
 def contributed() -> Iterator[Form]:
+    """Operators of com.microsoft."""
     ms: dict[str, Any] = {"domain": "com.microsoft"}
     x = act(1, 4, 8)
     for op in ("Gelu", "FastGelu", "QuickGelu"):

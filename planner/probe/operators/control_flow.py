@@ -51,6 +51,7 @@ def _scan_body() -> Any:
 
 
 def control_flow() -> Forms:
+    """If, Loop and Scan."""
     x = given(1, 8, dtype="float32", low=-1, high=2)
     yield Form(
         "If",

@@ -10,6 +10,7 @@ _DILATED = {"dilations": {"not": [[1], [1, 1], [1, 1, 1]]}}
 
 
 def convolutions() -> Forms:
+    """Conv, ConvTranspose and DeformConv."""
     x = act(1, 4, 8, 8)
     base = Form("Conv", (x, weight(6, 4, 3, 3, axis=0), bias(6)), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})
     yield base
@@ -122,6 +123,7 @@ def convolutions() -> Forms:
 
 
 def pooling() -> Forms:
+    """Pooling over windows and over whole images."""
     x = act(1, 4, 8, 8)
     for op in ("MaxPool", "AveragePool", "LpPool"):
         base = Form(op, (x,), {"kernel_shape": [2, 2], "strides": [2, 2]}, same_scale=op != "LpPool", opset=21)

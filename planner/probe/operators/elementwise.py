@@ -56,6 +56,7 @@ _VARIED: dict[str, list[dict[str, Any]]] = {
 
 
 def unary() -> Forms:
+    """Operators of one operand, Clip and Dropout."""
     for op, attributes in _UNARY.items():
         low, high = _RANGES.get(op, (-1.0, 1.5))
         base = Form(op, (act(1, 4, 4, 8, low=low, high=high),), attributes, output=_OUTPUTS.get(op, (-2.0, 2.5)))
@@ -111,6 +112,7 @@ _BINARY = {
 
 
 def binary() -> Forms:
+    """Operators of two operands or more."""
     for op, (low, high) in _BINARY.items():
 
         def a(*shape: int, low: float = low, high: float = high) -> Slot:
@@ -151,6 +153,13 @@ def binary() -> Forms:
             yield base.but("operands=3", a(1, 4, 4, 8), a(1, 4, 4, 8), a(1, 4, 4, 8)).as_rule(
                 why="it must have two operands", do="write it as two nodes of two operands"
             )
+    yield from _powers()
+    yield from _slopes()
+    yield from _remainders()
+    yield from _choices()
+
+
+def _powers() -> Forms:
     power = Form("Pow", (act(1, 4, 4, 8, low=0.5),), output=(-2.0, 3.0))
     for exponent in (2.0, 3.0, 0.5, -0.5):
         yield power.but(f"exponent={exponent}", act(1, 4, 4, 8, low=0.5), const(data=(exponent,)))
@@ -161,6 +170,9 @@ def binary() -> Forms:
         float_only=True, why="the exponent must have the type of the base", do="cast the exponent to float16"
     )
     yield power.but("exponent=int64", act(1, 4, 4, 8, low=0.5), ints(2, shape=()))
+
+
+def _slopes() -> Forms:
     prelu = Form("PRelu", (act(1, 4, 4, 8), weight(4, 1, 1, axis=0, low=0.1, high=0.3)))
     yield prelu
     yield prelu.but("slope=scalar", act(1, 4, 4, 8), weight(1, axis=None, low=0.1, high=0.3))
@@ -170,6 +182,9 @@ def binary() -> Forms:
     yield prelu.but("rank=3", act(1, 4, 8), weight(4, 1, axis=0, low=0.1, high=0.3))
     yield prelu.but("rank=2", act(4, 8), weight(8, axis=0, low=0.1, high=0.3))
     yield prelu.but("rank=5", act(1, 4, 2, 2, 8), weight(4, 1, 1, 1, axis=0, low=0.1, high=0.3))
+
+
+def _remainders() -> Forms:
     mod = Form("Mod", (act(1, 4, 4, 8, low=1.0, high=4.0), act(1, 4, 4, 8, low=1.0, high=4.0)), {"fmod": 1})
     yield mod
     yield mod.but("opset=28,fmod=0", attributes={"fmod": 0}, opset=28).as_rule(
@@ -179,6 +194,9 @@ def binary() -> Forms:
         whole = given(1, 4, 4, 8, dtype=dtype, low=1, high=5)
         yield mod.but(dtype, whole, whole, attributes={"fmod": 0})
         yield mod.but(f"{dtype},fmod=1", whole, whole)
+
+
+def _choices() -> Forms:
     where = Form("Where", (given(1, 4, 4, 8, dtype="bool"), act(1, 4, 4, 8), act(1, 4, 4, 8)))
     yield where
     for rank in (1, 2, 3, 5, 6):
@@ -196,6 +214,7 @@ def binary() -> Forms:
 
 
 def logic() -> Forms:
+    """Comparisons and operators on booleans and bits."""
     for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
         base = Form(op, (act(1, 4, 4, 8), act(1, 4, 4, 8)))
         yield base

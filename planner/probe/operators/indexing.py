@@ -9,6 +9,7 @@ from planner.probe.operators.shapes import RANKS
 
 
 def indexing() -> Forms:
+    """Gather, Scatter and others that go by indices."""
     x = act(1, 4, 4, 8)
     base = Form("Gather", (x, ints(0, 2)), {"axis": 1}, same_scale=True)
     yield base
@@ -103,6 +104,7 @@ def indexing() -> Forms:
 
 
 def exact() -> Forms:
+    """Operators that compute on types and shapes."""
     float_input = given(1, 4, 4, 8, dtype="float32", low=-1, high=2)
     names = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64, "int32": TensorProto.INT32,
              "bool": TensorProto.BOOL, "uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "float64": TensorProto.DOUBLE,

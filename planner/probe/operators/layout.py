@@ -7,6 +7,7 @@ from planner.probe.operators.shapes import RANKS, at_ranks, without
 
 
 def layout() -> Forms:
+    """Reshape, Transpose and others that move data."""
     x = act(1, 4, 4, 8)
     base = Form("Reshape", (x, ints(1, 16, 8)), same_scale=True)
     yield base

@@ -11,6 +11,8 @@ _MERGE = "merge the axes that are normalized by a Reshape before it"
 
 
 def normalizations() -> Forms:
+    """Normalizations over channels and over axes."""
+
     def scale(*shape: int) -> Slot:
         return weight(*shape, axis=0, low=0.5, high=1.5)
 

@@ -10,6 +10,7 @@ from planner.probe.forms import Form, Forms, act, given, ints, sequence, weight
 
 
 def losses() -> Forms:
+    """Losses, as models for training have them."""
     labels = given(3, dtype="int64", high=5)
     for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"):
         base = Form(op, (act(3, 5), labels), {"reduction": "mean"})
@@ -26,6 +27,7 @@ def losses() -> Forms:
 
 
 def sequences() -> Forms:
+    """Operators on sequences and optional values."""
     x = given(2, 3, dtype="float32")
     several = sequence(2, 3)
     yield Form("SequenceConstruct", (x, x))
@@ -43,6 +45,7 @@ def sequences() -> Forms:
 
 
 def strings() -> Forms:
+    """Operators on text and coded images."""
     words = given(3, dtype="object")
     yield Form("StringConcat", (words, words))
     yield Form("StringSplit", (words,), {"delimiter": "."}, outputs=2)

@@ -6,6 +6,7 @@ from planner.probe.forms import Form, Forms, act, bias, const, weight
 
 
 def matrix_products() -> Forms:
+    """MatMul, Gemm, Einsum and attention."""
     base = Form("MatMul", (act(1, 4, 8), weight(8, 6, axis=1)))
     yield base
     yield base.but("rank=2", act(4, 8), weight(8, 6, axis=1))

@@ -6,6 +6,7 @@ from planner.probe.forms import Form, Forms, Slot, act, bias, ints, weight
 
 
 def recurrent() -> Forms:
+    """LSTM, GRU and RNN."""
     for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
         outputs = 3 if op == "LSTM" else 2
 

@@ -12,6 +12,7 @@ _REDUCTIONS = (
 
 
 def reductions() -> Forms:
+    """Reductions, ArgMax, TopK and sums along an axis."""
     for op in _REDUCTIONS:
         low, high = (0.1, 1.5) if op == "ReduceLogSum" else (-1.0, 1.5)
 

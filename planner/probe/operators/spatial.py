@@ -6,6 +6,7 @@ from planner.probe.forms import Form, Forms, Kind, Slot, act, floats, given, int
 
 
 def spatial() -> Forms:
+    """Resize, GridSample and others on images and signals."""
     x = act(1, 4, 4, 4)
     twice = floats(1, 1, 2, 2)
     base = Form(

@@ -134,8 +134,8 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"max_rank": 1}, node(), "rank 2 is above 1"),
     ({"min_opset": 22}, node(), "opset 21 is below 22"),
     ({"max_opset": 20}, node(), "opset 21 is above 20"),
-    ({"attributes": {"axis": [0]}}, node(axis=1), "axis=1 is not among 0"),
-    ({"attributes_not": {"axis": [1]}}, node(axis=1), "axis=1"),
+    ({"axis": 0}, node("Softmax", axis=1), "axis=1 is not among 0"),
+    ({"axis": {"not": 1}}, node("Softmax", axis=1), "axis=1"),
     ({"inputs": {"1": {"constant": False}}}, node(), "input 1 is constant"),
     ({"inputs": {"2": {"present": True}}}, node(), "input 2 is missing"),
     ({"inputs": {"1": {"present": False}}}, node(), "input 1 is given"),
@@ -148,7 +148,7 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
 
 @pytest.mark.parametrize(("when", "of", "words"), _WHENS, ids=lambda v: json.dumps(v) if isinstance(v, dict) else None)
 def test_a_condition_that_is_not_met_is_the_reason(when: dict[str, Any], of: Node, words: str, profile: Any) -> None:
-    ruling = rule(profile({**W8A8, "when": when}), Pair(I8, U8), of=of)
+    ruling = rule(profile({**W8A8, "op": of.op_type, "when": when}), Pair(I8, U8), of=of)
     assert ruling.legal is False and words in str(ruling.reason)
 
 
