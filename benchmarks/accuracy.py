@@ -29,6 +29,7 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import DType, Precision, parse_precision
 from planner.errors import PlannerError
 from planner.model.write import save
+from planner.resolve.choose import check_model, resolutions
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
@@ -91,11 +92,11 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
         reference, output, theirs = (Path(folder) / name for name in ("float32.onnx", "plan.onnx", "ort.onnx"))
         save(model.ir, reference)
         started = time.monotonic()
-        first = target.check(model, precision)
+        first = check_model(target, model, precision)
         if first.legal is False:
             raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
         outcome = select(
-            target, model, target.resolutions(model, precision), inputs, output, Demands(floor), auto=precision is None
+            target, model, resolutions(target, model, precision), inputs, output, Demands(floor), auto=precision is None
         )
         seconds = time.monotonic() - started
         kept, found = outcome.kept, outcome.search
@@ -118,7 +119,9 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
 
         samples = sum(1 for _ in task.labelled())
         last = slice(max(0, samples - simulated), samples)
-        share = share_in_8_bit((work(node), line.pair) for node, line in zip(model.nodes, kept.plan.nodes, strict=True))
+        share = share_in_8_bit(
+            (work(node), line.config) for node, line in zip(model.nodes, kept.plan.nodes, strict=True)
+        )
         return Row(
             task.name,
             task.metric,

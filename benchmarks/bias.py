@@ -20,7 +20,7 @@ from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
 from planner.quantization.write import write_quantized
-from planner.resolve.choose import resolve
+from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
@@ -59,7 +59,7 @@ def main() -> None:
             save(model.ir, reference)
             float32 = score_on_cpu(task, reference, slice(args.limit))
             for precision in args.precisions.split(","):
-                plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(precision)))
+                plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
                 cells = []
                 for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
                     write_quantized(model, plan, seen, candidate)

@@ -139,11 +139,12 @@ def _planner(model: Path, pixels: int, count: int, method: str) -> None:
     from planner.calibrate.run import calibrate
     from planner.dtypes import parse_precision
     from planner.quantization.write import write_quantized
+    from planner.resolve.choose import check_model, make_plan
     from planner.resolve.target import Target
 
     target = Target.open("qnn", "snapdragon-x-elite")
     read = target.read(model)
-    plan = target.plan(read, target.check(read, parse_precision("w8a8")))
+    plan = make_plan(target, read, check_model(target, read, parse_precision("w8a8")))
 
     class Streamed(list[Any]):
         def __len__(self) -> int:

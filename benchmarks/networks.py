@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, *, act: nn.Module | None = None, **more: Any) -> Any:
+def _conv(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, *, act: nn.Module | None = None, **more: Any
+) -> Any:
     """Convolution, batch norm and activation; "same" padding."""
     padding = more.pop("padding", (size - 1) // 2 * more.get("dilation", 1))
     layers = [nn.Conv2d(inputs, outputs, size, stride, padding, bias=False, **more), nn.BatchNorm2d(outputs)]
@@ -243,9 +245,7 @@ class DeepLabMobile(nn.Module):
             for module in block.modules():
                 if isinstance(module, nn.Conv2d) and module.groups > 1:
                     module.dilation, module.stride, module.padding = (2, 2), (1, 1), (2, 2)
-        self.branches = nn.ModuleList(
-            [_conv(320, 256, 1), *(_conv(320, 256, 3, dilation=d) for d in (6, 12, 18))]
-        )
+        self.branches = nn.ModuleList([_conv(320, 256, 1), *(_conv(320, 256, 3, dilation=d) for d in (6, 12, 18))])
         self.pooled = _conv(320, 256, 1)
         self.join = _conv(1280, 256, 1)
         self.shortcut = _conv(24, 48, 1)
@@ -280,7 +280,9 @@ class Midas(nn.Module):
         super().__init__()
         import timm
 
-        self.body = timm.create_model("tf_efficientnet_lite3", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4))
+        self.body = timm.create_model(
+            "tf_efficientnet_lite3", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
+        )
         widths = [64, 128, 256, 512]
         self.scratch = nn.ModuleList(
             nn.Conv2d(a, b, 3, 1, 1, bias=False) for a, b in zip([32, 48, 136, 384], widths, strict=True)

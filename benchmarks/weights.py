@@ -24,7 +24,7 @@ from planner.dtypes import parse_precision
 from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.quantization.write import Artifact, write_quantized
-from planner.resolve.choose import resolve
+from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.latency import measure_latency
@@ -43,7 +43,7 @@ def ours(task: Task) -> Iterator[tuple[str, Make]]:
     for name in PRECISIONS:
 
         def make(path: Path, name: str = name) -> None:
-            plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(name)))
+            plan = make_plan(target, model, resolve(target, model, parse_precision(name)))
             ranges = calibrate(model, load_inputs(task.inputs, model).calibration) if plan.is_quantized else {}
             write_quantized(model, plan, ranges, path)
 

@@ -10,17 +10,6 @@
 Every function returns a frozen value whose ``to_json()`` is the document that the command prints with ``--json``. Every
 function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people. What a result should
 be read with goes to the logger "planner": warnings, such as synthetic data, and notes (INFO).
-
-Arguments that several functions share:
-    ep: alias ("qnn") or full provider name.
-    device: name from the profile; None for its default.
-    precision: a shorthand such as "w8a16", "auto", or a `planner.dtypes.Precision`.
-    shapes: fixed dimensions of inputs, by name.
-    inputs: what calibrates and judges, as for --inputs: an .npz file, a folder of such files, or "package.module:function";
-        None for seeded synthetic data. A `Source` also says the seed and how ranges are taken.
-    profiles: files that add to or override the shipped profiles.
-    evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
-    progress: told what is being done, how many steps are done, of how many.
 """
 
 from __future__ import annotations
@@ -46,9 +35,10 @@ from planner.reporting.gate import failing
 from planner.reporting.matrix import Subject, Told, make_report, open_targets
 from planner.reporting.single import target_report
 from planner.reporting.write import check_directory
+from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
+from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
 from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
 from planner.runtime.compile import compile_model, require_compiler
 from planner.search.run import Demands, select
@@ -85,14 +75,23 @@ def check(
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
 ) -> CheckResult:
-    """Judge a precision by the profile, or, with ``precision`` None, the model as it is. Runs nothing.
+    """Judge a precision by the profile, or the model as it is. Runs nothing.
+
+    Args:
+        model: an ONNX file.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`; None for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
     Raises:
         RequestError: what was given cannot be read, or the model is quantized already and a precision is asked for.
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, stored=precision is None)
-    resolution = target.check(read, _precision(precision), stored=precision is None)
+    resolution = check_model(target, read, _precision(precision), stored=precision is None)
     return CheckResult.of(read, target, resolution)
 
 
@@ -112,8 +111,15 @@ def plan(
 
     Args:
         model: a float32 ONNX file.
-        ep: see above, as for all others.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         allow_unknown: plan even where the profile has no evidence for a node.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
     Raises:
         NotLegalError: there is no legal plan; it holds the verdict.
@@ -121,13 +127,13 @@ def plan(
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes)
-    checked = CheckResult.of(read, target, target.check(read, _precision(precision)))
+    checked = CheckResult.of(read, target, check_model(target, read, _precision(precision)))
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
-    made = target.plan(read, checked.resolution)
+    made = make_plan(target, read, checked.resolution)
     if not made.is_quantized:
         return made
-    return target.plan(read, checked.resolution, _load(inputs, read))
+    return make_plan(target, read, checked.resolution, _load(inputs, read))
 
 
 def quantize(
@@ -151,7 +157,9 @@ def quantize(
         inputs: where the plan's inputs lie now; None for where they lay when it was made.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         overwrite: replace an existing output.
+        profiles: files that add to or override the shipped profiles.
         evidence: where the plan's evidence lies now; none for where it lay when it was made.
+        progress: told what is being done, how many steps are done, of how many.
 
     Raises:
         RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
@@ -159,7 +167,7 @@ def quantize(
     """
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    target = _open(made.target.ep, made.target.device, profiles, evidence)
+    target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
     check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
     read = _read(target, source, made.shapes)
@@ -169,13 +177,11 @@ def quantize(
             f"{model} is not the model that {whose} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != made.profile_sha256:
-        _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
         ranges = calibrate(read, loaded.calibration, progress, loaded.method)
-        made = without_unreached(read, target.profile, made, ranges)
+        made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
 
@@ -202,9 +208,17 @@ def verify(
     Args:
         candidate: the model to judge.
         reference: the float32 model that it was made from.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         floor: what the candidate must reach.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
 
     Raises:
         RequestError: what was given cannot be read, or does not fit together.
@@ -258,7 +272,13 @@ def target(
 
     Args:
         model: a float32 ONNX file.
+        ep: alias ("qnn") or full provider name.
         output: where to write; None for beside the model, named after precision and EP.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
         floor: what must be reached: the cheapest legal plan that does is searched for. None for the first of the profile's
             precisions with 20 dB.
         allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
@@ -267,6 +287,9 @@ def target(
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
         report_to: a folder for a report of what was tried, in all formats.
         overwrite: replace existing outputs.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
 
     Returns:
         `kept` is None where nothing was allowed to run: `check` says why.
@@ -286,7 +309,7 @@ def target(
         require_compiler(opened.ep)
         check_output(context, (source,), overwrite=overwrite)
     read = _read(opened, source, shapes)
-    resolutions = opened.resolutions(read, asked)
+    resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
@@ -328,6 +351,7 @@ def report(
     Args:
         models: paths, or `planner.reporting.matrix.Subject` for a model with shapes, inputs and a name of its own.
         eps: aliases or full names, or ["all"].
+        output: folder of the report's files; None for none.
         devices: names of the profiles, or ["all"]; none for their defaults.
         precisions: by name, "auto" among them; none for those that each profile prefers.
         run: False judges by the profiles alone.
@@ -338,6 +362,8 @@ def report(
         baseline: an earlier report: only what got worse since fails.
         formats: files to write: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
         told: called with every finished row, how many are done, of how many.
 
     Raises:
@@ -381,6 +407,25 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
     opened = Target.open(ep, device, profiles, evidence)
     _tell_notes(opened.profile.notes)
     return opened
+
+
+def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    """The target of a plan, with the evidence that it was made with: as given, or from where the plan says.
+
+    Raises:
+        RequestError: it is missing, or not the same (its hash differs).
+    """
+    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
+    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
+    target = _open(plan.target.ep, plan.target.device, profiles, paths)
+    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
+        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
+    if target.profile.sha256 != plan.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
+    return target
 
 
 def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:
@@ -443,7 +488,7 @@ def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
     read = target.read(candidate, stored=True)
     return {
         name: verdict.ruling.legal
-        for verdict in target.check(read, None, stored=True).verdicts
+        for verdict in check_model(target, read, None, stored=True).verdicts
         if verdict.ruling.legal is not None
         for name in (verdict.node.name, *verdict.node.origins)
     }

@@ -114,6 +114,7 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name (empty for the only input) and dimensions of a --shape."""
     name, separator, dims = text.rpartition("=")
     try:
         shape = tuple(int(d) for d in dims.replace("x", ",").split(",") if d != "")

@@ -24,6 +24,7 @@ exit status: 0 legal, 1 illegal (with the rules that say so), 4 no rule speaks o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_model_arguments(parser)
     arguments.add_target_arguments(parser)
     arguments.add_precision_arguments(parser, "the model as it is")
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
 
     result = api.check(
@@ -56,7 +58,7 @@ def show(result: CheckResult) -> None:
     """The verdict, as a table of what every operator gets, and the violations."""
     groups: dict[tuple[str, str, bool | None], int] = {}
     for verdict in result.verdicts:
-        pair = str(verdict.pair) + (" per channel" if verdict.per_channel else "")
+        pair = str(verdict.config)
         key = (verdict.node.op_type, pair, verdict.ruling.legal)
         groups[key] = groups.get(key, 0) + 1
     words = {True: "legal", False: "ILLEGAL", None: "unknown"}

@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from planner.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,11 +100,13 @@ def listening() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(enabled: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress line on stderr while something long runs: ``update(what, done, total)``. Plain lines where stderr is no
-    terminal, one for each new step."""
+def progress(enabled: bool = True) -> Iterator[Progress]:
+    """A progress line on stderr while something long runs: ``update(what, done, total)``.
+
+    Plain lines where stderr is no terminal, one for each new step.
+    """
     if not enabled:
-        yield lambda what, done, total: None
+        yield silent
         return
     if not sys.stderr.isatty():
         seen: set[str] = set()

@@ -16,11 +16,13 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_profile_argument(parser)
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner.profiles.load import load_profiles
     from planner.runtime.environment import conflicts
     from planner.runtime.registry import launcher

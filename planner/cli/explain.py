@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.probe.evidence import stored
     from planner.profiles.conditions import split
 
@@ -58,7 +59,7 @@ def _explain(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         document = {
             "op": args.op,
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None

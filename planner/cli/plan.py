@@ -24,6 +24,7 @@ The plan is a lock file: hashes of the model, the profile and the inputs, and on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_model_arguments(parser)
     arguments.add_target_arguments(parser)
     arguments.add_precision_arguments(parser, "auto")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
     from planner.files import check_output, write_text
     from planner.results import NotLegalError
@@ -72,7 +74,7 @@ def show(plan: Plan) -> None:
     """What every operator gets, the most frequent first."""
     counts: dict[tuple[str, str], int] = {}
     for node in plan.nodes:
-        key = (node.op_type, str(node.pair) + (" per channel" if node.per_channel else ""))
+        key = (node.op_type, str(node.config))
         counts[key] = counts.get(key, 0) + 1
     common.print_table(
         f"plan for {plan.target.ep}, {plan.target.device}: {plan.precision}",

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _matrix(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.errors import RequestError
     from planner.probe import evidence as files
     from planner.probe.ask import ask
@@ -95,7 +96,7 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "compared_with": None if before is None else {"runtime": dict(before.runtime), "date": before.date},
                 "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
@@ -185,6 +186,7 @@ def _versions(evidence: Evidence) -> str:
 
 def _registry(args: argparse.Namespace, target: Target) -> int:
     """An EP whose rules follow the kernel registry is asked for that registry."""
+    from planner import codec
     from planner.profiles import kernels
 
     before = kernels.read(kernels.stored(target.profile.ep))
@@ -195,7 +197,7 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         count = sum(len(v) for v in after["kernels"].values())
         document = {
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "source": after["source"],
             "compared_with": before["source"],
             "cases": [{"case": f"{count} operators", "result": "registry", "reason": None, "sqnr_db": None}],
@@ -213,6 +215,7 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
 
 
 def _from_model(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.probe.from_model import from_model
     from planner.profiles import learned
 
@@ -224,7 +227,7 @@ def _from_model(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "cases": [n.to_json() for n in found.nodes],
                 "differences": [n.to_json() for n in contradictions],

@@ -19,6 +19,7 @@ model and inputs give the same bytes.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file that the plan was made for")
     parser.add_argument("--plan", metavar="FILE", type=Path, required=True, help="a plan written by `planner plan`")
     parser.add_argument(
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
 
     with common.progress() as progress:

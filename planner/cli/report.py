@@ -36,6 +36,7 @@ exit status: 0 every model passes on every target (with --baseline: nothing got 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="ONNX files")
     parser.add_argument(
         "--models",
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
     from planner.verification.floor import parse_floor
 

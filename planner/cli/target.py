@@ -36,6 +36,7 @@ exit status: 0 verified, 1 illegal or not verified, 2 wrong request, 3 the EP fa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_model_arguments(parser)
     arguments.add_target_arguments(parser)
     arguments.add_precision_arguments(parser, "auto")
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
 
     with common.progress() as progress:

@@ -25,6 +25,7 @@ exit status: 0 verified, 1 not, 2 wrong request, 3 the EP failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_model_arguments(parser, "candidate")
     parser.add_argument(
         "--reference",
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner import api
     from planner.verification.floor import DEFAULT_FLOOR
 

@@ -12,9 +12,8 @@ from planner.files import atomic
 from planner.model.read import Model
 from planner.model.write import save
 from planner.quantization.walk import apply_plan
-from planner.resolve.float16_range import notes_on_float16
 from planner.resolve.plan import Plan, TargetIdentity
-from planner.resolve.uncalibrated import notes_on_unreached
+from planner.resolve.revise import notes_on_revisions
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def write_quantized(
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
-    return Artifact.of(output, (*applied.notes, *notes_on_float16(plan), *notes_on_unreached(plan)))
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)))
 
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:

@@ -27,7 +27,7 @@ from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
-from planner.resolve.choose import Resolution
+from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
 from planner.search.run import Attempt, Demands, select
 from planner.verification.floor import Floor
@@ -104,8 +104,10 @@ def open_targets(
     """The targets that lists of EPs and devices span.
 
     Args:
-        eps: aliases or full names, or "all". devices: names of the profiles, or "all"; none for each profile's default.
-            Every EP takes those of the list that its profile has. With all EPs, one that has none of them is left out.
+        eps: aliases or full names, or "all".
+        devices: names of the profiles, or "all"; none for each profile's default. Every EP takes those of the list that its
+            profile has. With all EPs, one that has none of them is left out.
+        profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote; each stands above the rules of the EP it is about.
 
     Raises:
@@ -115,11 +117,12 @@ def open_targets(
     known = load_profiles(profiles)
     everything = ALL in eps
     chosen = list(known.by_ep.values()) if everything else [known.find(ep) for ep in dict.fromkeys(eps)]
+    taught: dict[str, list[Path]] = {}
     for path in evidence:
         about = learned.load(path).ep
         if about not in {profile.ep for profile in chosen}:
             raise RequestError(f"{path} is about {about}, which is not asked for")
-        chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
+        taught.setdefault(about, []).append(path)
     wanted = list(dict.fromkeys(devices))
     targets: dict[tuple[str, str], Target] = {}
     for profile in chosen:
@@ -133,7 +136,7 @@ def open_targets(
                 f"it has: {', '.join(profile.devices)}",
             )
         for name in names:
-            targets.setdefault((profile.ep, name), Target.on(profile, name))
+            targets.setdefault((profile.ep, name), Target.on(profile, name, taught.get(profile.ep, ())))
     for device in wanted:
         if device != ALL and not any(device in profile.devices for profile in chosen):
             there = dict.fromkeys(name for profile in chosen for name in profile.devices)
@@ -157,10 +160,13 @@ def make_report(
     """Judge every model on every target at every precision.
 
     Args:
+        subjects: the models.
+        targets: where they are to run.
         precisions: None stands for auto; without any, those that the profile of each target prefers.
         run: False judges by the profiles alone.
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        seed: of synthetic data.
         date: of the report; None for now.
         histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
         told: called with every finished row, how many are done, of how many.
@@ -227,7 +233,7 @@ class _Judging:
             asked = "auto" if precision is None else str(precision)
             legal: bool | None = None
             try:
-                resolutions = target.resolutions(model, precision)
+                resolutions = resolve_each(target, model, precision)
                 first = next(resolutions)
                 legal = first.legal
                 if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):

@@ -115,6 +115,7 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
     """The rows of one model and target, with the cheapest precision that passed marked.
 
     Args:
+        rows: in the order in which they were made.
         preference: precisions in the profile's order, cheapest first. Others come after them, in the order of the rows.
     """
     order = list(preference)

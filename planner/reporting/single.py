@@ -10,6 +10,7 @@ from planner.reporting import rows
 from planner.reporting.data import Report, Row, unique_names
 from planner.reporting.matrix import now
 from planner.reporting.ranges import observed_ranges
+from planner.resolve.choose import check_model
 
 if TYPE_CHECKING:
     from planner.dtypes import Precision
@@ -48,7 +49,7 @@ def target_report(
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
     if precision is None:
         for preferred in target.profile.prefer[target.device]:
-            resolution = target.check(model, preferred)
+            resolution = check_model(target, model, preferred)
             if resolution.legal is False:
                 found.setdefault(
                     str(preferred), rows.resolution_row(resolution, shown, target.identity, str(preferred))

@@ -75,6 +75,7 @@ def verdict(row: Row) -> str:
 
 
 def decibels(value: float | None) -> str:
+    """An SQNR; "exact" where two outputs are equal."""
     return "–" if value is None else "exact" if value >= 200 else f"{value:.1f} dB"
 
 
@@ -93,6 +94,7 @@ def size(count: int | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
+    """A latency; two digits below 10 ms."""
     return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
 
 

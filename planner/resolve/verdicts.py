@@ -34,9 +34,9 @@ class NodeVerdict:
     @classmethod
     def of(cls, verdict: Verdict) -> NodeVerdict:
         """The line of a verdict."""
-        node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
+        node, config, ruling = verdict.node, verdict.config, verdict.ruling
         reason = None if ruling.legal else ruling.reason
-        return cls(node.name, node.op_type, pair.weight, pair.activation, ruling.legal, ruling.rule, reason)
+        return cls(node.name, node.op_type, config.weight, config.activation, ruling.legal, ruling.rule, reason)
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Violation:
     @classmethod
     def of(cls, verdict: Verdict) -> Violation:
         """The violation that an illegal verdict is."""
-        node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
+        node, config, ruling = verdict.node, verdict.config, verdict.ruling
         reason = ruling.reason or "not accepted"
         return cls(
-            node.name, node.op_type, pair.weight, pair.activation, ruling.rule, reason, ruling.suggestion or None
+            node.name, node.op_type, config.weight, config.activation, ruling.rule, reason, ruling.suggestion or None
         )

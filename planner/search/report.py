@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.codec import named
-from planner.search.candidates import Ladder
+from planner.search.candidates import Candidates
 from planner.search.cost import share_in_8_bit
 from planner.search.evaluator import Evaluations
 from planner.search.search import Found, Measured
@@ -118,7 +118,7 @@ class SearchReport:
 
 
 def search_report(
-    ladder: Ladder,
+    candidates: Candidates,
     found: Found,
     floor: Floor,
     evaluations: Evaluations,
@@ -126,31 +126,33 @@ def search_report(
     seconds: float,
 ) -> SearchReport:
     """Put a search's result into names."""
-    total = ladder.cost(found.assignment)
+    total = candidates.cost(found.assignment)
     promoted = tuple(
         Promoted(
-            tuple(ladder.nodes[i].name for i in p.nodes),
-            tuple(dict.fromkeys(ladder.nodes[i].op_type for i in p.nodes)),
-            ladder.levels[p.base].name,
-            ladder.levels[p.level].name,
+            tuple(candidates.nodes[i].name for i in p.nodes),
+            tuple(dict.fromkeys(candidates.nodes[i].op_type for i in p.nodes)),
+            candidates.levels[p.base].name,
+            candidates.levels[p.level].name,
             p.cost,
             p.cost / total if total else 0.0,
             Gain(p.alone_db, p.share, p.measured_on),
         )
         for p in found.promoted
     )
-    pairs = [(ladder.work[i], ladder.levels[level].verdicts[i].pair) for i, level in enumerate(found.assignment)]
+    configs = [
+        (candidates.work[i], candidates.levels[level].verdicts[i].config) for i, level in enumerate(found.assignment)
+    ]
     return SearchReport(
         floor,
         tuple(
-            LevelReport(ladder.levels[u.level].name, ladder.levels[u.level].cost, u.emulated, u.real)
+            LevelReport(candidates.levels[u.level].name, candidates.levels[u.level].cost, u.emulated, u.real)
             for u in found.uniform
         ),
         evaluations,
         promoted,
         total,
-        ladder.levels[0].cost,
-        share_in_8_bit(pairs),
+        candidates.levels[0].cost,
+        share_in_8_bit(configs),
         judgements,
         seconds,
     )

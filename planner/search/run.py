@@ -20,16 +20,15 @@ from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
 from planner.quantization.write import Artifact, with_data, write_quantized
-from planner.resolve.choose import Resolution, with_fallback
-from planner.resolve.float16_range import without_unsafe_float16
+from planner.resolve.choose import Resolution, make_plan, with_fallback
 from planner.resolve.plan import Plan
+from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
-from planner.search.candidates import Assignment, Ladder, make_ladder, mixed_plan
-from planner.search.evaluator import Evaluations, PlanJudge
+from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
+from planner.search.evaluator import Evaluations, PlanEvaluator
 from planner.search.report import Judgement, SearchReport, search_report
 from planner.search.search import Found, search
 from planner.verification.feed import cast_feed, input_dtypes, load
@@ -132,7 +131,7 @@ def select(
         target: where the model must run.
         model: float32, in the form in which the target sees it.
         resolutions: of the precision, best first; the first one is legal, or allowed nevertheless.
-        inputs: calibrate and judge.
+        inputs: calibrate and evaluator.
         output: where the kept model is written.
         demands: what it must meet.
         auto: whether no precision was named: then plans are compared and searched for.
@@ -230,7 +229,7 @@ class _Trials:
     def plan(self, resolution: Resolution) -> Plan:
         """The plan of a resolution."""
         resolution = with_fallback(resolution) if self.demands.allow_fallback else resolution
-        return self.protect(self.target.plan(self.model, resolution, self.inputs))
+        return self.protect(make_plan(self.target, self.model, resolution, self.inputs))
 
     def protect(self, plan: Plan) -> Plan:
         """The plan, with float nodes where calibration saw nothing, and another type for those float16 nodes whose values
@@ -239,12 +238,12 @@ class _Trials:
         Float16 that was asked for stays as it was asked for, and fails where it must.
         """
         if plan.is_quantized:
-            plan = without_unreached(
-                self.model, self.target.profile, plan, self.ranges, allow_fallback=self.demands.allow_fallback
+            plan = without_uncalibrated(
+                self.target, self.model, plan, self.ranges, allow_fallback=self.demands.allow_fallback
             )
         if not self.auto or not plan.has_float16:
             return plan
-        safe = without_unsafe_float16(self.model, self.target.profile, plan, self.ranges)
+        safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
         return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
@@ -259,7 +258,7 @@ class _Trials:
         made = self.apply(plan, path)
         self.progress(f"quantizing to {plan.precision}", 1, 1)
         what = f"verifying {plan.precision} on {self.target.ep}"
-        predicted = {n.name: True for n in plan.nodes if n.rule is not None}
+        predicted = {n.name: True for n in plan.nodes if n.on_target}
         verification = verify(
             path,
             Path(self.model.path),
@@ -302,12 +301,12 @@ def _search(trials: _Trials) -> SearchReport | None:
     """
     started = time.monotonic()
     target, floor = trials.target, trials.floor
-    ladder = make_ladder(trials.model, target.profile, target.device, allow_fallback=trials.demands.allow_fallback)
-    if not ladder.levels:
+    candidates = find_candidates(target, trials.model, allow_fallback=trials.demands.allow_fallback)
+    if not candidates.levels:
         return None
 
     def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
-        plan = mixed_plan(trials.model, target.profile, target.identity, ladder, assignment, reasons or {})
+        plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
         return trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
 
     def tell(done: Evaluations) -> None:
@@ -317,35 +316,35 @@ def _search(trials: _Trials) -> SearchReport | None:
         trials.apply(plan, path)
 
     judgements: list[Judgement] = []
-    with PlanJudge(
-        trials.reference, target.identity, trials.inputs.calibration, floor, ladder.nodes, plan_of, write, trials.folder,
+    with PlanEvaluator(
+        trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes, plan_of, write, trials.folder,
         allow_fallback=trials.demands.allow_fallback, progress=tell,
-    ) as judge:  # fmt: skip
+    ) as evaluator:  # fmt: skip
         asked = floor.value
         for last in (False, True):
-            found, asked = _confirmed(ladder, judge, floor, asked)
-            attempt = trials.attempt(plan_of(found.assignment, _reasons(ladder, found, floor, judge)))
+            found, asked = _confirmed(candidates, evaluator, floor, asked)
+            attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
             metric = attempt.verification.metric
             score = floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
             judgements.append(Judgement(score, attempt.passed))
             if attempt.passed or not found.passed or attempt.verification.session_error or last:
                 break
-            judge.refute(found.assignment, score)
+            evaluator.refute(found.assignment, score)
             if floor.kind == "sqnr":
                 asked += _STEP_DB
         seconds = time.monotonic() - started
-        report = search_report(ladder, found, floor, judge.evaluations, tuple(judgements), seconds)
+        report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds)
     trials.progress("searching", 1, 1)
     return report
 
 
-def _confirmed(ladder: Ladder, judge: PlanJudge, floor: Floor, asked: float) -> tuple[Found, float]:
+def _confirmed(candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float) -> tuple[Found, float]:
     """Search until a plan is confirmed on more calibration samples; what was found, and what was asked for in the end."""
     for _ in range(_SEARCHES):
-        found = search(ladder, judge, floor.goal(asked))
+        found = search(candidates, evaluator, floor.goal(asked))
         if not found.passed:
             break
-        confirmed = judge.confirmed(found.assignment).score
+        confirmed = evaluator.confirmed(found.assignment).score
         if confirmed >= floor.value:
             break
         if floor.kind == "sqnr":
@@ -353,7 +352,7 @@ def _confirmed(ladder: Ladder, judge: PlanJudge, floor: Floor, asked: float) -> 
     return found, asked
 
 
-def _reasons(ladder: Ladder, found: Found, floor: Floor, judge: PlanJudge) -> dict[int, str]:
+def _reasons(candidates: Candidates, found: Found, floor: Floor, evaluator: PlanEvaluator) -> dict[int, str]:
     """By index of a node, why the search keeps it above the cheapest precision."""
-    named = search_report(ladder, found, floor, judge.evaluations, (), 0.0).promoted
+    named = search_report(candidates, found, floor, evaluator.evaluations, (), 0.0).promoted
     return {i: entry.reason() for p, entry in zip(found.promoted, named, strict=True) for i in p.nodes}

@@ -85,9 +85,11 @@ class Parting:
         return tuple(entry.tensor for entry in self.suspects())
 
     def suspects(self) -> tuple[Parted, ...]:
-        """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
-        what falls by 1 dB or more from its least faithful input, by the error energy that it adds to its input's,
-        relative to its own signal."""
+        """The suspects, worst first.
+
+        First what is not finite, in the order of the graph (the first makes the others). Then what falls by 1 dB or more from
+        its least faithful input, by the error energy that it adds to its input's, relative to its own signal.
+        """
         falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
         return tuple(sorted(falling, key=lambda t: (t.finite, -_added(t) if t.finite else 0.0, t.depth)))
 

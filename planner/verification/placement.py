@@ -51,7 +51,10 @@ class Contradiction:
     """A node that fared otherwise than the profile predicts.
 
     Attributes:
-        predicted, observed: whether it is on the target, by the profile and by the EP's own assignment.
+        name: of the node.
+        op_type: its operator.
+        predicted: whether it is on the target, by the profile.
+        observed: whether it is, by the EP's own assignment.
         reason: the EP's own, where it left the node.
     """
 
@@ -74,7 +77,10 @@ def contradictions(
     """Where the EP's own placement differs from what was predicted; a node that could not be traced contradicts nothing.
 
     Args:
-        predicted: whether a node is on the target, by its name. candidate: the candidate's nodes, name -> operator.
+        predicted: whether a node is on the target, by its name.
+        placement: by the EP itself.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     left = {f.name: f.reason for f in placement.fallback}
     found = []
@@ -102,7 +108,9 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
     """Read the placement off an opened session.
 
     Args:
-        ep: full name of the target's provider. candidate: the candidate's nodes, name -> operator.
+        opened: what the worker said of the session.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     if not opened.assignment:
         return Placement(len(candidate), None, ())

@@ -25,8 +25,8 @@ def operators(*statements: Statement) -> dict[str, Any]:
     for i, statement in enumerate(statements):
         refuses = "why" in statement
         said = {"id": f"r{i}", **({"do": "do without"} if refuses else {}), **statement}
-        for name in str(said.pop("op", "MatMul")).split(", "):
-            found.setdefault(name, {}).setdefault("refuses" if refuses else "takes", []).append(said)
+        operator = found.setdefault(said.pop("op", "MatMul"), {})
+        operator.setdefault("refuses" if refuses else "takes", []).append(said)
     return found
 
 

@@ -20,6 +20,7 @@ from planner.model.node import signature
 from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
+from planner.resolve.choose import check_model
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 PROFILE = """\
@@ -155,10 +156,8 @@ def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, 
     path = model(tmp_path, "Relu")
     (toy,) = open_targets(["toy"], [], [profile])
     kinds = [
-        LearnedNode(
-            signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail"
-        )
-        for v in toy.check(toy.read(path), parse_precision("w8a8")).verdicts
+        LearnedNode(signature(v.node, v.config), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        for v in check_model(toy, toy.read(path), parse_precision("w8a8")).verdicts
     ]
     seen = tmp_path / "seen.json"
     seen.write_text(dump(LearnedFile("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
