@@ -13,6 +13,7 @@ import yaml
 
 from planner.dtypes import DType
 from planner.errors import RequestError
+from planner.files import read_text
 
 # libyaml reads a large profile ten times faster; a platform without it has the same loader in Python.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -58,22 +59,16 @@ def dotted(where: Sequence[str | int]) -> str:
     return text.removeprefix(".") or "(top)"
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
+def read_profile(path: Path) -> str:
+    """The text of a profile, or of a file that belongs to one.
 
     Raises:
         RequestError: it is missing, too large or no text.
     """
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not a profile")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", "give the path of a YAML profile") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{path}: not a text file", "a profile is YAML in UTF-8") from None
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}") from None
+        return read_text(path, limit=_LARGEST_FILE)
+    except RequestError as error:
+        raise RequestError(str(error), "give the path of a profile: YAML in UTF-8") from None
 
 
 def parse(path: Path, text: str) -> Document:

@@ -21,7 +21,7 @@ from typing import Any
 import onnx
 
 from planner.errors import EPError, RequestError
-from planner.files import write_text
+from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
 from planner.runtime import kernel_registry
 from planner.runtime.registry import launcher
@@ -231,9 +231,9 @@ def read(path: Path) -> Table:
         RequestError: it is missing or no kernel table.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", "make one with `planner probe -o FILE`") from None
+        text = read_text(path)
+    except RequestError as error:
+        raise RequestError(str(error), "make one with `planner probe -o FILE`") from None
     read_kernel_table(path, text)  # for its checks
     table: Table = json.loads(text)
     return table

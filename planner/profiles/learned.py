@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.profiles.schema import Learned, Profile
 
 SCHEMA = "planner/learned/1"
@@ -72,9 +73,7 @@ def load(path: Path) -> LearnedFile:
     """
     hint = "make one with `planner probe --from-model MODEL -o FILE`"
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not learned evidence")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, "learned evidence", limit=_LARGEST_FILE))
         if data["schema"] != SCHEMA:
             raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}", hint)
         nodes = tuple(LearnedNode(**node) for node in data["nodes"])
@@ -82,9 +81,7 @@ def load(path: Path) -> LearnedFile:
             raise ValueError("a node without a signature or an answer")
         runtime = {str(k): str(v) for k, v in data["runtime"].items()}
         return LearnedFile(str(data["model"]), str(data["ep"]), str(data["device"]), runtime, nodes)
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", hint) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RequestError(f"{path}: not learned evidence ({type(error).__name__}: {error})", hint) from None
 
 

@@ -15,7 +15,7 @@ import msgspec
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
 from planner.profiles.conditions import in_file, names_of, with_attributes
-from planner.profiles.document import Document, Where, convert, parse, read_text
+from planner.profiles.document import Document, Where, convert, parse, read_profile
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
 from planner.profiles.rules import index
 from planner.profiles.schema import DerivedFile, Operator, Profile, ProfileFile, Refuses, Takes
@@ -71,7 +71,7 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     Raises:
         RequestError: one of them is missing, hostile or malformed.
     """
-    document = parse(Path(path), read_text(Path(path)))
+    document = parse(Path(path), read_profile(Path(path)))
     file = convert(document, with_attributes(document), ProfileFile, in_file)
     _check(document, file)
     digest = hashlib.sha256(document.text.encode())
@@ -88,7 +88,7 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     for name in dict.fromkeys(r.kernels for found in rules.values() for r in found if r.kernels is not None):
         if name == INSTALLED:
             table_path = stored(file.ep)
-            content, note = installed_kernels(file.ep, read_text(table_path) if table_path.exists() else None)
+            content, note = installed_kernels(file.ep, read_profile(table_path) if table_path.exists() else None)
             notes += [note] if note else []
         else:
             table_path, content = _beside(document, file, name)
@@ -130,11 +130,11 @@ def json_schema() -> dict[str, Any]:
 
 def _beside(document: Document, file: ProfileFile, name: str) -> tuple[Path, str]:
     """The path and text of a file that a profile names: beside it, or beside the shipped profile of its EP."""
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise RequestError(f"{document.path}: {name!r} must be a file beside the profile")
     own, shipped = document.path.parent / name, folder_of(file.ep) / name
     path = shipped if not own.exists() and shipped.exists() else own
-    return path, read_text(path)
+    return path, read_profile(path)
 
 
 # -- what the types cannot say ------------------------------------------------------------------------------------------
