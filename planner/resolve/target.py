@@ -67,7 +67,7 @@ class Target:
             RequestError: unknown device, malformed evidence.
         """
         if evidence:
-            from planner.probe.learned import with_learned
+            from planner.profiles.learned import with_learned
 
             for path in evidence:
                 profile = with_learned(profile, path)

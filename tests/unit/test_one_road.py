@@ -16,7 +16,7 @@ from planner import api
 from planner.cli import main as cli
 from planner.errors import PlannerError, RequestError
 from planner.model.node import signature
-from planner.probe.learned import FromModel, Learned, dump
+from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
@@ -54,18 +54,16 @@ def model(tmp_path: Path) -> Path:
 
 
 ACME = """\
-schema: planner/profile/1
+schema: planner/profile/2
 ep: AcmeExecutionProvider
 title: Acme
 aliases: [acme]
 default_device: npu
 prefer: [w8a8]
 devices: {npu: {title: x, class: npu, source: {documented: x}}}
-rules:
-  - id: matmul
-    ops: [MatMul]
-    pairs: [{weight: [uint8], activation: [uint8]}]
-    source: {documented: x}
+source: {documented: x}
+operators:
+  MatMul: {takes: [{weight: uint8-per-tensor, activation: uint8}]}
 """
 
 
@@ -89,10 +87,10 @@ def evidence(tmp_path: Path, model: Path) -> Path:
     """A file that says: the CPU EP left the model's MatMul in float32 to another."""
     target = Target.open("cpu")
     lines = [
-        Learned(signature(v.node, v.config), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken")
+        LearnedNode(signature(v.node, v.config), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken")
         for v in check_model(target, target.read(model, stored=True), None, stored=True).verdicts
     ]
-    found = FromModel("0" * 64, target.ep, target.device, {"onnxruntime": "1.0"}, tuple(lines))
+    found = LearnedFile("0" * 64, target.ep, target.device, {"onnxruntime": "1.0"}, tuple(lines))
     path = tmp_path / "evidence.json"
     path.write_text(dump(found), encoding="utf-8")
     return path
