@@ -167,7 +167,7 @@ def quantize(
     """
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    target = _open(made.target.ep, made.target.device, profiles, evidence)
+    target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
     check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
     read = _read(target, source, made.shapes)
@@ -177,8 +177,6 @@ def quantize(
             f"{model} is not the model that {whose} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != made.profile.sha256:
-        _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
@@ -411,6 +409,25 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
     return opened
 
 
+def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    """The target of a plan, with the evidence that it was made with: as given, or from where the plan says.
+
+    Raises:
+        RequestError: it is missing, or not the same (its hash differs).
+    """
+    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
+    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
+    target = _open(plan.target.ep, plan.target.device, profiles, paths)
+    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
+        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
+    if target.profile.sha256 != plan.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
+    return target
+
+
 def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:
     read = target.read(Path(path), shapes, stored=stored)
     _tell_notes(read.notes)
@@ -429,10 +446,10 @@ def _precision(asked: str | Precision | None) -> Precision | None:
     return None if asked.strip().lower() == "auto" else parse_precision(asked)
 
 
-def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True) -> Inputs:
+def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
     """Load samples, and say loudly where they prove little."""
     source = inputs if isinstance(inputs, Source) else Source(inputs)
-    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method)
+    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
     _warn_of(loaded, calibrates=calibrates)
     return loaded
 
@@ -448,16 +465,19 @@ def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
 
 
 def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+    """The inputs that a plan was made with, loaded again: from ``source``, or from the file or folder that the plan names.
 
     Raises:
-        RequestError: they are not the same (their hash differs).
+        RequestError: they are not the same (their hash differs), or the plan names a function: only ``source`` may.
     """
     planned = plan.inputs or {"synthetic": True, "seed": 0}
+    given = source is not None
     if source is None and not planned.get("synthetic"):
         source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    loaded = _load(Source(source, int(planned.get("seed") or 0), method), model)
+    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
+    if not isinstance(method, str) or type(seed) is not int or seed < 0:
+        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
+    loaded = _load(Source(source, seed, method), model, may_run=given)
     if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",

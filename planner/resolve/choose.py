@@ -243,6 +243,7 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
         nodes=nodes,
         profile=ProfileIdentity(target.ep, target.profile.sha256),
         shapes=model.shapes,
+        evidence=target.evidence,
     )
     return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
 
