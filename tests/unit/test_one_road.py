@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner import api
 from planner.cli import main as cli
@@ -21,6 +20,7 @@ from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
 from planner.verification.floor import parse_floor
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 # What a clock, or a busy machine, makes of the same work.

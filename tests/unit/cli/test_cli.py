@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 ROOT = Path(__file__).parents[3]

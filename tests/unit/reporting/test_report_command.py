@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_samples as samples
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
 from planner.dtypes import parse_precision
@@ -21,6 +19,8 @@ from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
 from planner.resolve.choose import check_model
+from tests.unit import report_samples as samples
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 PROFILE = """\

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.calibrate.inputs import Inputs
 from planner.dtypes import parse_precision
@@ -25,6 +24,7 @@ from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
 from planner.verification.placement import Fallback, Placement
 from planner.verification.verify import Seconds, Verification
+from tests.unit.small_models import f32, graph, save
 
 INPUTS = Inputs([{}] * 6, [{}] * 2, "data.npz", False, True, "0" * 64)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_models as sm
 import small_profiles
 from onnx import helper
 
@@ -22,6 +21,7 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import notes_on_revisions, without_uncalibrated
 from planner.resolve.target import Target
 from planner.resolve.uncalibrated import uncalibrated
+from tests.unit import small_models as sm
 
 SEEN = Range(-1, 1)
 
