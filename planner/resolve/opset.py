@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from planner.profiles.schema import operator_version
+from planner.profiles.kernels import operator_version
 
 # QuantizeLinear takes 16-bit types from here on; scales per channel from 13 on.
 PREFERRED = 21
