@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from planner.cli import main as cli
-from tests.unit.small_models import f32, graph, save
+from planner.cli.common import print_table
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 ROOT = Path(__file__).parents[3]
@@ -489,3 +489,8 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
     assert result.status == 1 and "violations: 3" in result.out
     assert len([line for line in result.out.splitlines() if line.startswith("3 ") and "Relu, Sigmoid" in line]) == 1
     assert "with numbers for names: --shape x=n,4" in result.err
+
+
+def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("\nkernels \x1b[31m", ["opset"], [["13+"]])
+    assert capsys.readouterr().out.splitlines()[:2] == ["", "kernels \ufffd[31m"]
