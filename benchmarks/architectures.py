@@ -105,9 +105,9 @@ def _segmenter(name: str, height: int, width: int) -> Callable[[], Any]:
         from torchvision.models import segmentation
 
         net = getattr(segmentation, name)(weights=None, weights_backbone=None, aux_loss=False, num_classes=21)
-        return _wrap(
-            net, lambda inner, image: inner(_normalized(image))["out"].argmax(1).to(torch.uint8)
-        ), _image(1, 3, height, width)
+        return _wrap(net, lambda inner, image: inner(_normalized(image))["out"].argmax(1).to(torch.uint8)), _image(
+            1, 3, height, width
+        )
 
     return build
 
@@ -206,12 +206,19 @@ def _depth_anything() -> tuple[Any, dict[str, Any]]:
     import transformers
 
     backbone = transformers.Dinov2Config(
-        hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14, out_features=["stage3", "stage6", "stage9", "stage12"]
+        hidden_size=384,
+        num_attention_heads=6,
+        image_size=518,
+        patch_size=14,
+        out_features=["stage3", "stage6", "stage9", "stage12"],
     )
     backbone.reshape_hidden_states, backbone.apply_layernorm = False, True
     backbone._attn_implementation = "eager"
     config = transformers.DepthAnythingConfig(
-        backbone_config=backbone, neck_hidden_sizes=[48, 96, 192, 384], fusion_hidden_size=64, reassemble_hidden_size=384
+        backbone_config=backbone,
+        neck_hidden_sizes=[48, 96, 192, 384],
+        fusion_hidden_size=64,
+        reassemble_hidden_size=384,
     )
     net = transformers.DepthAnythingForDepthEstimation(config)
     return _wrap(net, lambda inner, image: inner(_normalized(image)).predicted_depth), _image(1, 3, 518, 518)
@@ -224,7 +231,9 @@ def _video_mae() -> tuple[Any, dict[str, Any]]:
     config = transformers.VideoMAEConfig(num_labels=400)
     config._attn_implementation = "eager"
     net = transformers.VideoMAEForVideoClassification(config)
-    return _wrap(net, lambda inner, video: inner(video.transpose(1, 2)).logits), {"video": torch.rand(1, 3, 16, 224, 224)}
+    return _wrap(net, lambda inner, video: inner(video.transpose(1, 2)).logits), {
+        "video": torch.rand(1, 3, 16, 224, 224)
+    }
 
 
 def _mobile_vit() -> tuple[Any, dict[str, Any]]:
@@ -242,7 +251,9 @@ def _trocr_encoder() -> tuple[Any, dict[str, Any]]:
     config = transformers.DeiTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=384)
     config._attn_implementation = "eager"
     net = transformers.DeiTModel(config, add_pooling_layer=False)
-    return _wrap(net, lambda inner, image: inner(image).last_hidden_state), {"pixel_values": _image(1, 3, 384, 384)["image"]}
+    return _wrap(net, lambda inner, image: inner(image).last_hidden_state), {
+        "pixel_values": _image(1, 3, 384, 384)["image"]
+    }
 
 
 def _marian_encoder() -> tuple[Any, dict[str, Any]]:
@@ -250,8 +261,15 @@ def _marian_encoder() -> tuple[Any, dict[str, Any]]:
     import transformers
 
     config = transformers.MarianConfig(
-        vocab_size=65001, d_model=512, encoder_layers=6, encoder_ffn_dim=2048, encoder_attention_heads=8,
-        activation_function="swish", pad_token_id=65000, scale_embedding=True, decoder_layers=6,
+        vocab_size=65001,
+        d_model=512,
+        encoder_layers=6,
+        encoder_ffn_dim=2048,
+        encoder_attention_heads=8,
+        activation_function="swish",
+        pad_token_id=65000,
+        scale_embedding=True,
+        decoder_layers=6,
     )
     config._attn_implementation = "eager"
     net = transformers.MarianModel(config).get_encoder()
@@ -265,7 +283,11 @@ def _whisper_encoder(width: int, layers: int, heads: int, mels: int = 80) -> Cal
         import transformers
 
         config = transformers.WhisperConfig(
-            d_model=width, encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=4 * width, num_mel_bins=mels
+            d_model=width,
+            encoder_layers=layers,
+            encoder_attention_heads=heads,
+            encoder_ffn_dim=4 * width,
+            num_mel_bins=mels,
         )
         config._attn_implementation = "eager"
         net = transformers.WhisperModel(config).get_encoder()

@@ -5,6 +5,7 @@ Each takes and gives what the published measurement took and gave. Weights are r
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, *, act: nn.Module | None = None, **more: Any) -> Any:
+def _conv(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, *, act: nn.Module | None = None, **more: Any
+) -> Any:
     """Convolution, batch norm and activation; "same" padding."""
     padding = more.pop("padding", (size - 1) // 2 * more.get("dilation", 1))
     layers = [nn.Conv2d(inputs, outputs, size, stride, padding, bias=False, **more), nn.BatchNorm2d(outputs)]
@@ -30,7 +33,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [64, 128, 256, 512, 1024]
         self.first = _double(3, 64)
-        self.down = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, b // 2, 2, 2) for b in widths[:0:-1])
         self.join = nn.ModuleList(_double(b, b // 2) for b in widths[:0:-1])
         self.last = nn.Conv2d(64, 2, 1)
@@ -207,7 +210,7 @@ class Craft(nn.Module):
         layers = list(models.vgg16_bn(weights=None).features)
         # Up to relu2_2, relu3_2, relu4_2, relu5_2; then one wide dilated layer.
         bounds = [0, 12, 19, 29, 39]
-        self.stages = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+        self.stages = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in itertools.pairwise(bounds))
         wide = [nn.MaxPool2d(3, 1, 1), nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.Conv2d(1024, 1024, 1)]
         self.wide = nn.Sequential(*wide)
         widths = [(1536, 512, 256), (768, 256, 128), (384, 128, 64), (192, 64, 32)]
@@ -243,9 +246,7 @@ class DeepLabMobile(nn.Module):
             for module in block.modules():
                 if isinstance(module, nn.Conv2d) and module.groups > 1:
                     module.dilation, module.stride, module.padding = (2, 2), (1, 1), (2, 2)
-        self.branches = nn.ModuleList(
-            [_conv(320, 256, 1), *(_conv(320, 256, 3, dilation=d) for d in (6, 12, 18))]
-        )
+        self.branches = nn.ModuleList([_conv(320, 256, 1), *(_conv(320, 256, 3, dilation=d) for d in (6, 12, 18))])
         self.pooled = _conv(320, 256, 1)
         self.join = _conv(1280, 256, 1)
         self.shortcut = _conv(24, 48, 1)
@@ -280,7 +281,9 @@ class Midas(nn.Module):
         super().__init__()
         import timm
 
-        self.body = timm.create_model("tf_efficientnet_lite3", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4))
+        self.body = timm.create_model(
+            "tf_efficientnet_lite3", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
+        )
         widths = [64, 128, 256, 512]
         self.scratch = nn.ModuleList(
             nn.Conv2d(a, b, 3, 1, 1, bias=False) for a, b in zip([32, 48, 136, 384], widths, strict=True)

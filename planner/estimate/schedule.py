@@ -356,7 +356,9 @@ class _Reader:
         read, write, vtcm_read, vtcm_write = (int(found[i]) for i in range(2, 6))
         self.rows.append((int(found["id"], 16), read, write, vtcm_read, vtcm_write, found[6] == "1"))
         if len(self.rows) > _MOST_OPERATORS:
-            raise UnknownForm("the compiler's schedule has more operators than any known one", "estimate a smaller model")
+            raise UnknownForm(
+                "the compiler's schedule has more operators than any known one", "estimate a smaller model"
+            )
 
     def _qnn_name_translations(self, line: str) -> None:
         if found := _NAME.fullmatch(line):

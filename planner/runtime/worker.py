@@ -145,9 +145,7 @@ class Server:
         options = self.ort.SessionOptions()
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = self.launcher.schedule(
-                self.ort, request["model"], request["folder"], options, request["options"]
-            )
+            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
         except Exception as error:
             return {"status": "schedule_failed", "message": f"{error}"}
         return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}
@@ -272,15 +270,27 @@ def _registry() -> Any:
     return importlib.import_module("planner_runtime.registry")
 
 
+def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
+    """What answers requests, ready, and the versions of the packages that the EP comes from."""
+    if (server := launcher.server()) is not None:
+        return server, dict(server.runtime)
+    import onnxruntime as ort
+
+    launcher.start(ort)
+    needs = [name for need in launcher.needs for name in need.split("|")]
+    return Server(launcher, ort), versions(needs) or {"onnxruntime": ort.__version__}
+
+
 def _answer(
-    server: Server, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+    server: Any, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Do what the request says; returns the reply and the arrays that go with it."""
     match request["do"]:
         case "open":
             return server.open(request), {}
         case "run":
-            return server.run(arrays)
+            reply, outputs = server.run(arrays)
+            return reply, outputs
         case "time":
             return server.time(arrays, request), {}
         case "compile":
@@ -301,17 +311,12 @@ def main(ep: str, handle: int) -> None:
     os.dup2(2, 1)
     threading.Thread(target=_lifeline, daemon=True).start()
     connection = _connection(handle)
-    launcher = _registry().launcher(ep)
     try:
-        import onnxruntime as ort
-
-        launcher.start(ort)
+        server, runtime = _started(_registry().launcher(ep))
     except Exception as error:
         write(connection, {"status": "missing", "message": f"{type(error).__name__}: {error}"}, {})
         return
-    needs = [name for need in launcher.needs for name in need.split("|")]
-    write(connection, {"status": "ready", "runtime": versions(needs) or {"onnxruntime": ort.__version__}}, {})
-    server = Server(launcher, ort)
+    write(connection, {"status": "ready", "runtime": runtime}, {})
     while True:
         try:
             request, arrays = read(connection)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..environment import distributions, interpreter
 
-Kind = Literal["hardware", "simulator"]
+Kind = Literal["hardware", "simulator", "placement"]
 CPU = "CPUExecutionProvider"
 # Any of these carries the CPU EP and what else it was built with.
 ANY_ONNXRUNTIME = "onnxruntime|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino"
@@ -20,7 +20,8 @@ class Availability:
     """Whether an EP can run on this machine.
 
     Attributes:
-        kind: "hardware", "simulator" (the EP's own, from its vendor), or None where it can't run.
+        kind: "hardware", "simulator" (the EP's own, from its vendor), "placement" where the EP says which nodes it takes but
+            runs none, or None where it can't even be asked.
         packages: installed distributions that the EP comes from, with their versions.
         reason: why it can't run, and what to do; empty where it can.
         python: the interpreter that the EP runs in.
@@ -30,6 +31,16 @@ class Availability:
     packages: Mapping[str, str]
     reason: str
     python: Path
+
+    @property
+    def runs(self) -> bool:
+        """Whether models run on the EP here."""
+        return self.kind in ("hardware", "simulator")
+
+    @property
+    def by(self) -> str:
+        """The packages that answer, with their versions."""
+        return ", ".join(f"{name} {version}" for name, version in self.packages.items())
 
 
 class NoDevice(Exception):
@@ -89,6 +100,16 @@ class Launcher:
         return "hardware", ""
 
     # -- in the worker ----------------------------------------------------------------------------------------------
+
+    def server(self) -> Any:
+        """What answers the worker's requests for an EP that Python's onnxruntime does not reach; None for all others.
+
+        It has the methods of the worker's own server, and `runtime`: its packages with their versions.
+
+        Raises:
+            Exception: it does not start.
+        """
+        return None
 
     def start(self, ort: Any) -> None:
         """Prepare the process, once.

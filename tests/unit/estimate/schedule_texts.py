@@ -77,13 +77,27 @@ def text(rows: Sequence[Row] = ROWS, *, names: dict[int, str] = NAMES, graph: st
         f'"vtcm_write": {r.vtcm_write}, "is_dma": {int(r.flag == "FOR_DMA")}}},'
         for id, r in zip(ids, rows, strict=True)
     ]
-    lines += ["]", "runlist2 = [", *(f"\t0x{id:x}," for id in ids[:2]), "]", "runlist_vec = [", f"\t0x{ids[-1]:x},", "]"]
+    lines += [
+        "]",
+        "runlist2 = [",
+        *(f"\t0x{id:x}," for id in ids[:2]),
+        "]",
+        "runlist_vec = [",
+        f"\t0x{ids[-1]:x},",
+        "]",
+    ]
     lines += ["qnn_name_translations = {", *(f"0x{id:016x}: '{name}'," for id, name in names.items()), "}"]
     lines += ["opdesc_map ={"]
     for i, (id, row) in enumerate(zip(ids, rows, strict=True)):
         lines += [f"""  '#{i}': opdesc( 0x{id:x}, "{row.kind}", ptr=0x5600, runlist_pos = {i},"""]
         lines += [f"      flags=('any_tcm',), op_flags=('{row.flag}','MOVE_EARLY',), n_out=1,", "  ),"]
-    lines += ["} # end of opdesc", "tcm_block_info = {", "    14: (0x1000, 0x800),", "    15: (0x400, 0x100),", "} # end of block_info"]
+    lines += [
+        "} # end of opdesc",
+        "tcm_block_info = {",
+        "    14: (0x1000, 0x800),",
+        "    15: (0x400, 0x100),",
+        "} # end of block_info",
+    ]
     return "\n".join([*lines, "#####  End of OpInfoRegisry dump" if ending else ""])
 
 

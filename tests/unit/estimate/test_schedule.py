@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from schedule_texts import NAMES, ROWS, Row, stream, text
 
 from planner.estimate import schedule as module
 from planner.estimate.schedule import Product, Unit, UnknownForm, is_spill, joined, parse
+from tests.unit.estimate.schedule_texts import NAMES, ROWS, Row, stream, text
 
 
 def test_traffic_is_the_sum_over_the_scheduled_operators() -> None:
@@ -99,5 +99,7 @@ def test_more_operators_than_the_limit_end_the_reading(monkeypatch: pytest.Monke
 
 
 def test_names_with_quotes_and_slashes_are_kept_whole() -> None:
-    schedule = parse(stream(text([Row(0x13, "q::Add", "FOR_HVX", vtcm_read=1)], names={**NAMES, 0x13: "/a/b's (c), d"})))
+    schedule = parse(
+        stream(text([Row(0x13, "q::Add", "FOR_HVX", vtcm_read=1)], names={**NAMES, 0x13: "/a/b's (c), d"}))
+    )
     assert schedule.operators[0].node == "/a/b's (c), d"

@@ -15,19 +15,21 @@ from planner.dtypes import parse_precision
 from planner.model.read import Model, read_model
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
-from planner.resolve.plan import Plan, TargetIdentity
+from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save, sqnr
 
 RNG = np.random.default_rng(0)
 FLOORS = {"w4": 15, "w8": 35, "w8a8-dynamic": 28, "w4-fp16": 15, "w8-fp16": 35}
+# MatMulInteger runs in integer kernels.
+PRECISIONS = [pytest.param(p, marks=[pytest.mark.processor] if p == "w8a8-dynamic" else []) for p in FLOORS]
 
 
 def planned(model: Model, precision: str) -> Plan:
     target = Target.open("cpu")
-    resolution = resolve(model, target.profile, "cpu", parse_precision(precision))
-    assert resolution.legal, [v.violation() for v in resolution.violations]
-    return make_plan(model, target.profile, TargetIdentity("CPUExecutionProvider", "cpu"), resolution)
+    resolution = resolve(target, model, parse_precision(precision))
+    assert resolution.legal, [(v.node.name, v.ruling.reason) for v in resolution.violations]
+    return make_plan(target, model, resolution)
 
 
 def applied(proto: onnx.ModelProto, precision: str, folder: Path) -> tuple[Plan, onnx.ModelProto]:
@@ -49,7 +51,7 @@ def near(proto: onnx.ModelProto, made: onnx.ModelProto, feed: dict[str, Array], 
         assert sqnr(reference, value) > floor
 
 
-@pytest.mark.parametrize("precision", FLOORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("numbers", [64, 100, 33])
 @pytest.mark.parametrize("body", ["y = MatMul(x, w)", "h = MatMul(x, w)\ny = Relu(h)"])
 def test_a_matmul_of_any_depth(precision: str, numbers: int, body: str, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_matmul_of_any_depth(precision: str, numbers: int, body: str, tmp_path
     near(proto, made, {"x": f32(RNG.normal(size=(2, 3, numbers)))}, FLOORS[precision])
 
 
-@pytest.mark.parametrize("precision", FLOORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("bias", ["", "row", "matrix", "scaled", "input"])
 def test_a_gemm_with_its_transposition_factors_and_bias(
@@ -126,7 +128,7 @@ def test_eight_bits_store_a_convolution_too_one_scale_a_channel(tmp_path: Path) 
     constants = {"k": f32(RNG.normal(size=(8, 4, 3, 3)) * np.logspace(-2, 1, 8)[:, None, None, None])}
     proto = graph("(float[1,4,9,9] x) => (float[1,8,7,7] y)", "y = Conv(x, k)", constants)
     plan, made = applied(proto, "w8", tmp_path)
-    assert operators(made) == ["DequantizeLinear", "Conv"] and plan.nodes[0].per_channel
+    assert operators(made) == ["DequantizeLinear", "Conv"] and plan.nodes[0].config.per_channel
     near(proto, made, {"x": f32(RNG.normal(size=(1, 4, 9, 9)))}, 35)
 
 
@@ -136,7 +138,7 @@ def test_a_model_all_of_whose_weights_would_stay_float_is_refused(precision: str
         "(float[1,4,9,9] x) => (float[1,8,7,7] y)", "y = Conv(x, k)", {"k": f32(RNG.normal(size=(8, 4, 3, 3)))}
     )
     model = read_model(save(proto, tmp_path))
-    resolution = resolve(model, Target.open("cpu").profile, "cpu", parse_precision(precision))
+    resolution = resolve(Target.open("cpu"), model, parse_precision(precision))
     assert resolution.legal is False and "only the constant matrices" in (resolution.violations[0].ruling.reason or "")
 
 

@@ -1,0 +1,53 @@
+"""Microsoft's EP for any DirectX 12 GPU. On Windows it runs; on Linux its own libraries, under Wine, say which nodes they take.
+
+On Linux no numbers come from it: the Direct3D of a stock Linux computes too little of what DirectML needs. There `setup` makes
+the environment, `environment` finds it, `asker` holds the process that is asked, and `server` answers a worker's requests.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..launcher import Availability, Kind, Launcher
+from . import environment
+
+_OPTIONS = frozenset(
+    {"device_id", "device_filter", "performance_preference", "disable_metacommands", "enable_graph_capture"}
+)
+
+
+class DirectMl(Launcher):
+    """Built into an onnxruntime of its own."""
+
+    @property
+    def python(self) -> Path:
+        return super().python if platform.system() == "Windows" else Path(sys.executable)
+
+    def availability(self) -> Availability:
+        if platform.system() == "Windows":
+            return super().availability()
+        kind: Kind | None = None
+        found = environment.find()
+        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+            reason = "DirectML runs on Windows, and answers for its placement on Linux on x86-64"
+        elif found is None:
+            reason = "DirectML runs on Windows; to ask it for its placement here: `planner env create directml`"
+        elif not (reason := environment.missing(found)):
+            kind = "placement"
+        return Availability(kind, {} if found is None else found.packages, reason, self.python)
+
+    def server(self) -> Any:
+        if platform.system() == "Windows":
+            return None
+        from .server import Server
+
+        found = environment.find()
+        if found is None:
+            raise OSError("DirectML's environment is gone")
+        return Server(found)
+
+
+LAUNCHER = DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",), _OPTIONS)

@@ -1,0 +1,167 @@
+"""The process that is asked: our program under Wine, on a display of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .environment import Environment
+from .wine import TIED, Display, NoDisplay, variables
+
+_GROUP = re.compile(r" (?:All nodes|Node\(s\)) placed on \[(?P<ep>\w+)\]\. Number of nodes: (?P<count>\d+)")
+_NODE = re.compile(r"  (?P<op>\S+) \((?P<name>.*)\)", re.DOTALL)
+
+
+class Died(Exception):
+    """The program ended in the middle of an answer, or did not start; the message says how."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A node in onnxruntime's log, and the EP that got it."""
+
+    ep: str
+    op_type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of building a session.
+
+    Attributes:
+        placement: every node of the graph after partitioning; None where it was not logged as a whole.
+        error: onnxruntime's message where the session was not built, else empty.
+        seconds: that it took.
+    """
+
+    placement: tuple[Placed, ...] | None
+    error: str
+    seconds: float
+
+
+class Asker:
+    """A running program. It holds the libraries and the device, so that a question costs a session and no more."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Start the display and the program, and wait until it is ready.
+
+        Raises:
+            Died: it does not start.
+        """
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._display: Display | None = None
+        self._program: subprocess.Popen[bytes] | None = None
+        try:
+            self._display = Display()
+            self._program = subprocess.Popen(
+                [*TIED, "wine", str(environment.program), f"Z:{environment.library}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=variables(environment.prefix, self._display.name),
+            )
+            self.version = str(self._read()["onnxruntime"])
+        except (OSError, NoDisplay) as error:
+            self.close()
+            raise Died(str(error)) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, model: bytes, data: Path, *, optimize: bool) -> Answer:
+        """Build a session of the model on DirectML, with the CPU EP behind it.
+
+        Args:
+            model: the bytes of an ONNX file. data: the folder of its external data.
+            optimize: whether onnxruntime may rewrite the graph, as it does by default.
+
+        Raises:
+            Died: the session took the program with it, before the placement was known.
+            OSError: there is no such folder, or no memory for the model.
+        """
+        assert self._program is not None and self._program.stdin is not None
+        lines: list[str] = []
+        with _shown(model, data) as (file, folder):
+            try:
+                self._program.stdin.write(f"{int(optimize)}\tZ:{file}\tZ:{folder}\n".encode())
+                self._program.stdin.flush()
+                while isinstance(said := self._read(), str):
+                    lines.append(said)
+            except (Died, BrokenPipeError) as error:
+                placement = read_placement(lines)
+                if placement is None:
+                    raise Died(str(error)) from None
+                return Answer(placement, f"the process died: {error}", 0.0)
+        return Answer(read_placement(lines), str(said["error"]).strip(), float(said["seconds"]))
+
+    @property
+    def alive(self) -> bool:
+        return self._program is not None and self._program.poll() is None
+
+    def close(self) -> None:
+        """End the processes; safe to call again."""
+        if self._program is not None:
+            self._program.kill()
+            self._program.wait()
+        if self._display is not None:
+            self._display.close()
+        self._errors.close()
+
+    def _read(self) -> Any:
+        assert self._program is not None and self._program.stdout is not None
+        line = self._program.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise Died(self._last_words())
+        return json.loads(line.decode(errors="replace"))
+
+    def _last_words(self) -> str:
+        assert self._program is not None
+        code = self._program.wait()
+        self._errors.seek(0)
+        said = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        how = f"exit status {code & 0xFFFFFFFF:#x}"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"signal {signal.Signals(-code).name}"
+        return f"{how}{': ' if said else ''}{' / '.join(said[-3:])}"
+
+
+@contextlib.contextmanager
+def _shown(model: bytes, data: Path) -> Iterator[tuple[str, str]]:
+    """Paths of the model and of its data that hold no character which Windows does not allow, and leave nothing behind."""
+    folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with os.fdopen(os.memfd_create("model"), "wb") as stream:
+            stream.write(model)
+            stream.flush()
+            here = f"/proc/{os.getpid()}/fd"
+            yield f"{here}/{stream.fileno()}", f"{here}/{folder}"
+    finally:
+        os.close(folder)
+
+
+def read_placement(lines: Sequence[str]) -> tuple[Placed, ...] | None:
+    """The nodes that onnxruntime's log names, by EP; None where it says less than it announces.
+
+    Args:
+        lines: messages of onnxruntime's `VerifyEachNodeIsAssignedToAnEp`, in order.
+    """
+    found: list[Placed] = []
+    ep, announced = "", 0
+    for line in lines:
+        if group := _GROUP.match(line):
+            ep = group["ep"]
+            announced += int(group["count"])
+        elif ep and (node := _NODE.fullmatch(line)):
+            found.append(Placed(ep, node["op"], node["name"]))
+    return tuple(found) if announced and len(found) == announced else None

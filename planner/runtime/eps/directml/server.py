@@ -1,0 +1,114 @@
+"""A worker's answers for DirectML on Linux: sessions are built under Wine and forgotten; none is run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from .asker import Asker, Died, Placed
+from .environment import Environment
+
+_ONLY_PLACEMENT = "on Linux DirectML says which nodes it takes, and computes nothing"
+# Names of the two nodes that are added to a graph, and of their values.
+_OURS = "planner/witness/"
+# What onnxruntime puts between two EPs.
+_COPIES = ("MemcpyFromHost", "MemcpyToHost")
+
+
+class Server:
+    """Answers the same requests as the worker's own server; see `planner.runtime.worker.Server`."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Start the program.
+
+        Raises:
+            Died: it does not start.
+        """
+        self.runtime = dict(environment.packages)
+        self._environment = environment
+        self._asker = Asker(environment)
+
+    def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The placement of the model's nodes. A session that fails after it was logged is no failure here: what a software
+        Vulkan driver cannot build says nothing of DirectML.
+        """
+        if not self._asker.alive:
+            self._asker.close()
+            self._asker = Asker(self._environment)
+        path = Path(request["model"])
+        try:
+            model = with_witnesses(onnx.load(path, load_external_data=False)).SerializeToString()
+            answer = self._asker.ask(model, path.parent, optimize=bool(request["optimize"]))
+        except (OSError, DecodeError, ValueError) as error:
+            return _failed(f"{type(error).__name__}: {error}")
+        except Died as error:
+            # The worker ends with what it worked with, and the caller learns that a session crashed.
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        if answer.placement is None:
+            return _failed(answer.error)
+        return {
+            "status": "ok",
+            "seconds": answer.seconds,
+            "peak_rss_mb": None,
+            "assignment": [(p.ep, p.op_type, p.name) for p in answer.placement if not _added(p)],
+            "log": [],
+            "session_error": answer.error,
+        }
+
+    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+        return {"status": "run_failed", "message": _ONLY_PLACEMENT}, {}
+
+    def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"status": "run_failed", "message": _ONLY_PLACEMENT}
+
+    def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"status": "compile_failed", "message": _ONLY_PLACEMENT}
+
+    def hold(self) -> None:
+        """Nothing is open."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def with_witnesses(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every node named, and with two nodes more: one that DirectML takes, one that it leaves.
+
+    onnxruntime lists nodes by name only where they are on two EPs or more. The model is changed in place.
+    """
+    _name(model.graph)
+    for op, dtype in (("Relu", onnx.TensorProto.FLOAT), ("Neg", onnx.TensorProto.DOUBLE)):
+        source, result = f"{_OURS}{op}/in", f"{_OURS}{op}/out"
+        model.graph.node.append(onnx.helper.make_node(op, [source], [result], name=f"{_OURS}{op}"))
+        model.graph.input.append(onnx.helper.make_tensor_value_info(source, dtype, [1]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(result, dtype, [1]))
+    return model
+
+
+def _name(graph: onnx.GraphProto) -> None:
+    """Name the nodes that have no name as planner names them when it reads a model."""
+    for node in graph.node:
+        if not node.name:
+            node.name = f"{node.op_type}:{next((o for o in node.output if o), 'unnamed')}"
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _name(attribute.g)
+
+
+def _added(placed: Placed) -> bool:
+    return placed.name.startswith(_OURS) or placed.op_type in _COPIES
+
+
+def _failed(message: str) -> dict[str, Any]:
+    return {"status": "session_failed", "message": message, "log": [], "peak_rss_mb": None}
+
+
+__all__ = ["Died", "Server", "with_witnesses"]
