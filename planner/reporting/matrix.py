@@ -187,7 +187,7 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-        judging = _Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
+        judging = Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
         for target, wanted in asked:
             cell: list[Row] = []
             for row in judging.cell(target, wanted):
@@ -215,7 +215,7 @@ class _Histograms:
 
 
 @dataclass(frozen=True)
-class _Judging:
+class Judging:
     """How the cells of one model are judged."""
 
     subject: Subject
@@ -225,6 +225,37 @@ class _Judging:
     allow_unknown: bool
     seen: _Histograms
     calibrations: Calibrations = field(default_factory=Calibrations)
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        name: str,
+        target: Target,
+        *,
+        run: bool,
+        floor: Floor | None,
+        allow_unknown: bool,
+        seed: int,
+        calibrations: Calibrations,
+    ) -> Judging:
+        """How a single model is judged, its inputs loaded.
+
+        Args:
+            subject: the model.
+            name: what the report calls it.
+            target: any that the model can be read for.
+            run: False judges by the profiles alone.
+            floor: what counts as faithful; None for 20 dB.
+            allow_unknown: run what the profile has no evidence for.
+            seed: of synthetic data.
+            calibrations: shared with other calls about the same model.
+
+        Raises:
+            RequestError: a model or inputs that cannot be read.
+        """
+        inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
+        return cls(subject, name, inputs, floor, allow_unknown, _Histograms(None), calibrations)
 
     def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
         """The rows of the model on one target."""
