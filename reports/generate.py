@@ -26,6 +26,7 @@ from planner.reporting import markdown as page
 from planner.reporting.data import SCHEMA
 from planner.reporting.matrix import Subject, make_report, open_targets
 from planner.reporting.text import group_violations
+from planner.verification.verify import Verification
 
 FOLDER = Path(__file__).resolve().parent
 MODELS = ("digits", "cls", "magika", "rec", "det")
@@ -80,19 +81,20 @@ def _tidy(row: Row) -> Row:
         fidelity = tuple(
             replace(
                 f,
-                sqnr_db=_round(f.sqnr_db, 1),
+                sqnr_db=round(f.sqnr_db, 1),
                 cosine=_round(f.cosine, 5),
                 max_abs_error=None if f.max_abs_error is None else float(f"{f.max_abs_error:.2g}"),
                 top1_agreement=_round(f.top1_agreement, 3),
             )
             for f in verification.fidelity
         )
-        verification = replace(verification, fidelity=fidelity, seconds=None, peak_rss_mb=None)
+        placement = replace(verification.placement, nodes={})
+        verification = Verification(verification.ran_on, verification.kind, verification.runtime, placement, fidelity)
     model = replace(row.model, path=f"{name}.onnx")
     one_each = tuple(group.first for group in group_violations(row.violations))
     return replace(
         row, model=model, verification=verification, violations=one_each,
-        nodes=(), depth=(), ranges=(), latency_ms=None,
+        nodes=(), ranges=(), latency_ms=None,
     )  # fmt: skip
 
 
@@ -146,7 +148,7 @@ def index(reports: list[Report]) -> str:
         "Pages: " + ", ".join(f"[{r.rows[0].model.name}]({r.rows[0].model.name}.md)" for r in reports) + ".",
         "",
         "Judged by: "
-        + ", ".join(f"{Path(p.path).name} `{p.sha256[:12]}`" for p in profiles)
+        + ", ".join(f"{p.name} `{p.sha256[:12]}`" for p in profiles)
         + "; ran with "
         + ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
         + ".",

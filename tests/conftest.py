@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,10 @@ from pathlib import Path
 import pytest
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
+from tests.capabilities import lacking
 
-_REQUIRED = frozenset(filter(None, os.environ.get("PLANNER_REQUIRE", "").split(",")))
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"
-
-
-def lacking(capability: str, reason: str) -> None:
-    """Skip the running test for want of a capability ("qnn", "models"), or fail it where PLANNER_REQUIRE names that."""
-    if capability in _REQUIRED:
-        pytest.fail(f"{capability} is required here: {reason}", pytrace=False)
-    pytest.skip(f"{capability}: {reason}")
 
 
 @functools.cache
@@ -61,6 +53,12 @@ def processor_traits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """
     monkeypatch.setenv("PLANNER_PROCESSOR", request.param)
     return (request.param,) if request.param else ()
+
+
+@pytest.fixture
+def exact_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made as on a processor whose sums are exact."""
+    monkeypatch.setenv("PLANNER_PROCESSOR", "")
 
 
 @pytest.fixture(scope="session")

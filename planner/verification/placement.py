@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from planner.codec import HIDDEN
 from planner.runtime.client import Opened
 
 # `conv_token_1`: a copy in another layout. `dq/duplicated`: a DQ of its own for each consumer. `m/MatMulAddFusion`: m
@@ -26,10 +26,7 @@ class Fallback:
 
     name: str
     op_type: str
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "op_type": self.op_type, "reason": self.reason}
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,8 @@ class Placement:
 
     total: int
     on_target: int | None
-    fallback: tuple[Fallback, ...]
-    nodes: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "total": self.total,
-            "on_target": self.on_target,
-            "fallback": [entry.to_json() for entry in self.fallback],
-        }
+    fallback: tuple[Fallback, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,10 @@ class Contradiction:
     """A node that fared otherwise than the profile predicts.
 
     Attributes:
-        predicted, observed: whether it is on the target, by the profile and by the EP's own assignment.
+        name: of the node.
+        op_type: its operator.
+        predicted: whether it is on the target, by the profile.
+        observed: whether it is, by the EP's own assignment.
         reason: the EP's own, where it left the node.
     """
 
@@ -77,15 +70,6 @@ class Contradiction:
             return f"predicted on the EP, which left it: {self.reason}"
         return "predicted not on the EP, which took it"
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "op_type": self.op_type,
-            "predicted": self.predicted,
-            "observed": self.observed,
-            "reason": self.reason,
-        }
-
 
 def contradictions(
     predicted: Mapping[str, bool], placement: Placement, ep: str, candidate: Mapping[str, str]
@@ -93,7 +77,10 @@ def contradictions(
     """Where the EP's own placement differs from what was predicted; a node that could not be traced contradicts nothing.
 
     Args:
-        predicted: whether a node is on the target, by its name. candidate: the candidate's nodes, name -> operator.
+        predicted: whether a node is on the target, by its name.
+        placement: by the EP itself.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     left = {f.name: f.reason for f in placement.fallback}
     found = []
@@ -121,7 +108,9 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
     """Read the placement off an opened session.
 
     Args:
-        ep: full name of the target's provider. candidate: the candidate's nodes, name -> operator.
+        opened: what the worker said of the session.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     if not opened.assignment:
         return Placement(len(candidate), None, ())

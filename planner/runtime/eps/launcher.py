@@ -58,6 +58,7 @@ class Launcher:
         options: provider options that a profile or a plan may set. Any other is refused: options of an EP can name
             libraries to load and files to write, and what names a file only the launcher sets.
         compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
+        schedules: whether its compiler writes down the schedule that it makes of a model.
     """
 
     ep: str
@@ -65,6 +66,7 @@ class Launcher:
     needs: tuple[str, ...] = (ANY_ONNXRUNTIME,)
     options: frozenset[str] = field(default=frozenset())
     compiles: bool = False
+    schedules: bool = False
 
     # -- in the caller ----------------------------------------------------------------------------------------------
 
@@ -132,3 +134,11 @@ class Launcher:
             NotImplementedError: the EP has no such form, or none that was tried here; see `compiles`.
         """
         raise NotImplementedError(f"{self.ep} compiles nothing ahead of time")
+
+    def schedule(self, ort: Any, model: str, folder: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        """Build the session and let the compiler write its schedules into the folder; returns the session.
+
+        Raises:
+            NotImplementedError: the EP's compiler writes none, or none that is known here; see `schedules`.
+        """
+        raise NotImplementedError(f"{self.ep} writes no schedule")

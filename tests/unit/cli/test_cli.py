@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
+from planner.cli.common import print_table
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 ROOT = Path(__file__).parents[3]
@@ -144,9 +145,9 @@ def test_an_operator_that_nobody_knows(planner: Planner, tmp_path: Path) -> None
 def test_an_operator_that_no_rule_speaks_of_is_unknown_and_no_no(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "acme.yaml"
     profile.write_text(
-        "schema: planner/profile/1\nep: AcmeExecutionProvider\ntitle: Acme\naliases: [acme]\ndefault_device: npu\n"
+        "schema: planner/profile/2\nep: AcmeExecutionProvider\ntitle: Acme\naliases: [acme]\ndefault_device: npu\n"
         "prefer: [fp32]\ndevices: {npu: {title: x, class: npu, source: {documented: x}}}\n"
-        "rules: [{id: m, ops: [MatMul], pairs: [{weight: [float32], activation: [float32]}], source: {documented: x}}]\n"
+        "source: {documented: x}\noperators: {MatMul: {takes: [{weight: float32, activation: float32}]}}\n"
     )
     asked = ("check", model, "--ep", "acme", "--profile", profile)
     result = planner(*asked, "--json")
@@ -159,9 +160,9 @@ def test_an_operator_that_no_rule_speaks_of_is_unknown_and_no_no(planner: Planne
 def test_a_users_profile_overrides_the_shipped_one(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "mine.yaml"
     profile.write_text(
-        "schema: planner/profile/1\nep: CPUExecutionProvider\ntitle: mine\naliases: [cpu]\ndefault_device: cpu\n"
+        "schema: planner/profile/2\nep: CPUExecutionProvider\ntitle: mine\naliases: [cpu]\ndefault_device: cpu\n"
         "prefer: [fp32]\ndevices: {cpu: {title: x, class: cpu, source: {documented: x}}}\n"
-        "rules: [{id: none, ops: ['*'], refuse: nothing runs here, source: {documented: x}}]\n"
+        "source: {documented: x}\noperators: {'*': {refuses: [{why: nothing runs here, do: leave it}]}}\n"
     )
     result = planner("check", model, "--ep", "cpu", "--profile", profile)
     assert result.status == 1 and "nothing runs here" in result.err
@@ -253,13 +254,15 @@ def test_a_file_that_is_no_model(
     path = tmp_path / "broken.onnx"
     path.write_bytes(model.read_bytes()[:150] if content is None else content)
     result = planner(command, path, "--ep", "cpu", "--json")
-    assert result.status == 2 and "broken.onnx" in result.err and "ONNX model" in result.err and result.out == ""
+    assert result.status == 2 and "broken.onnx" in result.err and "ONNX model" in result.err
+    assert result.json["schema"] == "planner/error/1" and result.json["error"]["status"] == 2
+    assert "broken.onnx" in result.json["error"]["message"] and result.json["error"]["hint"] in result.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.onnx", "model.onnx"]
 
 
 def test_a_malformed_profile_is_named_with_line_and_key(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "p.yaml"
-    profile.write_text("schema: planner/profile/1\nep: X\ncolour: red\n")
+    profile.write_text("schema: planner/profile/2\nep: X\ncolour: red\n")
     result = planner("check", model, "--ep", "cpu", "--profile", profile)
     assert result.status == 2 and "p.yaml:3: colour: unknown key" in result.err and "default_device" in result.err
 
@@ -341,7 +344,7 @@ def test_eps_lists_every_profile_and_what_it_is_here(planner: Planner) -> None:
 
 def test_eps_warns_of_packages_that_overwrite_one_another(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     both = ("onnxruntime 1.32.0", "onnxruntime-directml 1.24.4")
-    monkeypatch.setattr("planner.runtime.registry.conflicts", lambda: both)
+    monkeypatch.setattr("planner.runtime.environment.conflicts", lambda: both)
     result = planner("eps", "--json")
     assert result.json["conflicts"] == list(both)
     assert "WARNING" in result.err and "onnxruntime-directml" in result.err
@@ -419,10 +422,16 @@ def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatc
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("division by zero\nmore")
 
-    monkeypatch.setattr("planner.resolve.target.Target.check", broken)
+    monkeypatch.setattr("planner.api.check_model", broken)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     result = planner("check", model, "--ep", "cpu", "--json")
-    assert result.status == 3 and result.out == "" and "defect of planner" in result.err
+    assert result.status == 3 and "defect of planner" in result.err
+    assert result.json["error"] == {
+        "status": 3,
+        "kind": "internal",
+        "message": "internal error: ZeroDivisionError: division by zero",
+        "hint": "this is a defect of planner; PLANNER_DEBUG=1 shows where",
+    }
     monkeypatch.setenv("PLANNER_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["check", str(model), "--ep", "cpu"])
@@ -435,7 +444,7 @@ def test_an_interruption_is_one_line(
     def broken(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("planner.resolve.target.Target.check", broken)
+    monkeypatch.setattr("planner.api.check_model", broken)
     result = planner("check", model, "--ep", "cpu")
     assert result.status == status and len(result.err.splitlines()) <= 2 and result.out == ""
 
@@ -481,3 +490,8 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
     assert result.status == 1 and "violations: 3" in result.out
     assert len([line for line in result.out.splitlines() if line.startswith("3 ") and "Relu, Sigmoid" in line]) == 1
     assert "with numbers for names: --shape x=n,4" in result.err
+
+
+def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("\nkernels \x1b[31m", ["opset"], [["13+"]])
+    assert capsys.readouterr().out.splitlines()[:2] == ["", "kernels \ufffd[31m"]

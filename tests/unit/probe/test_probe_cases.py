@@ -10,7 +10,9 @@ import pytest
 
 from planner.derive.predict import node_of
 from planner.errors import RequestError
-from planner.probe.cases import INTEGERS, NODE, Granularity, all_cases, build, case_by_id, inputs_of
+from planner.probe.build import NODE, build, inputs_of
+from planner.probe.case import Granularity
+from planner.probe.cases import INTEGERS, all_cases, case_by_id
 
 CASES = all_cases()
 SAMPLE = list(CASES)[::101]
@@ -145,7 +147,7 @@ def test_planner_reads_from_the_model_the_pair_that_the_id_says(
     node, _ = node_of(case)
     assert node.name == NODE
     assert (node.stored.weight, node.stored.activation) == (weight, activation)
-    assert node.stored_per_channel is per_channel
+    assert node.stored.per_channel is per_channel
 
 
 def test_a_blocked_weight_is_told_from_one_per_channel() -> None:

@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_samples as samples
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
 from planner.dtypes import parse_precision
 from planner.errors import EPError, RequestError
-from planner.probe.learned import FromModel, Learned, dump, signature
+from planner.model.node import signature
+from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
+from planner.resolve.choose import check_model
+from tests.unit import report_samples as samples
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 PROFILE = """\
-schema: planner/profile/1
+schema: planner/profile/2
 ep: ToyExecutionProvider
 title: A toy
 aliases: [toy]
@@ -31,9 +33,10 @@ prefer: [w8a8, fp16]
 devices:
   big: {title: big, class: npu, traits: [floats], source: {documented: here}}
   small: {title: small, class: npu, prefer: [w8a8], source: {documented: here}}
-rules:
-  - {id: integers, ops: [MatMul, Relu], pairs: [{weight: [int8], activation: [uint8]}, {activation: [uint8]}], source: {documented: here}}
-  - {id: floats, ops: [MatMul, Relu, Sin], traits: [floats], pairs: [{activation: [float16]}], source: {documented: here}}
+source: {documented: here}
+operators:
+  MatMul, Relu: {takes: [{weight: int8-per-tensor, activation: uint8}, {activation: uint8}, {on: floats, activation: float16}]}
+  Sin: {takes: [{on: floats, activation: float16}]}
 """
 
 
@@ -153,11 +156,11 @@ def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, 
     path = model(tmp_path, "Relu")
     (toy,) = open_targets(["toy"], [], [profile])
     kinds = [
-        Learned(signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
-        for v in toy.check(toy.read(path), parse_precision("w8a8")).verdicts
+        LearnedNode(signature(v.node, v.config), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        for v in check_model(toy, toy.read(path), parse_precision("w8a8")).verdicts
     ]
     seen = tmp_path / "seen.json"
-    seen.write_text(dump(FromModel("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
+    seen.write_text(dump(LearnedFile("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
     arguments = [path, "--ep", "toy,cpu", "--profile", profile, "--precision", "w8a8", "--no-run", "--formats", "json"]
     assert planner(*arguments, "-o", tmp_path / "rules").status == 0
     assert planner(*arguments, "-o", tmp_path / "seen", "--evidence", seen).status == 1
@@ -223,8 +226,9 @@ def test_with_a_baseline_only_what_got_worse_fails(planner: Planner, profile: Pa
     assert json.loads(ran.out)["changes"] == []
     assert "no change" in (tmp_path / "same" / "baseline.md").read_text()
     # The profile takes a precision back.
-    profile.write_text(PROFILE.replace("ops: [MatMul, Relu, Sin], traits", "ops: [MatMul, Relu], traits"))
-    profile.write_text(profile.read_text().replace("ops: [MatMul, Relu], pairs", "ops: [MatMul, Relu, Sin], pairs"))
+    taken = "Sin: {takes: [{on: floats, activation: float16}]}"
+    assert taken in PROFILE
+    profile.write_text(PROFILE.replace(taken, "Sin: {takes: [{activation: uint8}]}"))
     ran = planner(
         *base,
         "--precision",
@@ -297,10 +301,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
         ZeroDivisionError("division by zero"),
     ]
 
-    def run_target(session: Any, *args: Any, **kwargs: Any) -> Any:
+    def select(target: Any, *args: Any, **kwargs: Any) -> Any:
         raise failures.pop(0)
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     out = tmp_path / "out"
     ran = planner(
@@ -323,10 +327,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
 def test_an_ep_that_fails_every_precision_is_status_3(
     planner: Planner, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_target(*args: Any, **kwargs: Any) -> Any:
+    def select(*args: Any, **kwargs: Any) -> Any:
         raise EPError("time-out")
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     ran = planner(model(tmp_path), "--ep", "toy", "--profile", profile, "-o", tmp_path / "out")
     assert ran.status == 3
     assert "error: time-out" in ran.err

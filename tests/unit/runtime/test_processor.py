@@ -16,6 +16,7 @@ from planner.dtypes import DType, parse_precision, precision_by_name
 from planner.errors import RequestError
 from planner.quantization.walk import apply_plan
 from planner.reporting.matrix import open_targets
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.runtime import processor
@@ -68,7 +69,7 @@ def stored(operator: str) -> tuple[onnx.ModelProto, Array, float]:
 
 def refused(proto: onnx.ModelProto, folder: Path) -> bool:
     target = Target.open("cpu")
-    found = target.check(target.read(save(proto, folder), stored=True), None, stored=True)
+    found = check_model(target, target.read(save(proto, folder), stored=True), None, stored=True)
     assert found.legal is not None
     assert all("saturate" in (v.ruling.reason or "") for v in found.violations)
     return not found.legal
@@ -116,7 +117,7 @@ def product(tmp_path: Path) -> Path:
 def plan(path: Path, precision: str) -> Plan:
     target = Target.open("cpu")
     model = target.read(path)
-    return target.plan(model, target.check(model, parse_precision(precision)))
+    return make_plan(target, model, check_model(target, model, parse_precision(precision)))
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "w8a8-dynamic"])
@@ -125,14 +126,14 @@ def test_weights_are_unsigned_where_sums_would_saturate(
 ) -> None:
     (line,) = plan(product, precision).nodes
     kind = "uint8" if processor_traits else "int8"
-    assert (line.weight, line.activation, line.per_channel) == (kind, "uint8", True)
+    assert (line.weight, line.activation, line.config.per_channel) == (kind, "uint8", True)
 
 
 def test_signed_weights_that_were_asked_for_by_name_are_refused_there(
     processor_traits: tuple[str, ...], product: Path
 ) -> None:
     target = Target.open("cpu")
-    found = target.check(target.read(product), precision_by_name(DType.INT8, DType.UINT8))
+    found = check_model(target, target.read(product), precision_by_name(DType.INT8, DType.UINT8))
     assert found.legal is not bool(processor_traits)
     assert all("saturate" in (v.ruling.reason or "") for v in found.violations)
 
@@ -140,7 +141,7 @@ def test_signed_weights_that_were_asked_for_by_name_are_refused_there(
 def test_every_entry_asks_for_the_processor(processor_traits: tuple[str, ...], product: Path, tmp_path: Path) -> None:
     kind = "uint8" if processor_traits else "int8"
     assert planner.plan(product, "cpu", precision="w8a8").nodes[0].weight == kind
-    assert planner.check(product, "cpu", precision="w8a8").verdicts[0].pair.weight == kind
+    assert planner.check(product, "cpu", precision="w8a8").verdicts[0].config.weight == kind
     outcome = planner.target(product, "cpu", tmp_path / "out.onnx", precision="w8a8-dynamic")
     assert outcome.kept is not None and outcome.kept.plan.nodes[0].weight == kind
     (cpu,) = open_targets(["cpu"])

@@ -20,6 +20,7 @@ from pathlib import Path
 import onnx
 
 from planner.errors import EPError
+
 from . import environment
 from .asker import Asker, Died
 from .environment import Environment
