@@ -41,8 +41,8 @@ class Environment:
         return self.folder / "ask.exe"
 
     @property
-    def library(self) -> Path:
-        return self.folder / "libraries" / "onnxruntime.dll"
+    def libraries(self) -> Path:
+        return self.folder / "libraries"
 
     @property
     def prefix(self) -> Path:

@@ -62,7 +62,7 @@ def create(folder: Path, *, say: Say = lambda message: None) -> Environment:
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     made = Environment(folder, {environment.PACKAGE: environment.VERSION}, environment.source_digest())
     say(f"fetching {environment.PACKAGE} {environment.VERSION} for Windows")
-    _fetch_libraries(made.library.parent)
+    _fetch_libraries(made.libraries)
     say("building the program that asks")
     _run(
         [environment.COMPILER, "-O2", "-s", "-std=c11", "-o", str(made.program), str(environment.SOURCE), "-ldxguid"],
