@@ -33,7 +33,7 @@ def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
     build = next((f"{name} {version}" for name, version in available.packages.items()), None)
     if build is not None and snapshot is not None and _made_of(snapshot, build):
         return snapshot, ""
-    if available.kind is None or build is None:
+    if not available.runs or build is None:
         return _fallback(ep, snapshot, available.reason)
     remembered = cache_folder() / "kernels" / f"{ep}-{re.sub(r'[^A-Za-z0-9.]+', '-', build)}-{_platform()}.json"
     with contextlib.suppress(OSError, ValueError):

@@ -33,7 +33,7 @@ def installed(ep: str) -> Table:
     from planner.runtime.registry import launcher
 
     available = launcher(ep).availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't run here: {available.reason}", "see `planner eps`")
     try:
         done = subprocess.run(

@@ -89,11 +89,13 @@ class Placement:
 
     Attributes:
         on_target: None where it cannot be told (emulation places nothing); ``fallback`` says nothing then.
+        by: packages with their versions that decided it; None where nothing was asked.
     """
 
     total: int
     on_target: int | None
     fallback: tuple[Fallback, ...] = ()
+    by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def require_compiler(ep: str) -> None:
     if not known.compiles:
         raise RequestError(f"{ep} compiles nothing ahead of time here", "leave --compile out")
     available = known.availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't compile here: {available.reason}", "see `planner eps`")
 
 

@@ -16,14 +16,23 @@ from typing import Any, Literal
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError, RequestError
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import SessionFailed, Worker
+from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.floor import Floor, load_metric
-from planner.verification.placement import Contradiction, Placement, contradictions, own_name, placement_of, unplaced
+from planner.verification.placement import (
+    Contradiction,
+    Placement,
+    contradictions,
+    own_name,
+    packages,
+    placement_of,
+    unplaced,
+)
 
 Kind = Literal["hardware", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
@@ -136,7 +145,8 @@ def verify(
 ) -> Verification:
     """Run both models and compare.
 
-    Where the target's EP can't run here, the CPU EP emulates it: the placement is unknown then, and `kind` says so.
+    Where the target's EP can't run here, the CPU EP emulates it, and `kind` says so. The placement is the EP's own where it can
+    at least be asked for it, else unknown.
 
     Args:
         candidate: the model to judge. reference: the float32 model it was made from, of the same inputs and outputs.
@@ -157,12 +167,13 @@ def verify(
     if not samples:
         raise RequestError("nothing to verify on: no samples", "give --inputs")
     available = launcher(target.ep).availability()
-    emulated = available.kind is None
+    emulated = not available.runs
     metric = None if floor.metric is None else load_metric(floor.metric)
     model = load(candidate)
     dtypes = input_dtypes(model)
     operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
     notes: list[str] = []
+    refusal: tuple[str, ...] = ()
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(as_written(candidate, model))
         reference_worker = stack.enter_context(Worker(CPU, timeout=timeout))
@@ -175,12 +186,11 @@ def verify(
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             worker, ran_on, kind = yardstick, CPU, "emulation"
             yardstick = None
-            placement = Placement(len(operators), None, ())
-            notes.append(f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it")
+            placement, refusal = _asked_placement(candidate, target, available, operators, notes, timeout)
             notes.append("float32 nodes were computed in float32: a target that computes them in float16 may differ")
         else:
             worker, ran_on = stack.enter_context(Worker(target.ep, timeout=timeout)), target.ep
-            kind = available.kind or "hardware"
+            kind = "simulator" if available.kind == "simulator" else "hardware"
             try:
                 opened = worker.open(candidate, target.options, log=True)
             except SessionFailed as error:
@@ -217,7 +227,7 @@ def verify(
                 metric(lambda sample: reference_worker.run(sample).outputs),
             )
     fidelity = total.results()
-    misplaced = list(_misplaced(placement, target, emulated))
+    misplaced = [*_misplaced(placement, target, emulated), *refusal]
     if allow_fallback:
         notes.extend(misplaced)
         misplaced = []
@@ -259,6 +269,34 @@ def _least(expected: Outputs, got: Outputs) -> float:
     return min((entry.sqnr_db for entry in one.results()), default=0.0)
 
 
+def _asked_placement(
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    notes: list[str],
+    timeout: float,
+) -> tuple[Placement, tuple[str, ...]]:
+    """The placement by an EP that does not run here, and why it refuses the whole model, if it does.
+
+    Args:
+        notes: told what was asked, and what came of it.
+    """
+    unknown = Placement(len(operators), None, ())
+    if available.kind != "placement":
+        notes.append(f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it")
+        return unknown, ()
+    notes.append(f"{available.by} said which nodes it takes; its numbers were emulated by the CPU EP")
+    with Worker(target.ep, timeout=timeout) as worker:
+        try:
+            return placement_of(worker.open(candidate, target.options, log=True), target.ep, operators), ()
+        except SessionFailed as error:
+            return unplaced(operators, refusal_reasons(error.refusals, operators), available.by), (str(error),)
+        except (WorkerCrashed, WorkerTimeout) as error:
+            notes.append(f"the placement is unknown: {error}")
+            return unknown, ()
+
+
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
     """Reasons by the candidate's own node names."""
     named = ((own_name(refusal.name, candidate), refusal.reason) for refusal in refusals)
@@ -274,7 +312,7 @@ def _no_session(
     floor: Floor,
     predicted: Mapping[str, bool],
 ) -> Verification:
-    placement = unplaced(operators, refusal_reasons(error.refusals, operators))
+    placement = unplaced(operators, refusal_reasons(error.refusals, operators), packages(runtime))
     refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
     named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
     return Verification(

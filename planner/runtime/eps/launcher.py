@@ -57,6 +57,8 @@ class Launcher:
         needs: distributions of which the EP needs every one; alternatives are separated by "|".
         options: provider options that a profile or a plan may set. Any other is refused: options of an EP can name
             libraries to load and files to write, and what names a file only the launcher sets.
+        node_by_node: it takes each node by itself, so that a Q or DQ which it leaves is a node on another EP. Others take the
+            nodes between DQ and Q as one unit, and leave Q and DQ at the edges.
         compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
     """
 
@@ -64,6 +66,7 @@ class Launcher:
     alias: str
     needs: tuple[str, ...] = (ANY_ONNXRUNTIME,)
     options: frozenset[str] = field(default=frozenset())
+    node_by_node: bool = False
     compiles: bool = False
 
     # -- in the caller ----------------------------------------------------------------------------------------------

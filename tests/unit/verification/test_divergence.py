@@ -130,7 +130,8 @@ def test_a_float16_overflow_is_named_by_the_emulation(tmp_path: Path) -> None:
     assert "beyond float16's 65504" in parting.sentence()
 
 
-def test_verifying_fails_and_says_which_node(tmp_path: Path) -> None:
+def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path / "nowhere"))
     candidate, reference = overflow_pair(tmp_path)
     found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], floor=Floor("sqnr", 20))
     assert not found.passed

@@ -50,4 +50,4 @@ class DirectMl(Launcher):
         return Server(found)
 
 
-LAUNCHER = DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",), _OPTIONS)
+LAUNCHER = DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",), _OPTIONS, node_by_node=True)

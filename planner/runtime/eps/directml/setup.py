@@ -20,6 +20,7 @@ from pathlib import Path
 import onnx
 
 from planner.errors import EPError
+
 from . import environment
 from .asker import Asker, Died
 from .environment import Environment
@@ -125,7 +126,18 @@ def _prepare_wine(prefix: Path) -> None:
         with Display() as display:
             using = variables(prefix, display.name)
             _run(["wine", "wineboot", "--init"], "Wine cannot make its folder", using)
-            setting = ["reg", "add", r"HKCU\Software\Wine\Direct3D", "/v", "renderer", "/t", "REG_SZ", "/d", "vulkan", "/f"]
+            setting = [
+                "reg",
+                "add",
+                r"HKCU\Software\Wine\Direct3D",
+                "/v",
+                "renderer",
+                "/t",
+                "REG_SZ",
+                "/d",
+                "vulkan",
+                "/f",
+            ]
             _run(["wine", *setting], "Wine cannot be told to use Vulkan", using)
             _run(["wineserver", "--wait"], "Wine does not end", using)
     except (NoDisplay, OSError) as error:
@@ -163,7 +175,13 @@ def _prove(made: Environment) -> None:
 def _run(command: Sequence[str], failure: str, env: Mapping[str, str] | None = None) -> None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, stdin=subprocess.DEVNULL, env=env
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            env=env,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EPError(f"{failure}: {error}") from None
