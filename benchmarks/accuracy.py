@@ -29,12 +29,13 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import DType, Precision, parse_precision
 from planner.errors import PlannerError
 from planner.model.write import save
-from planner.pipeline import run_target
+from planner.resolve.choose import check_model, resolutions
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
+from planner.search.run import Demands, select
 from planner.verification.floor import Floor, parse_floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,14 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
         reference, output, theirs = (Path(folder) / name for name in ("float32.onnx", "plan.onnx", "ort.onnx"))
         save(model.ir, reference)
         started = time.monotonic()
-        outcome = run_target(target, model, precision, inputs, output, floor=floor)
+        first = check_model(target, model, precision)
+        if first.legal is False:
+            raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
+        outcome = select(
+            target, model, resolutions(target, model, precision), inputs, output, Demands(floor), auto=precision is None
+        )
         seconds = time.monotonic() - started
         kept, found = outcome.kept, outcome.search
-        if kept is None:
-            raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
         place = kept.verification.placement
         activation = _activation(kept.plan)
 
@@ -105,7 +109,9 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
                 cpu = score_on_cpu(task, theirs)
                 if not on_ep:
                     return Theirs(cpu)
-                judged = verify(theirs, reference, target.identity, inputs.evaluation[:1], floor=floor, explain=False)
+                judged = verify(
+                    theirs, reference, target.identity, inputs.evaluation[:1], Criteria(floor), bisect=False
+                )
                 db = min((f.sqnr_db for f in judged.fidelity), default=None)
                 return Theirs(cpu, db, f"{judged.placement.on_target}/{judged.placement.total}")
             except Exception as error:  # its failures are part of the comparison
@@ -113,7 +119,9 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
 
         samples = sum(1 for _ in task.labelled())
         last = slice(max(0, samples - simulated), samples)
-        share = share_in_8_bit((work(node), line.pair) for node, line in zip(model.nodes, kept.plan.nodes, strict=True))
+        share = share_in_8_bit(
+            (work(node), line.config) for node, line in zip(model.nodes, kept.plan.nodes, strict=True)
+        )
         return Row(
             task.name,
             task.metric,

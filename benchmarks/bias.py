@@ -16,10 +16,11 @@ from pathlib import Path
 
 from benchmarks.common import TASKS, score_on_cpu
 from planner.calibrate.inputs import Sample, load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.pipeline import calibrate, quantize
-from planner.resolve.choose import resolve
+from planner.quantization.write import write_quantized
+from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
@@ -58,10 +59,10 @@ def main() -> None:
             save(model.ir, reference)
             float32 = score_on_cpu(task, reference, slice(args.limit))
             for precision in args.precisions.split(","):
-                plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(precision)))
+                plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
                 cells = []
                 for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
-                    quantize(model, plan, seen, candidate)
+                    write_quantized(model, plan, seen, candidate)
                     decibels = sqnr(reference, candidate, list(inputs.evaluation)[:SAMPLES])
                     score = score_on_cpu(task, candidate, slice(args.limit))
                     cells.append(f"{decibels:.1f} dB, {100 * score:.1f} %")

@@ -136,12 +136,15 @@ def _bare(model: Path, pixels: int, count: int, _: str) -> None:
 
 
 def _planner(model: Path, pixels: int, count: int, method: str) -> None:
-    from planner.pipeline import calibrate, parse_precision, quantize
+    from planner.calibrate.run import calibrate
+    from planner.dtypes import parse_precision
+    from planner.quantization.write import write_quantized
+    from planner.resolve.choose import check_model, make_plan
     from planner.resolve.target import Target
 
     target = Target.open("qnn", "snapdragon-x-elite")
     read = target.read(model)
-    plan = target.plan(read, target.check(read, parse_precision("w8a8")))
+    plan = make_plan(target, read, check_model(target, read, parse_precision("w8a8")))
 
     class Streamed(list[Any]):
         def __len__(self) -> int:
@@ -150,7 +153,7 @@ def _planner(model: Path, pixels: int, count: int, method: str) -> None:
         def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
             return samples(pixels, count)
 
-    quantize(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
+    write_quantized(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
 
 
 def _ort(model: Path, pixels: int, count: int, method: str) -> None:

@@ -29,14 +29,17 @@ from typing import Any
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
 from examples.inputs import of_example
+from planner.calibrate.run import calibrate
+from planner.codec import to_json
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
 from planner.model.read import load
 from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import artifact, calibrate, quantize
+from planner.quantization.write import Artifact, write_quantized
+from planner.resolve.choose import check_model, make_plan
+from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import launcher
 from planner.verification.placement import placement_of, unplaced
@@ -95,8 +98,8 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
         inputs = samples(shipped) if name in FRESH else of_example(name)()
         ranges = calibrate(model, list(islice(inputs, 2)))
         for precision, path in paths.items():
-            plan = target.plan(model, target.check(model, parse_precision(precision)))
-            quantize(model, without_unreached(model, target.profile, plan, ranges), ranges, path)
+            plan = make_plan(target, model, check_model(target, model, parse_precision(precision)))
+            write_quantized(model, without_uncalibrated(target, model, plan, ranges), ranges, path)
     yield from paths.items()
 
 
@@ -117,7 +120,7 @@ class Answer:
 def ask(path: Path, target: Target, worker: Worker) -> Answer:
     """The EP's answer; one that was given before to the same file by the same package is read back."""
     packages = launcher(target.ep).availability().packages
-    stamp = {"model": artifact(path).sha256, "target": target.identity.to_json(), "packages": dict(packages)}
+    stamp = {"model": Artifact.of(path).sha256, "target": to_json(target.identity), "packages": dict(packages)}
     kept = path.with_name(f"{path.name}.{target.ep}.{target.device}.json")
     with contextlib.suppress(OSError, ValueError, KeyError):
         data = json.loads(kept.read_text(encoding="utf-8"))
@@ -141,7 +144,7 @@ def compare(name: str, precision: str, path: Path, target: Target, worker: Worke
     """Predict, then ask the EP."""
     started = time.perf_counter()
     model = target.read(path, stored=True)
-    resolution = target.check(model, None, stored=True)
+    resolution = check_model(target, model, None, stored=True)
     seconds = time.perf_counter() - started
     answer = ask(path, target, worker)
     agreed = unknown = observed = 0
@@ -158,7 +161,7 @@ def compare(name: str, precision: str, path: Path, target: Target, worker: Worke
         agreed += ruling.legal is taken
         if ruling.legal is not taken:
             reason = next((answer.reasons[n] for n in names if n in answer.reasons), None)
-            pair = f"{verdict.pair}{' per channel' if verdict.per_channel else ''}"
+            pair = str(verdict.config)
             node = verdict.node
             wrong.append(Disagreement(node.name, node.op_type, pair, ruling.legal, taken, ruling.rule, reason))
     nodes = len(resolution.verdicts)

@@ -19,6 +19,7 @@ from pathlib import Path
 import onnx
 
 from planner.errors import PlannerError
+from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import CPU
@@ -56,7 +57,7 @@ def main() -> int:
                 continue
             onnx.save(case.model, path)
             try:
-                resolution = target.check(target.read(path, stored=True), None, stored=True)
+                resolution = check_model(target, target.read(path, stored=True), None, stored=True)
                 predicted = resolution.legal
             except PlannerError as error:
                 # Refused as a request (no nodes, an input that is read as a tensor but is none): no verdict to compare.

@@ -19,14 +19,15 @@ from pathlib import Path
 
 from benchmarks.common import TASKS, Task
 from planner.calibrate.inputs import Sample, load_inputs
+from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.shapes import bind_shapes
 from planner.model.write import save
-from planner.pipeline import artifact, calibrate, measure_latency, quantize
-from planner.resolve.choose import resolve
-from planner.resolve.plan import TargetIdentity
+from planner.quantization.write import Artifact, write_quantized
+from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
+from planner.runtime.latency import measure_latency
 from planner.runtime.registry import CPU
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison
@@ -42,9 +43,9 @@ def ours(task: Task) -> Iterator[tuple[str, Make]]:
     for name in PRECISIONS:
 
         def make(path: Path, name: str = name) -> None:
-            plan = target.plan(model, resolve(model, target.profile, "cpu", parse_precision(name)))
+            plan = make_plan(target, model, resolve(target, model, parse_precision(name)))
             ranges = calibrate(model, load_inputs(task.inputs, model).calibration) if plan.is_quantized else {}
-            quantize(model, plan, ranges, path)
+            write_quantized(model, plan, ranges, path)
 
         yield f"planner {name}", make
 
@@ -131,9 +132,9 @@ def main() -> None:
                     make(path)
                     reference = reference or path
                     decibels, score = sqnr(reference, path, samples), metric(task, path, args.limit)
-                    speed = measure_latency(reference, path, TargetIdentity(CPU, "cpu"), samples[0]).speedup
+                    speed = measure_latency((reference, samples[0]), (path, samples[0]), CPU, {}).speedup
                     print(
-                        f"| {label} | {artifact(path).bytes:,} | {decibels:.1f} | {100 * score:.1f} % | {speed:.2f} |",
+                        f"| {label} | {Artifact.of(path).bytes:,} | {decibels:.1f} | {100 * score:.1f} % | {speed:.2f} |",
                         flush=True,
                     )
                 except Exception as error:  # a tool that fails on a model is a result, too

@@ -1,58 +1,68 @@
-"""The Python API: one function for each step of the road, the same that the commands take.
+"""The Python API: one function for each command, which parses its options, calls it, and shows what it returns.
 
     import planner
 
     plan = planner.plan("model.onnx", "qnn", device="snapdragon-x-elite", inputs="calibration.npz")
-    artifact = planner.quantize("model.onnx", plan, "model.qnn.onnx", inputs="calibration.npz")
-    verification = planner.verify(artifact.path, "model.onnx", "qnn", inputs="calibration.npz")
+    made = planner.quantize("model.onnx", plan, "model.qnn.onnx", inputs="calibration.npz")
+    judged = planner.verify(made.path, "model.onnx", "qnn", inputs="calibration.npz")
+    judged.passed, judged.to_json()["verification"]["fidelity"]
 
-Every function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people.
+Every function returns a frozen value whose ``to_json()`` is the document that the command prints with ``--json``. Every
+function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people. What a result should
+be read with goes to the logger "planner": warnings, such as synthetic data, and notes (INFO).
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.calibrate.inputs import Inputs, load_inputs
-from planner.errors import RequestError
-from planner.files import check_output
+from planner.calibrate.run import calibrate
+from planner.dtypes import Precision, parse_precision
+from planner.errors import EPError, RequestError
+from planner.files import check_output, write_text
 from planner.model.read import Model
 from planner.model.write import save
-from planner.pipeline import Artifact, Outcome, calibrate, requested_precision, run_target
-from planner.pipeline import quantize as _apply
-from planner.reporting import FORMATS, Report, write_report
-from planner.reporting.matrix import Subject, make_report, open_targets, parse_precisions
+from planner.progress import Progress, silent
+from planner.quantization.write import default_output, write_quantized
+from planner.reporting import FIGURES, FORMATS, Report, compare, parse_gate, read_report, write_report
+from planner.reporting.gate import failing
+from planner.reporting.matrix import Subject, Told, make_report, open_targets
+from planner.reporting.single import target_report
 from planner.reporting.write import check_directory
-from planner.resolve.choose import Resolution
-from planner.resolve.plan import Plan
+from planner.resolve.choose import check_model, make_plan, resolve_each
+from planner.resolve.plan import ModelIdentity, Plan, read_plan
+from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import without_unreached
+from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
+from planner.runtime.compile import compile_model, require_compiler
+from planner.search.run import Demands, select
 from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Verification
-from planner.verification.verify import verify as _verify
+from planner.verification.verify import Criteria
+from planner.verification.verify import verify as run_verification
 
 Shapes = Mapping[str, Sequence[int]]
+_log = logging.getLogger("planner")
 
 
-def planned_inputs(plan: Plan, model: Model, source: str | None = None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+@dataclass(frozen=True)
+class Source:
+    """Where samples come from.
 
-    Raises:
-        RequestError: they are not the same (their hash differs).
+    Attributes:
+        path: as for --inputs; None for synthetic data.
+        seed: of the synthetic data.
+        method: how ranges of 8-bit activations are taken: minmax, average, percentile, entropy or mse.
     """
-    planned = plan.inputs or {"synthetic": True, "seed": 0}
-    if source is None and not planned.get("synthetic"):
-        source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    inputs = load_inputs(source, model, seed=int(planned.get("seed") or 0), method=method)
-    if plan.inputs is not None and inputs.sha256 != plan.inputs.get("sha256"):
-        raise RequestError(
-            "the inputs are not those that the plan was made with (their hash differs)",
-            "make the plan anew with `planner plan --inputs`",
-        )
-    return inputs
+
+    path: str | None = None
+    seed: int = 0
+    method: str = "minmax"
 
 
 def check(
@@ -60,23 +70,29 @@ def check(
     ep: str,
     *,
     device: str | None = None,
-    precision: str | None = None,
+    precision: str | Precision | None = None,
     shapes: Shapes | None = None,
     profiles: Sequence[Path] = (),
-) -> Resolution:
-    """Judge a precision by the profile, or, with none, the model as it is. Runs nothing.
+    evidence: Sequence[Path] = (),
+) -> CheckResult:
+    """Judge a precision by the profile, or the model as it is. Runs nothing.
 
     Args:
-        ep: alias or full provider name. device: name from the profile; None for its default.
-        precision: "auto", a shorthand such as "w8a16", or None for the model as it is.
-        shapes: fixed dimensions of inputs, by name. profiles: files that add to or override the shipped ones.
+        model: an ONNX file.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`; None for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
-    Returns:
-        `legal` is True, False, or None where the profile has no evidence for a node; `violations` say why not.
+    Raises:
+        RequestError: what was given cannot be read, or the model is quantized already and a precision is asked for.
     """
-    target = Target.open(ep, device, profiles)
-    read = target.read(Path(model), shapes, stored=precision is None)
-    return target.check(read, requested_precision(precision, None, None), stored=precision is None)
+    target = _open(ep, device, profiles, evidence)
+    read = _read(target, model, shapes, stored=precision is None)
+    resolution = check_model(target, read, _precision(precision), stored=precision is None)
+    return CheckResult.of(read, target, resolution)
 
 
 def plan(
@@ -84,60 +100,92 @@ def plan(
     ep: str,
     *,
     device: str | None = None,
-    precision: str = "auto",
+    precision: str | Precision = "auto",
     shapes: Shapes | None = None,
-    inputs: str | None = None,
+    inputs: str | Source | None = None,
+    allow_unknown: bool = False,
     profiles: Sequence[Path] = (),
+    evidence: Sequence[Path] = (),
 ) -> Plan:
     """Decide the precision of every node.
 
     Args:
-        inputs: what will calibrate the plan, as for --inputs; None for synthetic data.
+        model: a float32 ONNX file.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
+        allow_unknown: plan even where the profile has no evidence for a node.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
 
     Raises:
-        RequestError: no legal plan; the message names the first violation.
+        NotLegalError: there is no legal plan; it holds the verdict.
+        RequestError: what was given cannot be read.
     """
-    target = Target.open(ep, device, profiles)
-    read = target.read(Path(model), shapes)
-    resolution = target.check(read, requested_precision(precision, None, None))
-    if resolution.violations:
-        first = resolution.violations[0]
-        raise RequestError(
-            f"{precision} is illegal on {target.ep}, {target.device}: "
-            f"{first.node.op_type} {first.node.name!r}: {first.ruling.reason}",
-            first.ruling.suggestion or "",
-        )
-    return target.plan(read, resolution, load_inputs(inputs, read))
+    target = _open(ep, device, profiles, evidence)
+    read = _read(target, model, shapes)
+    checked = CheckResult.of(read, target, check_model(target, read, _precision(precision)))
+    if checked.legal is False or (checked.legal is None and not allow_unknown):
+        raise NotLegalError(checked)
+    made = make_plan(target, read, checked.resolution)
+    if not made.is_quantized:
+        return made
+    return make_plan(target, read, checked.resolution, _load(inputs, read))
 
 
 def quantize(
     model: Path | str,
-    plan: Plan,
-    output: Path | str,
+    plan: Plan | Path | str,
+    output: Path | str | None = None,
     *,
     inputs: str | None = None,
+    float16_io: bool = False,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
-) -> Artifact:
-    """Apply a plan and write the model.
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> QuantizeResult:
+    """Apply a plan and write the model. The same plan, model and inputs give the same bytes.
 
     Args:
-        inputs: the source that the plan was made with; None for the plan's own.
+        model: the one that the plan was made for.
+        plan: a plan, or the file that holds one.
+        output: where to write; None for beside the model, named after precision and EP.
+        inputs: where the plan's inputs lie now; None for where they lay when it was made.
+        float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        overwrite: replace an existing output.
+        profiles: files that add to or override the shipped profiles.
+        evidence: where the plan's evidence lies now; none for where it lay when it was made.
+        progress: told what is being done, how many steps are done, of how many.
 
     Raises:
-        RequestError: the model or the inputs are not those of the plan, or the output exists.
+        RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
+        EPError: calibrating failed.
     """
-    target = Target.open(plan.target.ep, plan.target.device, profiles)
-    check_output(Path(output), (Path(model),), overwrite=overwrite)
-    read = target.read(Path(model), plan.shapes)
-    if read.sha256 != plan.model.sha256:
-        raise RequestError(f"{model} is not the model that the plan was made for (its hash differs)")
+    source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
+    made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+    target = _open(made.target.ep, made.target.device, profiles, evidence)
+    written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
+    check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
+    read = _read(target, source, made.shapes)
+    if read.sha256 != made.model.sha256:
+        whose = "the plan" if plan_file is None else str(plan_file)
+        raise RequestError(
+            f"{model} is not the model that {whose} was made for (its hash differs)",
+            "make the plan anew with `planner plan`",
+        )
+    if target.profile.sha256 != made.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
-    if plan.is_quantized:
-        loaded = planned_inputs(plan, read, inputs)
-        ranges = calibrate(read, loaded.calibration, method=loaded.method)
-        plan = without_unreached(read, target.profile, plan, ranges)
-    return _apply(read, plan, ranges, Path(output))
+    if made.is_quantized:
+        loaded = _planned_inputs(made, read, inputs)
+        ranges = calibrate(read, loaded.calibration, progress, loaded.method)
+        made = without_uncalibrated(target, read, made, ranges)
+    artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
+    return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
 
 
 def verify(
@@ -147,42 +195,138 @@ def verify(
     *,
     device: str | None = None,
     shapes: Shapes | None = None,
-    inputs: str | None = None,
+    inputs: str | Source | None = None,
     floor: Floor = DEFAULT_FLOOR,
+    allow_fallback: bool = False,
+    bisect: bool = False,
     profiles: Sequence[Path] = (),
-) -> Verification:
-    """Run a candidate on the target and compare it with its float32 reference. See `Verification.kind` for what ran."""
-    target = Target.open(ep, device, profiles)
-    read = target.read(Path(reference), shapes)
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> VerifyResult:
+    """Run a candidate on the target and compare it with its float32 reference, on every sample.
+
+    `Verification.kind` says what it ran on.
+
+    Args:
+        candidate: the model to judge.
+        reference: the float32 model that it was made from.
+        ep: alias ("qnn") or full provider name.
+        device: name from the profile; None for its default.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
+        floor: what the candidate must reach.
+        allow_fallback: nodes that are not on the EP do not fail it.
+        bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
+
+    Raises:
+        RequestError: what was given cannot be read, or does not fit together.
+        EPError: the EP or its worker failed.
+    """
+    target = _open(ep, device, profiles, evidence)
+    predicted = _predicted(target, Path(candidate))
+    read = _read(target, reference, shapes)
+    loaded = _load(inputs, read, calibrates=False)
+    # Synthetic samples held apart suffice; a user's own are all looked at.
+    every = loaded.held_apart and not loaded.synthetic
+    samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    loaded = load_inputs(inputs, read)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
-        return _verify(
-            Path(candidate), Path(reference), target.identity, loaded.evaluation, floor=floor, normalized=normalized
+        verification = run_verification(
+            Path(candidate),
+            Path(reference),
+            target.identity,
+            samples,
+            Criteria(floor, allow_fallback, predicted),
+            normalized=normalized,
+            bisect=True if bisect else None,
+            progress=lambda done, total: progress(f"running on {target.ep}", done, total),
         )
+    return VerifyResult(ModelIdentity.of(read), target.identity, verification, loaded)
 
 
 def target(
     model: Path | str,
     ep: str,
-    output: Path | str,
+    output: Path | str | None = None,
     *,
     device: str | None = None,
-    precision: str = "auto",
+    precision: str | Precision = "auto",
     shapes: Shapes | None = None,
-    inputs: str | None = None,
+    inputs: str | Source | None = None,
     floor: Floor | None = None,
+    allow_unknown: bool = False,
+    allow_fallback: bool = False,
+    float16_io: bool = False,
+    compiled: bool = False,
+    report_to: Path | str | None = None,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
-) -> Outcome:
-    """The whole job: plan, quantize, verify. `Outcome.kept` is the attempt that was written; None where none is legal."""
-    target = Target.open(ep, device, profiles)
-    check_output(Path(output), (Path(model),), overwrite=overwrite)
-    read = target.read(Path(model), shapes)
-    loaded = load_inputs(inputs, read)
-    return run_target(target, read, requested_precision(precision, None, None), loaded, Path(output), floor=floor)
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> TargetResult:
+    """The whole job: plan, quantize, verify.
+
+    Args:
+        model: a float32 ONNX file.
+        ep: alias ("qnn") or full provider name.
+        output: where to write; None for beside the model, named after precision and EP.
+        device: name from the profile; None for its default.
+        precision: a shorthand such as "w8a16", "auto", or a `Precision`.
+        shapes: fixed dimensions of inputs, by name.
+        inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
+            synthetic data. A `Source` also gives the seed and how ranges are taken.
+        floor: what must be reached: the cheapest legal plan that does is searched for. None for the first of the profile's
+            precisions with 20 dB.
+        allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
+        allow_fallback: let nodes run on the CPU EP where the target does not take them.
+        float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
+        report_to: a folder for a report of what was tried, in all formats.
+        overwrite: replace existing outputs.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
+
+    Returns:
+        `kept` is None where nothing was allowed to run: `check` says why.
+
+    Raises:
+        RequestError: what was given cannot be read, or an output exists.
+        EPError: the EP or its worker failed.
+    """
+    opened, asked, source = _open(ep, device, profiles, evidence), _precision(precision), Path(model)
+    named = "auto" if asked is None else asked.name
+    written = Path(output) if output is not None else default_output(source, named, opened.identity)
+    context = written.with_name(f"{written.stem}_ctx.onnx")
+    check_output(written, (source,), overwrite=overwrite)
+    if report_to is not None:
+        check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
+    if compiled:
+        require_compiler(opened.ep)
+        check_output(context, (source,), overwrite=overwrite)
+    read = _read(opened, source, shapes)
+    resolutions = resolve_each(opened, read, asked)
+    first = next(resolutions)
+    result = TargetResult(CheckResult.of(read, opened, first))
+    if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
+        loaded = _load(inputs, read, calibrates=asked is None or asked.flows is None)
+        selection = select(
+            opened, read, itertools.chain([first], resolutions), loaded, written,
+            Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
+        )  # fmt: skip
+        result = TargetResult(result.check, selection, loaded)
+        if compiled and selection.kept.passed:
+            result = _compiled(result, written, context, opened)
+    if report_to is not None:
+        files = write_report(target_report(result, opened, read, asked), Path(report_to), (*FORMATS, FIGURES))
+        result = replace(result, report=tuple(map(str, files)))
+    return result
 
 
 def report(
@@ -191,34 +335,153 @@ def report(
     output: Path | str | None = None,
     *,
     devices: Sequence[str] = (),
-    precisions: Sequence[str] = (),
+    precisions: Sequence[str | Precision] = (),
     run: bool = True,
     floor: Floor | None = None,
+    allow_unknown: bool = False,
+    seed: int = 0,
+    gate: Sequence[str] = (),
+    baseline: Report | Path | str | None = None,
     formats: Sequence[str] = tuple(FORMATS),
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
-) -> Report:
+    evidence: Sequence[Path] = (),
+    told: Told | None = None,
+) -> ReportResult:
     """The compatibility matrix of models, targets and precisions, written to the folder ``output`` if there is one.
 
     Args:
         models: paths, or `planner.reporting.matrix.Subject` for a model with shapes, inputs and a name of its own.
-        eps: aliases or full names, or ["all"]. devices: names of the profiles, or ["all"]; none for their defaults.
+        eps: aliases or full names, or ["all"].
+        output: folder of the report's files; None for none.
+        devices: names of the profiles, or ["all"]; none for their defaults.
         precisions: by name, "auto" among them; none for those that each profile prefers.
-        run: False judges by the profiles alone. floor: what counts as faithful; None for 20 dB.
+        run: False judges by the profiles alone.
+        floor: what counts as faithful; None for 20 dB.
+        allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        seed: of synthetic data.
+        gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
+        baseline: an earlier report: only what got worse since fails.
         formats: files to write: html, markdown, json, sarif, junit, svg.
+        overwrite: replace the files of an earlier report.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        told: called with every finished row, how many are done, of how many.
 
     Raises:
         RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
     """
+    demanded = parse_gate(gate)
+    before = baseline if baseline is None or isinstance(baseline, Report) else read_report(baseline)
     if output is not None:
         check_directory(Path(output), formats, overwrite=overwrite)
+    targets = open_targets(eps, devices, profiles, evidence)
+    _tell_notes(note for opened in targets for note in opened.profile.notes)
     made = make_report(
         [model if isinstance(model, Subject) else Subject(Path(model)) for model in models],
-        open_targets(eps, devices, profiles),
-        parse_precisions(precisions),
+        targets,
+        [_precision(name) for name in dict.fromkeys(precisions)],
         run=run,
         floor=floor,
+        allow_unknown=allow_unknown,
+        seed=seed,
+        histograms=output is not None and "html" in formats,
+        told=told,
     )
-    if output is not None:
-        write_report(made, Path(output), formats)
-    return made
+    if any(row.inputs is not None and row.inputs.synthetic for row in made.rows):
+        _log.warning(
+            "judged on synthetic data: the result says nothing about real inputs\n"
+            "  give real ones with --inputs, or model by model in a YAML file (--models)"
+        )
+    difference = None if before is None else compare(before, made)
+    files = [] if output is None else [*write_report(made, Path(output), formats)]
+    if output is not None and difference is not None and "markdown" in formats:
+        files.append(Path(output) / "baseline.md")
+        write_text(files[-1], difference.to_markdown())
+    failures = failing(made, demanded, before, allow_unknown=allow_unknown)
+    return ReportResult(made, tuple(map(str, files)), failures, difference)
+
+
+# -- what they share ----------------------------------------------------------------------------------------------------
+
+
+def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    opened = Target.open(ep, device, profiles, evidence)
+    _tell_notes(opened.profile.notes)
+    return opened
+
+
+def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:
+    read = target.read(Path(path), shapes, stored=stored)
+    _tell_notes(read.notes)
+    return read
+
+
+def _tell_notes(notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
+        _log.info("%s", note)
+
+
+def _precision(asked: str | Precision | None) -> Precision | None:
+    """What was asked for; None for auto."""
+    if asked is None or isinstance(asked, Precision):
+        return asked
+    return None if asked.strip().lower() == "auto" else parse_precision(asked)
+
+
+def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True) -> Inputs:
+    """Load samples, and say loudly where they prove little."""
+    source = inputs if isinstance(inputs, Source) else Source(inputs)
+    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method)
+    _warn_of(loaded, calibrates=calibrates)
+    return loaded
+
+
+def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
+    if loaded.synthetic:
+        _log.warning(
+            "%s on synthetic data: the result says nothing about real inputs\n  give real ones with --inputs",
+            "calibrated and judged" if calibrates else "judged",
+        )
+    elif calibrates and not loaded.held_apart:
+        _log.warning("a single sample: the result is judged on what calibrated it; give more with --inputs")
+
+
+def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
+    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+
+    Raises:
+        RequestError: they are not the same (their hash differs).
+    """
+    planned = plan.inputs or {"synthetic": True, "seed": 0}
+    if source is None and not planned.get("synthetic"):
+        source = str(planned.get("source"))
+    method = str(planned.get("calibration", "minmax"))
+    loaded = _load(Source(source, int(planned.get("seed") or 0), method), model)
+    if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
+        raise RequestError(
+            "the inputs are not those that the plan was made with (their hash differs)",
+            "make the plan anew with `planner plan --inputs`",
+        )
+    return loaded
+
+
+def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
+    """Whether the profile expects each node of the candidate on the target; a node of which it says nothing is left out."""
+    read = target.read(candidate, stored=True)
+    return {
+        name: verdict.ruling.legal
+        for verdict in check_model(target, read, None, stored=True).verdicts
+        if verdict.ruling.legal is not None
+        for name in (verdict.node.name, *verdict.node.origins)
+    }
+
+
+def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -> TargetResult:
+    """The result with the compiled model, or with why there is none."""
+    assert result.inputs is not None
+    try:
+        made = compile_model(model, output, target.identity, result.inputs.evaluation[0])
+    except EPError as error:
+        return replace(result, compile_error=str(error))
+    return replace(result, compiled=made)

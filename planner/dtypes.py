@@ -1,13 +1,17 @@
-"""Numeric types that a precision is made of, pairs of them, and the shorthands people use (w8a16)."""
+"""Numeric types that a precision is made of, what one node stores of them, and the shorthands people use (w8a16)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from planner.codec import FLAT
 from planner.errors import RequestError
 
-FLOAT16_LARGEST = 65504.0  # IEEE 754 binary16
+# Float16 (IEEE 754 binary16): its largest number, the smallest with all digits, and what rounds to its smallest at all.
+FLOAT16_LARGEST = 65504.0
+FLOAT16_SMALLEST_NORMAL = 2.0**-14
+FLOAT16_SMALLEST = 2.0**-25
 
 
 class DType(StrEnum):
@@ -21,6 +25,11 @@ class DType(StrEnum):
     INT8 = "int8"
     UINT4 = "uint4"
     INT4 = "int4"
+
+    @classmethod
+    def _missing_(cls, value: object) -> DType | None:
+        name = {"fp32": "float32", "fp16": "float16", "float": "float32", "half": "float16"}.get(str(value))
+        return None if name is None else cls(name)
 
     @property
     def is_float(self) -> bool:
@@ -45,30 +54,77 @@ class DType(StrEnum):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The weight and activation types of one node. ``weight`` is None for a node without a weight;
-    both are None for a node that computes on indices, masks or shapes and has no precision to choose.
+class Granularity:
+    """How many numbers of a weight share a scale: all of them, those of an output channel, or a block of them.
 
     Attributes:
-        block_size: so many numbers of the weight along the summed dimension share a scale; None: no blocks.
+        per_channel: one scale for each output channel.
+        block_size: so many numbers along the summed dimension share a scale; None: no blocks.
+    """
+
+    per_channel: bool = False
+    block_size: int | None = None
+
+    def __post_init__(self) -> None:
+        size = self.block_size
+        if size is not None and (size < 16 or size & (size - 1)):
+            raise ValueError(f"block_size: expected a power of two from 16 on, or null, not {size}")
+        if self.per_channel and size is not None:
+            raise ValueError("per_channel and block_size exclude one another")
+
+    def __str__(self) -> str:
+        if self.block_size is not None:
+            return f"in blocks of {self.block_size}"
+        return "per channel" if self.per_channel else ""
+
+
+PER_TENSOR, PER_CHANNEL = Granularity(), Granularity(per_channel=True)
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """What one node stores and computes: the types of its weight and activations, and how the weight is scaled.
+
+    Attributes:
+        weight: None for a node without a weight.
+        activation: None, as the weight, for a node that computes on indices, masks or shapes: no precision to choose.
+        granularity: of the weight's scales.
         dynamic: the activation is float32 outside of the node, which quantizes it by its own range in every run.
     """
 
     weight: DType | None
     activation: DType | None
-    block_size: int | None = None
+    granularity: Granularity = field(default=PER_TENSOR, metadata=FLAT)
     dynamic: bool = False
 
     def __str__(self) -> str:
         if self.weight is None:
             return str(self.activation) if self.activation else "as is"
-        blocks = "" if self.block_size is None else f" in blocks of {self.block_size}"
-        return f"{self.weight}/{self.activation}{blocks}{' dynamic' if self.dynamic else ''}"
+        scaled = "" if self.weight.is_float else str(self.granularity)
+        return " ".join(filter(None, (f"{self.weight}/{self.activation}", scaled, "dynamic" if self.dynamic else "")))
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether the weight has one scale for each output channel."""
+        return self.granularity.per_channel
+
+    @property
+    def block_size(self) -> int | None:
+        """How many numbers of the weight share a scale; None: no blocks."""
+        return self.granularity.block_size
 
     @property
     def stored_activation(self) -> DType | None:
         """The type in which the activations reach the node and leave it."""
         return DType.FLOAT32 if self.dynamic else self.activation
+
+
+NO_PRECISION = QuantConfig(None, None)
+
+
+def in_float(kind: DType, *, has_weight: bool) -> QuantConfig:
+    """A node wholly in one float type."""
+    return QuantConfig(kind if has_weight else None, kind)
 
 
 def parse_dtype(text: str) -> DType:
@@ -77,10 +133,8 @@ def parse_dtype(text: str) -> DType:
     Raises:
         RequestError: if the name is unknown; the message lists the known ones.
     """
-    aliases = {"fp32": "float32", "fp16": "float16", "float": "float32", "half": "float16"}
-    name = text.strip().lower()
     try:
-        return DType(aliases.get(name, name))
+        return DType(text.strip().lower())
     except ValueError:
         raise RequestError(f"unknown dtype {text!r}", f"known dtypes: {', '.join(d.value for d in DType)}") from None
 

@@ -5,7 +5,7 @@
 
 Every model is judged on every device of every shipped profile at the precisions that the profile prefers. On the targets
 in RUN it is also quantized and run on a few real inputs; elsewhere the profile alone speaks ("declared"). What differs
-from one machine to the next (times, memory, the bytes of a model trained here) is left out, and numbers are rounded.
+from one machine to the next (times, memory) is left out, and numbers are rounded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from planner.reporting import markdown as page
 from planner.reporting.data import SCHEMA
 from planner.reporting.matrix import Subject, make_report, open_targets
 from planner.reporting.text import group_violations
+from planner.verification.verify import Verification
 
 FOLDER = Path(__file__).resolve().parent
 MODELS = ("digits", "cls", "magika", "rec", "det")
 # EP and device of the targets on which models run, really or in emulation.
 RUN = (("cpu", "cpu"), ("directml", "gpu"), ("qnn", "snapdragon-x-elite"))
-# Made on this machine: their bytes may differ elsewhere.
-BUILT = ("digits",)
 
 
 def subject(name: str) -> Subject:
@@ -82,19 +81,20 @@ def _tidy(row: Row) -> Row:
         fidelity = tuple(
             replace(
                 f,
-                sqnr_db=_round(f.sqnr_db, 1),
+                sqnr_db=round(f.sqnr_db, 1),
                 cosine=_round(f.cosine, 5),
                 max_abs_error=None if f.max_abs_error is None else float(f"{f.max_abs_error:.2g}"),
                 top1_agreement=_round(f.top1_agreement, 3),
             )
             for f in verification.fidelity
         )
-        verification = replace(verification, fidelity=fidelity, seconds=None, peak_rss_mb=None)
-    model = replace(row.model, path=f"{name}.onnx", sha256="" if name in BUILT else row.model.sha256)
+        placement = replace(verification.placement, nodes={})
+        verification = Verification(verification.ran_on, verification.kind, verification.runtime, placement, fidelity)
+    model = replace(row.model, path=f"{name}.onnx")
     one_each = tuple(group.first for group in group_violations(row.violations))
     return replace(
         row, model=model, verification=verification, violations=one_each,
-        nodes=(), depth=(), ranges=(), latency_ms=None,
+        nodes=(), ranges=(), latency_ms=None,
     )  # fmt: skip
 
 

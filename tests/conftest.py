@@ -56,6 +56,16 @@ def _capabilities(request: pytest.FixtureRequest) -> None:
         lacking("models", reason)
 
 
+@pytest.fixture(params=["", "no-vnni"], ids=["vnni", "no-vnni"])
+def processor_traits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The test runs twice: plans are made as on a processor whose sums are exact, and as on one whose sums saturate.
+
+    Only what is decided follows; kernels run on the processor that is there.
+    """
+    monkeypatch.setenv("PLANNER_PROCESSOR", request.param)
+    return (request.param,) if request.param else ()
+
+
 @pytest.fixture(scope="session")
 def example() -> Callable[[str], Path]:
     """Path of an example model by its name in EXAMPLES; skips the test, by that name, where it cannot be had."""

@@ -343,18 +343,19 @@ def _dims(value: ir.Value) -> list[int]:
 
 
 def _is_cut_off(value: ir.Value) -> bool:
-    """Whether a Relu or Clip is all that reads the value. It is stored over their range, which is observed; looked at
-    itself, it would keep the runtime from fusing the two, at the cost of time and memory.
+    """Whether a Relu or Clip that is looked at itself is all that reads the value.
+
+    The value is stored over their range; looked at itself, it would keep the runtime from fusing the two, at the cost of
+    time and memory.
     """
     uses = list(value.uses())
-    return (
-        len(uses) == 1
-        and not value.is_graph_output()
-        and uses[0].idx == 0
-        and uses[0].node.op_type in ("Relu", "Clip")
-        and uses[0].node.domain in ("", "ai.onnx")
-        and bool(uses[0].node.outputs[0].uses() or uses[0].node.outputs[0].is_graph_output())
-    )
+    if len(uses) != 1 or value.is_graph_output() or uses[0].idx != 0:
+        return False
+    user = uses[0].node
+    if user.op_type not in ("Relu", "Clip") or user.domain not in ("", "ai.onnx"):
+        return False
+    out = user.outputs[0]
+    return bool(out.uses() or out.is_graph_output()) and not _is_cut_off(out)
 
 
 def _size(value: ir.Value) -> int | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from planner.cli import common
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.model.read import Model
-    from planner.resolve.choose import Resolution, Verdict
-    from planner.resolve.target import Target
+    from planner.resolve.choose import Verdict
+    from planner.results import CheckResult
 
 HELP = "judge a precision, or the model as it is, by the profile; runs nothing"
 EPILOG = """\
@@ -25,74 +24,61 @@ exit status: 0 legal, 1 illegal (with the rules that say so), 4 no rule speaks o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_model_arguments(parser)
-    common.add_target_arguments(parser)
-    common.add_precision_arguments(parser, "the model as it is")
+    """Add the options of the command."""
+    arguments.add_model_arguments(parser)
+    arguments.add_target_arguments(parser)
+    arguments.add_precision_arguments(parser, "the model as it is")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="do not fail where the profile has no evidence for a node"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.pipeline import requested_precision
+    """Run the command; returns its exit status."""
+    from planner import api
 
-    target = common.target(args)
-    precision = requested_precision(args.precision, args.weight_type, args.activation_type)
-    stored = args.precision is None and args.weight_type is None
-    model = target.read(args.model, common.shapes(args), stored=stored)
-    resolution = target.check(model, precision, stored=stored)
+    result = api.check(
+        args.model,
+        args.ep,
+        device=args.device,
+        precision=arguments.precision(args),
+        shapes=arguments.shapes(args),
+        profiles=args.profile,
+        evidence=args.evidence,
+    )
     if args.json:
-        common.print_json("planner/check/1", document(target, model, resolution))
+        common.print_document(result.to_json())
     else:
-        show(target, model, resolution)
-    return conclude(target, resolution, allow_unknown=args.allow_unknown)
+        show(result)
+    return conclude(result, allow_unknown=args.allow_unknown)
 
 
-def document(target: Target, model: Model, resolution: Resolution) -> dict[str, Any]:
-    """The JSON of contract.md."""
-    return {
-        "model": model_json(model),
-        "target": target.identity.to_json(),
-        "precision": resolution.precision,
-        "legal": resolution.legal,
-        "nodes": [v.to_json() for v in resolution.verdicts],
-        "violations": [v.violation() for v in resolution.violations],
-        "notes": list(model.notes),
-    }
-
-
-def model_json(model: Model) -> dict[str, Any]:
-    """The contract's `model`."""
-    return {"path": model.path, "sha256": model.sha256, "opset": model.opset, "node_count": model.node_count}
-
-
-def show(target: Target, model: Model, resolution: Resolution) -> None:
+def show(result: CheckResult) -> None:
     """The verdict, as a table of what every operator gets, and the violations."""
     groups: dict[tuple[str, str, bool | None], int] = {}
-    for verdict in resolution.verdicts:
-        pair = str(verdict.pair) + (" per channel" if verdict.per_channel else "")
+    for verdict in result.verdicts:
+        pair = str(verdict.config)
         key = (verdict.node.op_type, pair, verdict.ruling.legal)
         groups[key] = groups.get(key, 0) + 1
     words = {True: "legal", False: "ILLEGAL", None: "unknown"}
+    at = f"{result.target.ep}, {result.target.device}"
     common.print_table(
-        f"{model.path} at {resolution.precision} on {target.ep}, {target.device} (by the profile; nothing ran)",
+        f"{result.model.path} at {result.precision} on {at} (by the profile; nothing ran)",
         ("operator", "nodes", "weight/activation", "verdict"),
         [
             (op, count, pair, words[legal])
             for (op, pair, legal), count in sorted(groups.items(), key=lambda g: (g[0][2] is True, g[0]))
         ],
     )
-    if resolution.violations:
+    if result.violations:
         print()
         common.print_table(
-            f"violations: {len(resolution.violations)} (those of one rule in a line; all of them with --json)",
+            f"violations: {len(result.violations)} (those of one rule in a line; all of them with --json)",
             ("nodes", "operators", "first", "why", "what to do"),
-            _by_rule(resolution.violations),
+            _by_rule(result.violations),
             limit=20,
         )
-    for note in model.notes:
-        common.say(f"planner: note: {note}")
 
 
 def _by_rule(violations: Sequence[Verdict]) -> list[tuple[int, str, str, str | None, str | None]]:
@@ -108,25 +94,13 @@ def _by_rule(violations: Sequence[Verdict]) -> list[tuple[int, str, str, str | N
     return rows
 
 
-def conclude(target: Target, resolution: Resolution, *, allow_unknown: bool) -> int:
+def conclude(result: CheckResult, *, allow_unknown: bool) -> int:
     """Exit status, and the reason on stderr where it is not 0."""
-    if resolution.legal:
+    if result.legal:
         return common.YES
-    if resolution.legal is False:
-        first = resolution.violations[0]
-        common.say(
-            f"planner: illegal on {target.ep}, {target.device}: {len(resolution.violations)} of "
-            f"{len(resolution.verdicts)} nodes; first {first.node.op_type} {first.node.name!r}: {first.ruling.reason}"
-        )
-        if first.ruling.suggestion:
-            common.say(f"  {first.ruling.suggestion}")
-        return common.NO
-    unknown = resolution.unknown[0]
-    common.say(
-        f"planner: cannot tell: no evidence for {len(resolution.unknown)} of {len(resolution.verdicts)} nodes; "
-        f"first {unknown.node.op_type} {unknown.node.name!r}"
-    )
-    if allow_unknown:
+    common.say(f"planner: {result.sentence()}")
+    if result.legal is None and allow_unknown:
         return common.YES
-    common.say("  verify on the EP itself (`planner target`), or accept it with --allow-unknown")
-    return common.UNKNOWN
+    if result.suggestion():
+        common.say(f"  {result.suggestion()}")
+    return common.NO if result.legal is False else common.UNKNOWN

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from planner.cli import common
+from planner.cli import arguments, common
 
 HELP = "list the profiles, and what of each is real, simulated or emulated on this machine"
 EPILOG = """\
@@ -17,11 +17,13 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_profile_argument(parser)
-    common.add_json_argument(parser)
+    """Add the options of the command."""
+    arguments.add_profile_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
     from planner.profiles.load import load_profiles
     from planner.runtime.environment import conflicts
     from planner.runtime.registry import launcher

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from planner.cli import common
+from planner import codec
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
     from planner.probe.run import Outcome
@@ -26,17 +27,17 @@ exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("op", metavar="OP", nargs="?", help="an operator: Conv, or with its domain com.microsoft.Gelu")
-    common.add_target_arguments(parser)
+    arguments.add_target_arguments(parser)
     parser.add_argument(
         "--compare", metavar=("DEVICE", "DEVICE"), nargs=2, help="show the cases that two devices answer differently"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from planner.errors import RequestError
 
-    target = common.target(args)
+    target = arguments.target(args)
     if args.compare:
         return _compare(args, target)
     if args.op is None:
@@ -55,7 +56,7 @@ def _explain(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         document = {
             "op": args.op,
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "rules": [rule_json(rule) for rule in rules],
             "kernels": [entry for entries in tables for entry in entries],
             "evidence": None

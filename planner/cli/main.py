@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import planner
+from planner.cli import common
 from planner.cli.deferred import defer_imports
-from planner.errors import PlannerError
+from planner.errors import EPError, PlannerError, RequestError
 
 COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
 
@@ -28,9 +30,17 @@ exit status: 0 yes, 1 no, 2 wrong request, 3 the execution provider failed, 4 ca
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Options that cannot be parsed are a RequestError like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise RequestError(message, f"see `{self.prog} --help`")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="planner",
         description="Which numeric precision is legal for a model on an execution provider, which is best, and is it proven?",
         epilog=_EPILOG,
@@ -58,20 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal's encoding lacks is shown by its code, not by an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = parser().parse_args(argv)
-    except SystemExit as stop:
+        return _run(given, owns_process=argv is None)
+    except SystemExit as stop:  # --help, --version
         return stop.code if isinstance(stop.code, int) else 2
-    if argv is None:
-        _end_as_interrupted()
-        defer_imports()
-    try:
-        status = int(args.run(args))
-        sys.stdout.flush()
-        return status
-    except PlannerError as error:
-        _complain(str(error), error.hint)
-        return error.exit_status
     except BrokenPipeError:
         # The reader of our output is gone; nothing is left to tell it.
         _drop_output()
@@ -79,22 +80,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         _complain("interrupted", "")
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except OSError as error:
-        _drop_output()
-        where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}", "check the disk, the permissions, and where the output goes")
-        return 2
-    except MemoryError:
-        _complain("out of memory", "use fewer or smaller samples, or a machine with more memory")
-        return 3
     except Exception as error:
-        if os.environ.get("PLANNER_DEBUG"):
+        if os.environ.get("PLANNER_DEBUG") and not isinstance(error, PlannerError | OSError):
             raise
-        _complain(
-            f"internal error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            "this is a defect of planner; PLANNER_DEBUG=1 shows where",
-        )
-        return 3
+        return _fail(error, as_json="--json" in given)
+
+
+def _run(given: Sequence[str], *, owns_process: bool) -> int:
+    args = parser().parse_args(given)
+    if owns_process:
+        _end_as_interrupted()
+        defer_imports()
+    with common.listening():
+        status = int(args.run(args))
+    sys.stdout.flush()
+    return status
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    """Say what went wrong, on stderr and, with --json, as the one document on stdout; returns the exit status."""
+    if isinstance(error, OSError):
+        _drop_output()  # it may be what failed
+    status, kind, message, hint = _told(error)
+    _complain(message, hint)
+    if as_json:
+        with contextlib.suppress(OSError):
+            common.print_json(
+                "planner/error/1", {"error": {"status": status, "kind": kind, "message": message, "hint": hint}}
+            )
+            sys.stdout.flush()
+    return status
+
+
+def _told(error: Exception) -> tuple[int, str, str, str]:
+    """Exit status, kind, message and hint."""
+    if isinstance(error, PlannerError):
+        return error.exit_status, "ep" if isinstance(error, EPError) else "request", str(error), error.hint
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "check the disk, the permissions, and where the output goes"
+        return 2, "system", f"{where}{error.strerror or error}", hint
+    if isinstance(error, MemoryError):
+        return 3, "memory", "out of memory", "use fewer or smaller samples, or a machine with more memory"
+    first = (str(error).splitlines() or [""])[0]
+    hint = "this is a defect of planner; PLANNER_DEBUG=1 shows where"
+    return 3, "internal", f"internal error: {type(error).__name__}: {first}", hint
 
 
 def _end_as_interrupted() -> None:
@@ -113,9 +143,7 @@ def _drop_output() -> None:
 
 
 def _complain(message: str, hint: str) -> None:
-    from planner.cli.common import say
-
     lines = [line.strip() for line in message.splitlines() if line.strip()][:4]
-    say(f"planner: {' / '.join(lines)}")
+    common.say(f"planner: {' / '.join(lines)}")
     if hint:
-        say(f"  {hint}")
+        common.say(f"  {hint}")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from planner.cli import check, common
+from planner.cli import arguments, check, common
+
+if TYPE_CHECKING:
+    from planner.resolve.plan import Plan
 
 HELP = "decide the precision of every node and write the plan; changes no model"
 EPILOG = """\
@@ -20,45 +24,61 @@ The plan is a lock file: hashes of the model, the profile and the inputs, and on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_model_arguments(parser)
-    common.add_target_arguments(parser)
-    common.add_precision_arguments(parser, "auto")
-    common.add_inputs_arguments(parser, calibration=True)
+    """Add the options of the command."""
+    arguments.add_model_arguments(parser)
+    arguments.add_target_arguments(parser)
+    arguments.add_precision_arguments(parser, "auto")
+    arguments.add_inputs_arguments(parser, calibration=True)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write the plan")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="plan even where the profile has no evidence for a node"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.calibrate.inputs import load_inputs
+    """Run the command; returns its exit status."""
+    from planner import api
     from planner.files import check_output, write_text
-    from planner.pipeline import requested_precision
-    from planner.resolve.plan import SCHEMA
+    from planner.results import NotLegalError
 
-    target = common.target(args)
-    precision = requested_precision(args.precision, args.weight_type, args.activation_type)
     check_output(args.output, (args.model,), overwrite=args.overwrite)
-    model = target.read(args.model, common.shapes(args))
-    resolution = target.check(model, precision)
-    status = check.conclude(target, resolution, allow_unknown=args.allow_unknown)
-    if status != common.YES:
+    try:
+        plan = api.plan(
+            args.model,
+            args.ep,
+            device=args.device,
+            precision=arguments.precision(args) or "auto",
+            shapes=arguments.shapes(args),
+            inputs=arguments.source(args),
+            allow_unknown=args.allow_unknown,
+            profiles=args.profile,
+            evidence=args.evidence,
+        )
+    except NotLegalError as error:
         if args.json:
-            common.print_json("planner/check/1", check.document(target, model, resolution))
-        return status
-    plan = target.plan(model, resolution)
-    if plan.is_quantized:
-        inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
-        plan = target.plan(model, resolution, inputs)
-        common.warn_of_inputs(inputs)
+            common.print_document(error.check.to_json())
+        return check.conclude(error.check, allow_unknown=False)
     document = plan.to_json()
     write_text(args.output, json.dumps(document, indent=1, allow_nan=False) + "\n")
     if args.json:
-        document.pop("schema")
-        common.print_json(SCHEMA, document)
+        common.print_document(document)
     else:
-        check.show(target, model, resolution)
+        show(plan)
         common.say(f"planner: wrote {args.output}")
     return common.YES
+
+
+def show(plan: Plan) -> None:
+    """What every operator gets, the most frequent first."""
+    counts: dict[tuple[str, str], int] = {}
+    for node in plan.nodes:
+        key = (node.op_type, str(node.config))
+        counts[key] = counts.get(key, 0) + 1
+    common.print_table(
+        f"plan for {plan.target.ep}, {plan.target.device}: {plan.precision}",
+        ("operator", "nodes", "weight/activation"),
+        [(op, count, pair) for (op, pair), count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))],
+        limit=25,
+    )

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.cli import common
+from planner import codec
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
     from planner.probe.evidence import Difference, Evidence
@@ -27,7 +28,7 @@ exit status: 0 asked (with --diff: nothing changed), 1 --diff found a difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_target_arguments(parser)
+    arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
     parser.add_argument("--diff", action="store_true", help="compare with the stored evidence; exit 1 on a difference")
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, default=2, help="processes of the EP at a time (default: 2)"
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers < 1:
         raise RequestError("--workers must be at least 1")
-    target = common.target(args)
+    target = arguments.target(args)
     if args.from_model is not None:
         return _from_model(args, target)
     if any(rule.kernels == "installed" for rule in target.profile.file.rules) and not args.op:
@@ -93,7 +94,7 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "compared_with": None if before is None else {"runtime": dict(before.runtime), "date": before.date},
                 "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
@@ -193,7 +194,7 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
     if args.json:
         count = sum(len(v) for v in after["kernels"].values())
         document = {
-            "target": target.identity.to_json(),
+            "target": codec.to_json(target.identity),
             "source": after["source"],
             "compared_with": before["source"],
             "cases": [{"case": f"{count} operators", "result": "registry", "reason": None, "sqnr_db": None}],
@@ -221,7 +222,7 @@ def _from_model(args: argparse.Namespace, target: Target) -> int:
         common.print_json(
             "planner/probe/1",
             {
-                "target": target.identity.to_json(),
+                "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
                 "cases": [n.to_json() for n in found.nodes],
                 "differences": [n.to_json() for n in contradictions],

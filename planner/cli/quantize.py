@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planner.cli import check, common
+from planner.cli import arguments, common
 
 HELP = "apply a plan to its model"
 EPILOG = """\
@@ -19,57 +19,38 @@ model and inputs give the same bytes.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file that the plan was made for")
     parser.add_argument("--plan", metavar="FILE", type=Path, required=True, help="a plan written by `planner plan`")
     parser.add_argument(
         "--inputs", metavar="SOURCE", help="where the plan's inputs lie now, if not where they lay when it was made"
     )
-    common.add_output_arguments(parser)
-    common.add_profile_argument(parser)
-    common.add_json_argument(parser)
+    arguments.add_output_arguments(parser)
+    arguments.add_profile_argument(parser)
+    arguments.add_evidence_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.api import planned_inputs
-    from planner.errors import RequestError
-    from planner.files import check_output
-    from planner.pipeline import calibrate, quantize
-    from planner.resolve.plan import read_plan
-    from planner.resolve.target import Target
-    from planner.resolve.uncalibrated import without_unreached
+    """Run the command; returns its exit status."""
+    from planner import api
 
-    plan = read_plan(args.plan)
-    target = Target.open(plan.target.ep, plan.target.device, args.profile)
-    output = args.output or common.default_output(args.model, plan.precision, target.identity)
-    check_output(output, (args.model, args.plan), overwrite=args.overwrite)
-    model = target.read(args.model, plan.shapes)
-    if model.sha256 != plan.model.sha256:
-        raise RequestError(
-            f"{args.model} is not the model that {args.plan} was made for (its hash differs)",
-            "make the plan anew with `planner plan`",
+    with common.progress() as progress:
+        result = api.quantize(
+            args.model,
+            args.plan,
+            args.output,
+            inputs=args.inputs,
+            float16_io=args.float16_io,
+            overwrite=args.overwrite,
+            profiles=args.profile,
+            evidence=args.evidence,
+            progress=progress,
         )
-    if target.profile.sha256 != plan.profile_sha256:
-        common.say(f"planner: warning: the profile of {plan.target.ep} has changed since the plan was made")
-    ranges = {}
-    if plan.is_quantized:
-        inputs = planned_inputs(plan, model, args.inputs)
-        common.warn_of_inputs(inputs)
-        with common.progress() as progress:
-            ranges = calibrate(model, inputs.calibration, progress, inputs.method)
-        plan = without_unreached(model, target.profile, plan, ranges)
-    artifact = quantize(model, plan, ranges, output, float16_io=args.float16_io)
     if args.json:
-        common.print_json(
-            "planner/quantize/1",
-            {
-                "model": check.model_json(model),
-                "target": plan.target.to_json(),
-                "plan": plan.to_json(),
-                "artifact": artifact.to_json(),
-            },
-        )
+        common.print_document(result.to_json())
     else:
-        common.say(f"planner: wrote {artifact.path} ({artifact.bytes:,} bytes)")
-        for note in artifact.notes:
+        common.say(f"planner: wrote {result.path} ({result.artifact.bytes:,} bytes)")
+        for note in result.artifact.notes:
             common.say(f"planner: note: {note}")
     return common.YES

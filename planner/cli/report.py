@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli import common
+from planner.cli import arguments, common
 from planner.errors import RequestError
 
 if TYPE_CHECKING:
-    from planner.reporting import Change, Difference, Failure, Gate, Report, Row
+    from planner.reporting import Report, Row
     from planner.reporting.matrix import Subject
+    from planner.results import ReportResult
 
 HELP = "the compatibility matrix of models, targets and precisions, as files"
 EPILOG = """\
@@ -35,6 +36,7 @@ exit status: 0 every model passes on every target (with --baseline: nothing got 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="ONNX files")
     parser.add_argument(
         "--models",
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",
         metavar="[NAME=]D,D,...",
-        type=common._shape,
+        type=arguments.shape,
         action="append",
         default=[],
         help="fix the shape of a model input (of the only model); may be repeated",
@@ -59,15 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="devices; every EP takes those that its profile has; default: the profile's own",
     )
-    common.add_profile_argument(group)
-    common.add_evidence_argument(group)
+    arguments.add_profile_argument(group)
+    arguments.add_evidence_argument(group)
     parser.add_argument(
         "--precision",
         metavar="P,P",
         default="",
         help="precisions, auto among them (which searches for a mix); default: those that the profile prefers",
     )
-    common.add_inputs_arguments(parser)
+    arguments.add_inputs_arguments(parser)
     group = parser.add_argument_group("how it is judged")
     group.add_argument("--no-run", action="store_true", help="judge by the profiles alone: seconds instead of minutes")
     group.add_argument(
@@ -88,106 +90,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats", metavar="F,F", default="html,markdown,json,sarif,junit", help="which files (default: all but svg)"
     )
     group.add_argument("--overwrite", action="store_true", help="replace the files of an earlier report")
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.reporting import compare, parse_gate, read_report, write_report
-    from planner.reporting.matrix import make_report, open_targets, parse_precisions
-    from planner.reporting.write import check_directory
+    """Run the command; returns its exit status."""
+    from planner import api
     from planner.verification.floor import parse_floor
 
-    formats = _split(args.formats)
-    gate = parse_gate(args.gate)
-    floor = None if args.floor is None else parse_floor(args.floor, None)
-    baseline = None if args.baseline is None else read_report(args.baseline)
-    check_directory(args.output, formats, overwrite=args.overwrite)
-    sessions = open_targets(_split(args.ep), _split(args.device), args.profile, args.evidence)
-    for note in dict.fromkeys(note for session in sessions for note in session.profile.notes):
-        common.say(f"planner: note: {note}")
     with common.progress(sys.stderr.isatty()) as progress:
 
         def told(row: Row, done: int, total: int) -> None:
             _tell(row, done, total)
             progress("judging", done, total)
 
-        report = make_report(
+        result = api.report(
             _subjects(args),
-            sessions,
-            parse_precisions(_split(args.precision)),
+            _split(args.ep),
+            args.output,
+            devices=_split(args.device),
+            precisions=_split(args.precision),
             run=not args.no_run,
-            floor=floor,
+            floor=None if args.floor is None else parse_floor(args.floor, None),
             allow_unknown=args.allow_unknown,
             seed=args.seed,
-            histograms="html" in formats,
+            gate=args.gate,
+            baseline=args.baseline,
+            formats=_split(args.formats),
+            overwrite=args.overwrite,
+            profiles=args.profile,
+            evidence=args.evidence,
             told=told,
         )
-    if any(row.inputs is not None and row.inputs.synthetic for row in report.rows):
-        common.say(
-            "planner: WARNING: judged on synthetic data: the result says nothing about real inputs\n"
-            "  give real ones with --inputs, or model by model in a YAML file (--models)"
-        )
-    files = [str(path) for path in write_report(report, args.output, formats)]
-    difference = None if baseline is None else compare(baseline, report)
-    if difference is not None and "markdown" in formats:
-        from planner.files import write_text
-
-        path = args.output / "baseline.md"
-        write_text(path, difference.to_markdown())
-        files.append(str(path))
-    failures = judge(report, gate, baseline, allow_unknown=args.allow_unknown)
     if args.json:
-        document = report.to_json()
-        del document["schema"]
-        common.print_json(
-            "planner/report/1",
-            {
-                **document,
-                "files": files,
-                "failures": [_failure_json(f) for f in failures],
-                "changes": None if difference is None else [_change_json(c) for c in difference.changes],
-            },
-        )
+        common.print_document(result.to_json())
     else:
-        _show(report)
-    for file in files:
+        _show(result.report)
+    return _conclude(result)
+
+
+def _conclude(result: ReportResult) -> int:
+    for file in result.files:
         common.say(f"planner: wrote {file}")
-    return _conclude(failures, difference)
-
-
-def judge(report: Report, gate: Gate, before: Report | None, *, allow_unknown: bool = False) -> tuple[Failure, ...]:
-    """What fails the run: the verdicts and the gate; with a baseline, only rules that it met."""
-    from planner.reporting import check_gate
-
-    known = set() if before is None else {(f.model, f.target, f.rule) for f in check_gate(before, gate)}
-    return tuple(
-        f
-        for f in check_gate(report, gate)
-        if (f.model, f.target, f.rule) not in known
-        and not (before is not None and f.rule == "verdict")  # the comparison speaks of verdicts
-        and not (allow_unknown and f.rule == "verdict" and f.exit_status == common.UNKNOWN)
-    )
-
-
-def _conclude(failures: tuple[Failure, ...], difference: Difference | None) -> int:
-    from planner.reporting import exit_status
-
-    if difference is not None:
-        common.say(f"planner: compared with the baseline:\n{difference.to_text()}".rstrip())
-    for failure in failures[:10]:
+    if result.difference is not None:
+        common.say(f"planner: compared with the baseline:\n{result.difference.to_text()}".rstrip())
+    for failure in result.failures[:10]:
         common.say(f"planner: failed: {failure}")
-    if len(failures) > 10:
-        common.say(f"planner: and {len(failures) - 10} more (see the report)")
-    if difference is not None and difference.worse:
+    if len(result.failures) > 10:
+        common.say(f"planner: and {len(result.failures) - 10} more (see the report)")
+    if result.difference is not None and result.difference.worse:
         common.say("planner: worse than the baseline; keep the new state with `--baseline` on the new report.json")
-        return common.NO
-    return exit_status(failures)
+    return result.exit_status
 
 
 def _subjects(args: argparse.Namespace) -> tuple[Subject, ...]:
     from planner.reporting.matrix import Subject, read_subjects
 
-    shapes = common.shapes(args)
+    shapes = arguments.shapes(args)
     if args.manifest is not None:
         if args.models or shapes or args.inputs:
             raise RequestError(
@@ -240,26 +199,3 @@ def _show(report: Report) -> None:
             for row in (cell.best,)
         ],
     )
-
-
-def _failure_json(failure: Failure) -> dict[str, object]:
-    return {
-        "model": failure.model,
-        "target": failure.target,
-        "precision": failure.precision,
-        "rule": failure.rule,
-        "message": failure.message,
-        "exit_status": failure.exit_status,
-    }
-
-
-def _change_json(change: Change) -> dict[str, object]:
-    return {
-        "direction": change.direction,
-        "model": change.model,
-        "target": change.target,
-        "precision": change.precision,
-        "what": change.what,
-        "before": change.before,
-        "after": change.after,
-    }

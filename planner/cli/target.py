@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli import check, common
-from planner.errors import EPError
+from planner.cli import arguments, check, common, plan, verify
 
 if TYPE_CHECKING:
-    from planner.calibrate.inputs import Inputs
-    from planner.pipeline import Outcome
-    from planner.resolve.target import Target
+    from planner.results import TargetResult
     from planner.search.report import SearchReport
+    from planner.search.run import Attempt
     from planner.search.search import Measured
 
 HELP = "plan, quantize and verify: the whole job"
@@ -37,12 +36,13 @@ exit status: 0 verified, 1 illegal or not verified, 2 wrong request, 3 the EP fa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_model_arguments(parser)
-    common.add_target_arguments(parser)
-    common.add_precision_arguments(parser, "auto")
-    common.add_inputs_arguments(parser, calibration=True)
-    common.add_output_arguments(parser)
-    common.add_floor_argument(parser)
+    """Add the options of the command."""
+    arguments.add_model_arguments(parser)
+    arguments.add_target_arguments(parser)
+    arguments.add_precision_arguments(parser, "auto")
+    arguments.add_inputs_arguments(parser, calibration=True)
+    arguments.add_output_arguments(parser)
+    arguments.add_floor_argument(parser)
     parser.add_argument(
         "--allow-unknown",
         action="store_true",
@@ -59,160 +59,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also write a report of what was tried (HTML, Markdown, JSON, SARIF, JUnit, figures) into this folder",
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.calibrate.inputs import load_inputs
-    from planner.files import check_output
-    from planner.pipeline import requested_precision, run_target
-    from planner.reporting.write import FIGURES, FORMATS, check_directory
-    from planner.runtime.compile import Compiled, compile_model, require_compiler
+    """Run the command; returns its exit status."""
+    from planner import api
 
-    target = common.target(args)
-    floor = common.floor(args)
-    precision = requested_precision(args.precision, args.weight_type, args.activation_type)
-    output = args.output or common.default_output(
-        args.model, "auto" if precision is None else precision.name, target.identity
-    )
-    check_output(output, (args.model,), overwrite=args.overwrite)
-    if args.report_dir is not None:
-        check_directory(args.report_dir, (*FORMATS, FIGURES), overwrite=args.overwrite)
-    compiled_output = output.with_name(f"{output.stem}_ctx.onnx")
-    if args.compile:
-        require_compiler(target.ep)
-        check_output(compiled_output, (args.model,), overwrite=args.overwrite)
-    model = target.read(args.model, common.shapes(args))
-    for note in model.notes:
-        common.say(f"planner: note: {note}")
-    judged = target.check(model, precision)
-    outcome: Outcome | None = None
-    allowed = (
-        judged.legal or (judged.legal is None and args.allow_unknown) or (judged.legal is False and args.allow_fallback)
-    )
-    compiled: Compiled | None = None
-    compile_error: EPError | None = None
-    inputs: Inputs | None = None
-    if allowed:
-        inputs = load_inputs(args.inputs, model, seed=args.seed, method=args.calibration)
-        common.warn_of_inputs(inputs, calibrated=precision is None or precision.flows is None)
-        with common.progress() as progress:
-            outcome = run_target(
-                target,
-                model,
-                precision,
-                inputs,
-                output,
-                floor=floor,
-                allow_fallback=args.allow_fallback,
-                float16_io=args.float16_io,
-                progress=progress,
-            )
-        kept = outcome.kept
-        if args.compile and kept is not None and kept.passed:
-            try:
-                compiled = compile_model(output, compiled_output, target.identity, inputs.evaluation[0])
-            except EPError as error:
-                compile_error = error
-    if args.report_dir is not None:
-        from planner.reporting.single import write_target_report
-
-        written = write_target_report(args.report_dir, target, model, precision, judged, outcome, inputs, floor)
-        common.say(f"planner: wrote a report of {len(written)} files to {args.report_dir}")
-    kept = outcome.kept if outcome is not None else None
-    if outcome is None or kept is None:
-        status = check.conclude(target, judged, allow_unknown=False)
-        if args.json:
-            common.print_json(
-                "planner/target/1",
-                {
-                    "model": check.model_json(model),
-                    "target": target.identity.to_json(),
-                    "plan": None,
-                    "artifact": None,
-                    "verification": None,
-                    "passed": False,
-                    "violations": [v.violation() for v in judged.violations],
-                    "attempts": [],
-                    "search": None,
-                    "latency_ms": None,
-                    "speedup": None,
-                },
-            )
-        elif judged.violations:
-            check.show(target, model, judged)
-        return status
+    with common.progress() as progress:
+        result = api.target(
+            args.model,
+            args.ep,
+            args.output,
+            device=args.device,
+            precision=arguments.precision(args) or "auto",
+            shapes=arguments.shapes(args),
+            inputs=arguments.source(args),
+            floor=arguments.floor(args),
+            allow_unknown=args.allow_unknown,
+            allow_fallback=args.allow_fallback,
+            float16_io=args.float16_io,
+            compiled=args.compile,
+            report_to=args.report_dir,
+            overwrite=args.overwrite,
+            profiles=args.profile,
+            evidence=args.evidence,
+            progress=progress,
+        )
     if args.json:
-        plan = kept.plan.to_json()
-        common.print_json(
-            "planner/target/1",
-            {
-                "model": check.model_json(model),
-                "target": target.identity.to_json(),
-                "plan": plan,
-                "artifact": {
-                    **kept.artifact.to_json(),
-                    "compiled": None if compiled is None else compiled.to_json(),
-                },
-                "verification": kept.verification.to_json(),
-                "passed": kept.passed,
-                "violations": [],
-                "attempts": [a.to_json() for a in outcome.attempts],
-                "search": None if outcome.search is None else outcome.search.to_json(),
-                "latency_ms": None if kept.latency is None else kept.latency.to_json(),
-                "speedup": None if kept.latency is None else kept.latency.speedup,
-            },
-        )
+        common.print_document(result.to_json())
     else:
-        show(target, outcome)
-        if compiled is not None:
-            how = "equal outputs" if compiled.equal else f"outputs differ by up to {compiled.max_abs_error}"
-            common.say(
-                f"planner: compiled {compiled.path} ({compiled.bytes:,} bytes) for chip {compiled.soc}: loads and runs, {how}"
-            )
-    common.conclude_verification(kept.verification)
-    if compile_error is not None:
-        common.say(f"planner: not compiled: {compile_error}")
+        show(result)
+    if result.report:
+        common.say(f"planner: wrote a report of {len(result.report)} files to {args.report_dir}")
+    return conclude(result)
+
+
+def conclude(result: TargetResult) -> int:
+    """Exit status, and the reason on stderr where it is not 0."""
+    if result.kept is None:
+        return check.conclude(result.check, allow_unknown=False)
+    verify.conclude(result.kept.verification)
+    if result.compile_error is not None:
+        common.say(f"planner: not compiled: {result.compile_error}")
         return common.EP_FAILED
-    return common.YES if kept.passed else common.NO
+    return common.YES if result.passed else common.NO
 
 
-def show(target: Target, outcome: Outcome) -> None:
+def show(result: TargetResult) -> None:
     """The result for people: what was tried, the plan in short, the verification."""
-    kept = outcome.kept
-    assert kept is not None
-    if len(outcome.attempts) > 1:
-        common.print_table(
-            "tried",
-            ("precision", "worst output", "latency", "verdict"),
-            [
-                (
-                    a.plan.precision,
-                    f"{a.worst_db:.1f} dB",
-                    "-" if a.latency is None else f"{a.latency.candidate_ms:.2f} ms, {a.latency.speedup:.2f} x float32",
-                    "verified" if a.passed else "; ".join(a.verification.reasons),
-                )
-                for a in outcome.attempts
-            ],
-        )
-        print()
-    if outcome.search is not None:
-        show_search(outcome.search)
-    counts: dict[tuple[str, str], int] = {}
-    for node in kept.plan.nodes:
-        key = (node.op_type, str(node.pair) + (" per channel" if node.per_channel else ""))
-        counts[key] = counts.get(key, 0) + 1
-    common.print_table(
-        f"plan for {target.ep}, {target.device}: {kept.plan.precision}",
-        ("operator", "nodes", "weight/activation"),
-        [(op, count, pair) for (op, pair), count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))],
-        limit=25,
-    )
+    kept, tried = result.kept, result.selection
+    if kept is None or tried is None:
+        if result.check.violations:
+            check.show(result.check)
+        return
+    if len(tried.attempts) > 1:
+        show_attempts(tried.attempts)
+    if tried.search is not None:
+        show_search(tried.search)
+    plan.show(kept.plan)
     print()
-    common.show_verification(kept.verification)
+    verify.show(kept.verification)
     common.say(f"planner: wrote {kept.artifact.path} ({kept.artifact.bytes:,} bytes)")
     for note in kept.artifact.notes[:5]:
         common.say(f"planner: note: {note}")
+    if result.compiled is not None:
+        made = result.compiled
+        how = "equal outputs" if made.equal else f"outputs differ by up to {made.max_abs_error}"
+        common.say(f"planner: compiled {made.path} ({made.bytes:,} bytes) for chip {made.soc}: loads and runs, {how}")
+
+
+def show_attempts(attempts: Sequence[Attempt]) -> None:
+    """A line for each plan that was tried."""
+    common.print_table(
+        "tried",
+        ("precision", "worst output", "latency", "verdict"),
+        [
+            (
+                a.plan.precision,
+                f"{a.worst_db:.1f} dB",
+                "-" if a.latency is None else f"{a.latency.candidate:.2f} ms, {a.latency.speedup:.2f} x float32",
+                "verified" if a.passed else "; ".join(a.verification.reasons),
+            )
+            for a in attempts
+        ],
+    )
+    print()
 
 
 def show_search(report: SearchReport) -> None:
@@ -221,7 +153,7 @@ def show_search(report: SearchReport) -> None:
     def measured(value: Measured | None) -> str:
         if value is None:
             return "not tried"
-        return value.problem or f"{value.decibels:.1f} dB"
+        return value.problem or f"{value.sqnr_db:.1f} dB"
 
     runs = report.evaluations
     common.print_table(
@@ -249,7 +181,7 @@ def show_search(report: SearchReport) -> None:
                     entry.base,
                     entry.to,
                     f"+{100 * entry.cost_share:.1f} %",
-                    "-" if entry.error_share is None else f"{100 * entry.error_share:.0f} %",
+                    "-" if entry.gain.error_share is None else f"{100 * entry.gain.error_share:.0f} %",
                     f"{entry.nodes[0]} ({', '.join(entry.operators)})",
                 )
                 for entry in report.promoted

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli import check, common
+from planner.cli import arguments, common
 
 if TYPE_CHECKING:
     from planner.verification.divergence import Parting
+    from planner.verification.verify import Verification
 
 HELP = "run a candidate and its float32 reference on the target, and compare placement and outputs"
 EPILOG = """\
@@ -25,7 +25,8 @@ exit status: 0 verified, 1 not, 2 wrong request, 3 the EP failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_model_arguments(parser, "candidate")
+    """Add the options of the command."""
+    arguments.add_model_arguments(parser, "candidate")
     parser.add_argument(
         "--reference",
         metavar="MODEL",
@@ -33,77 +34,114 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the float32 model that the candidate was made from",
     )
-    common.add_target_arguments(parser)
-    common.add_inputs_arguments(parser)
-    common.add_floor_argument(parser)
+    arguments.add_target_arguments(parser)
+    arguments.add_inputs_arguments(parser)
+    arguments.add_floor_argument(parser)
     parser.add_argument(
         "--bisect",
         action="store_true",
         help="show the inner tensors at which the EP's run leaves the reference, ranked, on the worst sample",
     )
-    common.add_json_argument(parser)
+    arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from planner.calibrate.inputs import load_inputs
-    from planner.model.write import save
+    """Run the command; returns its exit status."""
+    from planner import api
     from planner.verification.floor import DEFAULT_FLOOR
-    from planner.verification.verify import verify
 
-    target = common.target(args)
-    candidate = target.read(args.candidate, stored=True)
-    predicted = {
-        name: verdict.ruling.legal
-        for verdict in target.check(candidate, None, stored=True).verdicts
-        if verdict.ruling.legal is not None
-        for name in (verdict.node.name, *verdict.node.origins)
-    }
-    del candidate
-    model = target.read(args.reference, common.shapes(args))
-    assert model.ir is not None
-    inputs = load_inputs(args.inputs, model, seed=args.seed)
-    common.warn_of_inputs(inputs)
-    samples = (
-        inputs.evaluation if inputs.synthetic or not inputs.held_apart else (*inputs.calibration, *inputs.evaluation)
-    )
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder, common.progress() as progress:
-        normalized = Path(folder) / "reference.onnx"
-        save(model.ir, normalized)
-        verification = verify(
+    with common.progress() as progress:
+        result = api.verify(
             args.candidate,
             args.reference,
-            target.identity,
-            samples,
-            floor=common.floor(args) or DEFAULT_FLOOR,
-            normalized=normalized,
+            args.ep,
+            device=args.device,
+            shapes=arguments.shapes(args),
+            inputs=arguments.source(args),
+            floor=arguments.floor(args) or DEFAULT_FLOOR,
             allow_fallback=args.allow_fallback,
-            predicted=predicted,
             bisect=args.bisect,
-            progress=lambda done, total: progress(f"running on {target.ep}", done, total),
+            profiles=args.profile,
+            evidence=args.evidence,
+            progress=progress,
         )
     if args.json:
-        common.print_json(
-            "planner/verify/1",
-            {
-                "model": check.model_json(model),
-                "target": target.identity.to_json(),
-                "verification": verification.to_json(),
-                "passed": verification.passed,
-                "inputs": inputs.to_json(),
-            },
-        )
+        common.print_document(result.to_json())
     else:
-        common.show_verification(verification)
-        if args.bisect and verification.parting is not None:
-            show_parting(verification.parting)
-    common.conclude_verification(verification)
-    return common.YES if verification.passed else common.NO
+        show(result.verification)
+        if args.bisect and result.verification.parting is not None:
+            show_parting(result.verification.parting)
+    conclude(result.verification)
+    return common.YES if result.passed else common.NO
+
+
+def show(verification: Verification) -> None:
+    """What ran where, the placement, and a line for each output."""
+    kind = {
+        "hardware": "on the hardware",
+        "simulator": "on the EP's own simulator",
+        "emulation": "EMULATED by the CPU EP",
+    }[verification.kind]
+    packages = ", ".join(f"{k} {v}" for k, v in verification.runtime.items())
+    place = verification.placement
+    placed = (
+        "placement unknown (emulation)"
+        if place.on_target is None
+        else f"{place.on_target} of {place.total} nodes on the EP{f' by {place.by}' if verification.kind == 'emulation' else ''}"
+    )
+    causes = {c.output: c for c in verification.causes}
+
+    def db(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f} dB"
+
+    common.print_table(
+        f"{'verified' if verification.passed else 'NOT VERIFIED'}: ran {kind} ({packages}); {placed}; {verification.samples} samples",
+        ("output", "SQNR", "by quantizing", "by the EP", "cosine", "largest error", "top-1"),
+        [
+            (
+                f.output,
+                db(f.sqnr_db),
+                db(causes[f.output].quantizing if f.output in causes else None),
+                db(causes[f.output].ep if f.output in causes else None),
+                "-" if f.cosine is None else f"{f.cosine:.6f}",
+                "-" if f.max_abs_error is None else f"{f.max_abs_error:.3g}",
+                "-" if f.top1_agreement is None else f"{100 * f.top1_agreement:.1f} %",
+            )
+            for f in verification.fidelity
+        ],
+    )
+    if verification.metric is not None:
+        metric = verification.metric
+        print(common.printable(f"{metric.name}: {metric.value:g} (float32: {metric.reference:g})"))
+    if place.fallback:
+        print()
+        common.print_table(
+            f"not on the EP: {len(place.fallback)}",
+            ("node", "operator", "the EP's reason"),
+            [(f.name, f.op_type, f.reason) for f in place.fallback],
+            limit=20,
+        )
+
+
+def conclude(verification: Verification) -> None:
+    """The reasons on stderr, where it did not pass."""
+    for note in verification.notes:
+        common.say(f"planner: note: {note}")
+    if verification.contradictions:
+        first = verification.contradictions[0]
+        common.say(
+            f"planner: the EP contradicts the profile at {len(verification.contradictions)} nodes; first {first.op_type} "
+            f"{first.name!r}: {first.sentence()}\n"
+            "  let planner learn it: `planner probe --from-model` this model, then give the file to --evidence"
+        )
+    for reason in verification.reasons[:5]:
+        common.say(f"planner: not verified: {reason}")
 
 
 def show_parting(parting: Parting) -> None:
     """The suspects, worst first."""
     print()
-    ranked = parting.ranked()
+    ranked = parting.suspects()
     common.print_table(
         f"where {parting.ran_on} leaves the reference, worst first: {len(ranked)} of {len(parting.tensors)} tensors fall",
         ("tensor", "operator", "node", "SQNR", "fall", "stored as", "float32 range"),
@@ -115,7 +153,7 @@ def show_parting(parting: Parting) -> None:
                 f"{part.sqnr_db:.1f} dB" if part.finite else "NaN or infinite",
                 f"{part.drop_db:.1f} dB",
                 part.precision,
-                "-" if part.low is None else f"{part.low:.4g} .. {part.high:.4g}",
+                "-" if part.reference_range is None else "{:.4g} .. {:.4g}".format(*part.reference_range),
             )
             for part in ranked
         ],

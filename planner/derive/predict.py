@@ -17,6 +17,8 @@ from planner.probe.run import Outcome, Result
 from planner.profiles.load import shipped_directory
 from planner.profiles.schema import Profile
 from planner.resolve.legality import Ruling, judge
+from planner.resolve.plan import TargetIdentity
+from planner.resolve.target import Target
 
 
 @functools.lru_cache(16384)
@@ -31,7 +33,9 @@ def node_of(case: str) -> tuple[Node, int]:
 def predict(case: str, profile: Profile, device: str) -> Ruling:
     """The profile's ruling on the case's node at the pair that the file stores."""
     node, opset = node_of(case)
-    return judge(node, node.stored, node.stored_per_channel, profile, device, opset)
+    # Of the profile's own traits alone: what a case is must not hang on the processor at hand.
+    target = Target(profile, TargetIdentity(profile.ep, device, profile.options(device)))
+    return judge(target, node, node.stored, opset)
 
 
 def agrees(ruling: Ruling, outcome: Outcome) -> bool | None:

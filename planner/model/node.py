@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.dtypes import Pair
+from planner.dtypes import QuantConfig
 from planner.operators import Role
 
 
@@ -36,9 +36,9 @@ class Node:
         name: unique in the model; the user's own name wherever the node has one.
         origins: names of the user's nodes that this one stands for (several after a fusion, itself otherwise).
         scope: names of the enclosing If/Loop/Scan nodes, outermost first.
-        stored: the pair the model already stores: its float type, or what its Q/DQ neighbours say.
-        stored_per_channel: whether a stored quantized weight has one scale per channel.
-        stored_blocked: whether it has one scale per block of numbers.
+        stored: what the model already stores: its float type, or what its Q/DQ neighbours say.
+        stored_blocked: whether a stored quantized weight has one scale per block of numbers; then `stored`, which leaves the
+            blocks' size open, says per channel.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -54,8 +54,7 @@ class Node:
     output_dtypes: tuple[str | None, ...]
     attributes: Mapping[str, object] = field(repr=False)
     origins: tuple[str, ...]
-    stored: Pair
-    stored_per_channel: bool = False
+    stored: QuantConfig
     stored_blocked: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True
@@ -94,13 +93,12 @@ class Node:
         return max((len(s) for s in (*shapes, *self.output_shapes) if s is not None), default=0)
 
 
-def signature(node: Node, pair: Pair, per_channel: bool) -> str:
-    """The node at a pair in one line: what legality could depend on (operands, attributes), and no names."""
+def signature(node: Node, config: QuantConfig) -> str:
+    """The node at a config in one line: what legality could depend on (operands, attributes), and no names."""
     operands = ", ".join(_operand(o) for o in node.inputs)
     attributes = ", ".join(f"{k}={v}" for k, v in sorted(node.attributes.items()))
-    channels = " per channel" if per_channel else ""
     name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return f"{name} {pair}{channels} ({operands}){f' {{{attributes}}}' if attributes else ''}"
+    return f"{name} {config} ({operands}){f' {{{attributes}}}' if attributes else ''}"
 
 
 def _operand(operand: Operand | None) -> str:

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.errors import PlannerError, RequestError
 from planner.model.check import check_proto, complaint
 from planner.model.mapped import parse_mapped
@@ -365,7 +365,7 @@ def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list
 def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
-    stored, per_channel = _stored_pair(node, operands)
+    stored = _stored_config(node, operands)
     outputs = tuple(o.name or "" for o in node.outputs)
     return Node(
         name=node.name or "",
@@ -382,7 +382,6 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         },
         origins=original.of(node),
         stored=stored,
-        stored_per_channel=per_channel,
         stored_blocked=_is_blocked(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
@@ -483,10 +482,10 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant)
 
 
-def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pair, bool]:
+def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
     """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
     if node.op_type in EXACT_OPERATORS:
-        return Pair(None, None), False
+        return NO_PRECISION
     weight: DType | None = None
     activation: DType | None = None
     per_channel = False
@@ -509,11 +508,11 @@ def _stored_pair(node: ir.Node, operands: Sequence[Operand | None]) -> tuple[Pai
     if activation is None and floats:
         activation = _FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
     if activation is None:
-        return Pair(None, None), False
+        return NO_PRECISION
     if not activation.is_float and floats and not any(is_quantized(out) for out in floats):
         # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
-        return Pair(None if weight is None else DType.FLOAT32, DType.FLOAT32), False
-    return Pair(weight, activation), per_channel
+        return in_float(DType.FLOAT32, has_weight=weight is not None)
+    return QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
 
 
 def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:

@@ -57,9 +57,27 @@ def describe(model: ir.Model) -> str:
 
 def infer_shapes(model: ir.Model) -> None:
     """Follow shapes and types through the graph, as far as they can be known."""
-    # A model that shape inference cannot read is still judged, with what is known of its shapes.
-    with contextlib.suppress(Exception):
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    while True:
+        # A model that shape inference cannot read is still judged, with what is known of its shapes.
+        with contextlib.suppress(Exception):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        if not _say_same_shapes(model):
+            return
+
+
+# Operators of which onnx (1.23) infers no shape: their result has the shape and the type of their first input.
+_SAME_SHAPE = ("GroupNormalization",)
+
+
+def _say_same_shapes(model: ir.Model) -> bool:
+    """Whether a shape became known that way."""
+    found = False
+    for node in model.graph.all_nodes():
+        if node.op_type in _SAME_SHAPE and node.domain in ("", "ai.onnx"):
+            x, out = node.inputs[0], node.outputs[0]
+            if x is not None and x.shape is not None and out.shape is None:
+                out.shape, out.type, found = x.shape, x.type, True
+    return found
 
 
 def say_onesided(model: ir.Model) -> None:

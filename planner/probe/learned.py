@@ -18,6 +18,7 @@ from planner.model.read import read_model
 from planner.profiles.schema import Learned as Known
 from planner.profiles.schema import Profile
 from planner.resolve.choose import judge_stored
+from planner.resolve.target import Target
 from planner.runtime.client import SessionFailed, Worker
 from planner.verification.placement import placement_of, unplaced
 
@@ -66,7 +67,7 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
     model = read_model(path, as_stored=True)
     if model.dynamic_inputs and profile.limits.static_shapes:
         raise RequestError(f"{path}: dynamic inputs: {', '.join(model.dynamic_inputs)}", "fix their shapes first")
-    verdicts = judge_stored(model, profile, device).verdicts
+    verdicts = judge_stored(Target.on(profile, device), model).verdicts
     candidate = {name: v.node.op_type for v in verdicts for name in (v.node.name, *v.node.origins)}
     with Worker(profile.ep) as worker:
         try:
@@ -83,7 +84,7 @@ def from_model(path: Path, profile: Profile, device: str) -> FromModel:
         on_target = all(placement.nodes.get(n) == profile.ep for n in names) if names else None
         reason = next((reasons[n] for n in names if n in reasons), None)
         entry = (
-            signature(verdict.node, verdict.pair, verdict.per_channel),
+            signature(verdict.node, verdict.config),
             on_target,
             verdict.ruling.legal,
             verdict.ruling.rule,

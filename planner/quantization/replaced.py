@@ -25,7 +25,7 @@ from planner.quantization.graph import (
     summed_axis,
 )
 from planner.resolve.plan import PlanNode
-from planner.resolve.replacements import DYNAMIC_MATMUL, GATHER_BLOCKS
+from planner.resolve.replacements import Replacement
 
 # MatMulNBits may quantize its data to 8 bits a block inside (level 4, what onnxruntime also does by default with a blocked
 # DequantizeLinear in front of a MatMul). onnxruntime 1.32, CPU EP, 2048 x 2048, one row, 4 bits: 0.08 ms and 20.3 dB, where
@@ -47,7 +47,7 @@ class Replacing:
     def replace(self, node: ir.Node, line: PlanNode) -> None:
         """Put what the plan names in the node's place; its name and those of its results stay."""
         assert line.weight is not None and line.activation is not None and node.graph is not None
-        dtype = DType.FLOAT32 if line.dynamic else line.activation
+        dtype = DType.FLOAT32 if line.config.dynamic else line.activation
         position = 0 if node.op_type == "Gather" else 1
         value = node.inputs[position]
         array = constant_array(value)
@@ -56,7 +56,7 @@ class Replacing:
                 f"the plan turns {node.op_type} {node.name!r} into {line.replacement}, but its operand {position} is no constant matrix",
                 "make the plan anew with `planner plan`",
             )
-        if line.replacement == GATHER_BLOCKS:
+        if line.replacement is Replacement.GATHER_BLOCKS:
             made = self._gather_blocks(node, value, array, line, line.weight, dtype)
         else:
             data = node.inputs[0]
@@ -64,7 +64,7 @@ class Replacing:
             data = self.as_float(data, dtype, node)
             axis = summed_axis(node)
             alpha = number_of(node, "alpha")
-            if line.replacement == DYNAMIC_MATMUL:
+            if line.replacement is Replacement.DYNAMIC_MATMUL:
                 made = self._dynamic_matmul(
                     node, data, value, array if axis == 0 else array.T, alpha, line, line.weight
                 )
@@ -84,13 +84,13 @@ class Replacing:
         self, node: ir.Node, data: ir.Value, value: ir.Value, rows: np.ndarray, alpha: float, line: PlanNode, kind: DType,
         dtype: DType,
     ) -> list[ir.Node]:  # fmt: skip
-        assert line.block_size is not None
-        key = (value, "MatMulNBits", kind, line.block_size, dtype, alpha, rows.shape)
+        assert line.config.block_size is not None
+        key = (value, "MatMulNBits", kind, line.config.block_size, dtype, alpha, rows.shape)
         if key not in self.packed:
-            blocks = b.quantize_blocks(rows * np.float32(alpha), kind, line.block_size, NUMPY_FLOATS[dtype])
+            blocks = b.quantize_blocks(rows * np.float32(alpha), kind, line.config.block_size, NUMPY_FLOATS[dtype])
             self.packed[key] = self._packed_values(value, b.for_matmul_nbits(blocks), kind, dtype)
         attributes = {
-            "K": rows.shape[1], "N": rows.shape[0], "bits": kind.bits, "block_size": line.block_size,
+            "K": rows.shape[1], "N": rows.shape[0], "bits": kind.bits, "block_size": line.config.block_size,
             "accuracy_level": _ACCURACY_LEVEL,
         }  # fmt: skip
         return [ir.node("MatMulNBits", [data, *self.packed[key]], attributes, domain="com.microsoft", name=node.name)]
@@ -98,13 +98,13 @@ class Replacing:
     def _gather_blocks(
         self, node: ir.Node, value: ir.Value, array: np.ndarray, line: PlanNode, kind: DType, dtype: DType
     ) -> list[ir.Node]:
-        assert line.block_size is not None
-        key = (value, "GatherBlockQuantized", kind, line.block_size, dtype)
+        assert line.config.block_size is not None
+        key = (value, "GatherBlockQuantized", kind, line.config.block_size, dtype)
         if key not in self.packed:
-            blocks = b.quantize_blocks(array, kind, line.block_size, NUMPY_FLOATS[dtype])
+            blocks = b.quantize_blocks(array, kind, line.config.block_size, NUMPY_FLOATS[dtype])
             self.packed[key] = self._packed_values(value, b.for_gather(blocks), kind, dtype)
         table, scale, zero = self.packed[key]
-        attributes = {"bits": kind.bits, "block_size": line.block_size, "gather_axis": 0, "quantize_axis": 1}
+        attributes = {"bits": kind.bits, "block_size": line.config.block_size, "gather_axis": 0, "quantize_axis": 1}
         inputs = [table, node.inputs[1], scale, zero]
         return [ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft", name=node.name)]
 
@@ -130,13 +130,15 @@ class Replacing:
         kind: DType,
     ) -> list[ir.Node]:
         """DynamicQuantizeLinear, once for each value, MatMulInteger, and what makes the sum float32 again."""
-        key = (value, "MatMulInteger", kind, line.per_channel, alpha, columns.shape)
+        key = (value, "MatMulInteger", kind, line.config.per_channel, alpha, columns.shape)
         if key not in self.packed:
 
             def weight() -> np.ndarray:
                 return columns.astype(np.float32) * np.float32(alpha)
 
-            parameters = q.weight_parameters(weight(), kind, 1 if line.per_channel else None, widest_spread=np.inf)
+            parameters = q.weight_parameters(
+                weight(), kind, 1 if line.config.per_channel else None, widest_spread=np.inf
+            )
             content = Made(lambda: q.quantize(weight(), parameters), columns.shape)
             graph, base = initializer_graph(value), f"{value.name}_{kind}_dynamic"
             self.packed[key] = (

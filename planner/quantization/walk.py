@@ -220,11 +220,11 @@ class _Walk:
                 node.replace_input_with(i, new)
             elif role is Role.WEIGHT:
                 assert array is not None and line.weight is not None
-                if line.block_size is not None:
+                if line.config.block_size is not None:
                     new = self._block_weight(node, i, value, array, line, line.weight, DType.FLOAT32)
                     node.replace_input_with(i, new)
                     continue
-                axis = channel_axis(node.op_type, i, array.ndim, attributes) if line.per_channel else None
+                axis = channel_axis(node.op_type, i, array.ndim, attributes) if line.config.per_channel else None
                 bias_value = node.inputs[2] if len(node.inputs) > 2 else None
                 bias = constant_array(bias_value) if _has_int32_bias(node) else None
                 means = self._means(node)
@@ -284,10 +284,10 @@ class _Walk:
         dtype: DType,
     ) -> ir.Value:
         """A weight that is stored as integers and multiplied as float."""
-        if line.block_size is not None:
+        if line.config.block_size is not None:
             return self._block_weight(node, position, value, array, line, kind, dtype)
         attributes = {k: a.value for k, a in node.attributes.items()}
-        axis = channel_axis(node.op_type, position, array.ndim, attributes) if line.per_channel else None
+        axis = channel_axis(node.op_type, position, array.ndim, attributes) if line.config.per_channel else None
         key = (value, ("weight only", kind, axis, dtype))
         if key not in self.conversions:
             # Multiplied as float, channels may differ as they like.
@@ -310,16 +310,16 @@ class _Walk:
         dtype: DType,
     ) -> ir.Value:
         """A weight in blocks behind a DequantizeLinear."""
-        assert line.block_size is not None
+        assert line.config.block_size is not None
         axis = summed_axis(node)
-        key = (value, ("blocks", kind, axis, line.block_size, dtype))
+        key = (value, ("blocks", kind, axis, line.config.block_size, dtype))
         if key not in self.conversions:
             rows = array if axis == 1 else array.T
-            blocks = b.quantize_blocks(rows, kind, line.block_size, NUMPY_FLOATS[dtype])
+            blocks = b.quantize_blocks(rows, kind, line.config.block_size, NUMPY_FLOATS[dtype])
             codes, scale, zero = b.for_dequantize_linear(blocks, axis)
             self.conversions[key] = self._dequantized(
                 value, codes, scale, zero, kind, f"_{kind}_blocks_{dtype}",
-                {"axis": axis, "block_size": line.block_size}, dtype,
+                {"axis": axis, "block_size": line.config.block_size}, dtype,
             )  # fmt: skip
         return self.conversions[key]
 
@@ -346,8 +346,8 @@ class _Walk:
     def _store(self, out: ir.Value, dtype: DType, line: PlanNode, share: q.Parameters | None, node: ir.Node) -> None:
         """Put Q and DQ behind a node's output; every later use reads the DQ."""
         if line.fixed is not None:
-            zero = q.numpy_codes(np.array(line.fixed[1]), dtype)
-            parameters = q.Parameters(dtype, np.array(line.fixed[0], np.float32), zero)
+            zero = q.numpy_codes(np.array(line.fixed.zero_point), dtype)
+            parameters = q.Parameters(dtype, np.array(line.fixed.scale, np.float32), zero)
         elif share is not None and share.dtype is dtype and share.axis is None:
             parameters = share
         else:

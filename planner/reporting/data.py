@@ -6,31 +6,31 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from planner import codec
 from planner.errors import RequestError
-from planner.reporting import codec
-from planner.resolve.plan import TargetIdentity
+from planner.resolve.plan import ModelIdentity, TargetIdentity
+from planner.resolve.verdicts import NodeVerdict, Violation
+from planner.verification.divergence import Parted
+from planner.verification.fidelity import Fidelity
+from planner.verification.placement import Fallback
+from planner.verification.verify import Kind, Verification
 
 SCHEMA = "planner/report/1"
 
 Status = Literal["passed", "failed", "illegal", "unknown", "error", "skipped"]
 Tier = Literal["declared", "emulated", "simulated", "measured"]
-Kind = Literal["hardware", "simulator", "emulation"]
 
 # From good to bad. "unknown" and "skipped" claim nothing, so they stand between a yes and a proven no.
 STATUS_ORDER: tuple[Status, ...] = ("passed", "unknown", "skipped", "failed", "illegal", "error")
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(ModelIdentity):
     """A model under report; ``name`` is what people see and what a baseline is matched by (see unique_names)."""
 
-    name: str
-    path: str
-    sha256: str
-    opset: int
-    node_count: int
+    name: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -40,126 +40,6 @@ class Inputs:
     source: str
     samples: int
     synthetic: bool
-
-
-@dataclass(frozen=True)
-class Node:
-    """The decision for one node, in topological order of the graph.
-
-    Attributes:
-        weight, activation: dtype names, None where the node has none or is left alone.
-        on_target: whether the target EP runs it; None where nothing is known.
-        rule: the profile's rule that decides. reason: why not (or why this pair); None where there is nothing to say.
-    """
-
-    name: str
-    op_type: str
-    weight: str | None = None
-    activation: str | None = None
-    on_target: bool | None = None
-    rule: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A node that the profile forbids: which pair, by which rule, why, and what to do about it."""
-
-    node: str
-    op_type: str
-    weight: str | None
-    activation: str | None
-    rule: str | None
-    reason: str
-    suggestion: str | None = None
-
-
-@dataclass(frozen=True)
-class Fallback:
-    """A node that the target EP left to another one."""
-
-    name: str
-    op_type: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Who runs what: node counts after the EP's own partitioning, and the nodes it did not take.
-
-    Attributes:
-        on_target: None where it cannot be told (emulation places nothing); ``fallback`` says nothing then.
-        by: packages with their versions that decided it; None where nothing was asked.
-    """
-
-    total: int
-    on_target: int | None
-    fallback: tuple[Fallback, ...] = ()
-    by: str | None = None
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How close one output is to the reference; SQNR in dB within -200..200, None where undefined."""
-
-    output: str
-    sqnr_db: float | None
-    cosine: float | None = None
-    max_abs_error: float | None = None
-    top1_agreement: float | None = None
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Wall time to load the model and to run it once."""
-
-    load: float | None = None
-    run: float | None = None
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What running the model showed.
-
-    Attributes:
-        ran_on: the EP that really ran. kind: what that was. runtime: versions of its packages, by package.
-    """
-
-    ran_on: str
-    kind: Kind
-    runtime: Mapping[str, str] = field(default_factory=dict)
-    placement: Placement | None = None
-    fidelity: tuple[Fidelity, ...] = ()
-    seconds: Seconds | None = None
-    peak_rss_mb: float | None = None
-
-    @classmethod
-    def from_json(cls, value: object) -> Verification:
-        """From the contract's JSON, that is from what planner.verify writes; more keys are passed over.
-
-        Raises:
-            RequestError: naming the place of what is missing or malformed.
-        """
-        return codec.decode(cls, value, "verification")
-
-
-@dataclass(frozen=True)
-class TensorError:
-    """The SQNR (dB) of one inner tensor against the reference, and the node that makes it."""
-
-    tensor: str
-    node: str
-    op_type: str
-    sqnr_db: float | None
-
-    @classmethod
-    def from_json(cls, value: object) -> TensorError:
-        """From the contract's JSON; more keys are passed over.
-
-        Raises:
-            RequestError: naming the place of what is missing or malformed.
-        """
-        return codec.decode(cls, value, "tensor")
 
 
 @dataclass(frozen=True)
@@ -184,7 +64,8 @@ class Row:
         floor_db: the SQNR (dB) below which the row counts as not faithful.
         latency_ms: per inference; a speed only where ``kind`` is "hardware".
         recommended: the precision to use for this model on this target.
-        depth: error along the network, where it was bisected. ranges: calibration ranges.
+        nodes: the decision for each node. violations: what the profile forbids.
+        ranges: calibration ranges.
     """
 
     model: Model
@@ -205,9 +86,8 @@ class Row:
     latency_ms: float | None = None
     inputs: Inputs | None = None
     verification: Verification | None = None
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[NodeVerdict, ...] = ()
     violations: tuple[Violation, ...] = ()
-    depth: tuple[TensorError, ...] = ()
     ranges: tuple[Range, ...] = ()
 
     @property
@@ -217,6 +97,12 @@ class Row:
         Not the provider options: a profile that gains one must not hide what got worse.
         """
         return (self.model.name, self.target.ep, self.target.device, self.precision)
+
+    @property
+    def depth(self) -> tuple[Parted, ...]:
+        """Error along the network, where it was bisected."""
+        parting = self.verification.parting if self.verification is not None else None
+        return () if parting is None else parting.tensors
 
     @property
     def fallback(self) -> tuple[Fallback, ...] | None:
@@ -230,9 +116,9 @@ class Row:
 
     @property
     def worst(self) -> Fidelity | None:
-        """The output with the lowest SQNR, None where no output has one."""
-        known = [f for f in self.verification.fidelity if f.sqnr_db is not None] if self.verification else []
-        return min(known, key=lambda f: cast(float, f.sqnr_db), default=None)
+        """The output with the lowest SQNR, None where nothing ran."""
+        fidelity = self.verification.fidelity if self.verification is not None else ()
+        return min(fidelity, key=lambda f: f.sqnr_db, default=None)
 
     @property
     def speed_ms(self) -> float | None:
@@ -293,7 +179,7 @@ class Report:
             "schema": SCHEMA,
             "planner": self.planner,
             "date": self.date,
-            "rows": [codec.encode(row) for row in self.rows],
+            "rows": [codec.to_json(row) for row in self.rows],
         }
 
     @classmethod
@@ -306,7 +192,7 @@ class Report:
         if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
             found = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
             raise RequestError(f"not a report: schema is {found!r}, expected {SCHEMA!r}")
-        return codec.decode(cls, value, "")
+        return codec.from_json(cls, value)
 
 
 def unique_names(paths: Iterable[str]) -> list[str]:

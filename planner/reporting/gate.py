@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from planner.errors import RequestError
 from planner.reporting import text
-from planner.reporting.data import Cell, Report
+from planner.reporting.data import Cell, Report, Row
 
 RULES = "no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), real-run"
 
@@ -106,6 +106,20 @@ def check_gate(report: Report, gate: Gate) -> tuple[Failure, ...]:
     return tuple(failure for cell in report.cells for failure in _check(cell, gate))
 
 
+def failing(
+    report: Report, gate: Gate, baseline: Report | None = None, *, allow_unknown: bool = False
+) -> tuple[Failure, ...]:
+    """What fails a run: the verdicts and the gate; with a baseline, only rules that it met."""
+    known = set() if baseline is None else {(f.model, f.target, f.rule) for f in check_gate(baseline, gate)}
+    return tuple(
+        f
+        for f in check_gate(report, gate)
+        if (f.model, f.target, f.rule) not in known
+        and not (baseline is not None and f.rule == "verdict")  # the comparison speaks of verdicts
+        and not (allow_unknown and f.rule == "verdict" and f.exit_status == 4)
+    )
+
+
 def exit_status(failures: Iterable[Failure]) -> int:
     """0 without failures; else a proven no (1) before an EP failure (3) before "cannot tell" (4)."""
     found = {failure.exit_status for failure in failures}
@@ -122,22 +136,37 @@ def _check(cell: Cell, gate: Gate) -> Iterator[Failure]:
         status = {"error": 3, "unknown": 4, "skipped": 4}.get(row.status, 1)
         yield failure("verdict", f"{row.status}: {text.verdict(row)}", status)
         return  # a model that did not pass has no placement or size to speak of
-    if gate.no_fallback:
-        if row.fallback is None:
-            yield failure("no-fallback", "nothing is known of where its nodes run", 4)
-        elif row.fallback:
-            names = ", ".join(f.name for f in row.fallback[:3]) + (", ..." if len(row.fallback) > 3 else "")
-            yield failure("no-fallback", f"{len(row.fallback)} nodes do not run on the target ({names})", 1)
-    if gate.floor_db is not None:
-        if row.worst is None or row.worst.sqnr_db is None:
-            yield failure("floor", "no output was compared", 4)
-        elif row.worst.sqnr_db < gate.floor_db:
-            found = f"{row.worst.output} has {row.worst.sqnr_db:.2f} dB, {gate.floor_db:g} dB are asked for"
-            yield failure("floor", found, 1)
-    if gate.max_size is not None:
-        if row.size_bytes is None:
-            yield failure("max-size", "no artifact was written", 4)
-        elif row.size_bytes > gate.max_size:
-            yield failure("max-size", f"{row.size_bytes} bytes, {gate.max_size} are allowed", 1)
+    if gate.no_fallback and (found := _fallback(row)) is not None:
+        yield failure("no-fallback", *found)
+    if gate.floor_db is not None and (found := _below(row, gate.floor_db)) is not None:
+        yield failure("floor", *found)
+    if gate.max_size is not None and (found := _larger(row, gate.max_size)) is not None:
+        yield failure("max-size", *found)
     if gate.real_run and row.kind != "hardware":
         yield failure("real-run", f"hardware was asked for, the verdict is {text.TIERS[row.tier]}", 3)
+
+
+def _fallback(row: Row) -> tuple[str, int] | None:
+    """Message and exit status, where not every node is known to run on the target."""
+    if row.fallback is None:
+        return "nothing is known of where its nodes run", 4
+    if not row.fallback:
+        return None
+    names = ", ".join(f.name for f in row.fallback[:3]) + (", ..." if len(row.fallback) > 3 else "")
+    return f"{len(row.fallback)} nodes do not run on the target ({names})", 1
+
+
+def _below(row: Row, floor_db: float) -> tuple[str, int] | None:
+    """Message and exit status, where an output is below the floor."""
+    if row.worst is None:
+        return "no output was compared", 4
+    if row.worst.sqnr_db >= floor_db:
+        return None
+    return f"{row.worst.output} has {row.worst.sqnr_db:.2f} dB, {floor_db:g} dB are asked for", 1
+
+
+def _larger(row: Row, most: int) -> tuple[str, int] | None:
+    """Message and exit status, where the artifact is too large."""
+    if row.size_bytes is None:
+        return "no artifact was written", 4
+    return None if row.size_bytes <= most else (f"{row.size_bytes} bytes, {most} are allowed", 1)

@@ -15,7 +15,8 @@ from typing import Any
 
 from planner.errors import RequestError
 from planner.reporting import svg, text
-from planner.reporting.data import Node, Report, Row
+from planner.reporting.data import Report, Row
+from planner.resolve.verdicts import NodeVerdict
 
 FILE_NAME = "report.html"
 
@@ -86,7 +87,7 @@ def _data(report: Report, ids: dict[tuple[str, ...], str]) -> dict[str, Any]:
     return {"strings": list(strings), "rows": rows}
 
 
-def _place(node: Node) -> str:
+def _place(node: NodeVerdict) -> str:
     return {True: "on target", False: "off target", None: "unknown"}[node.on_target]
 
 

@@ -6,6 +6,7 @@ One cell at a time, each step in a worker: an EP that crashes costs its own cell
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +18,19 @@ import yaml
 
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
 from planner.model.read import Model as ReadModel
-from planner.pipeline import Calibrations, requested_precision, run_target
 from planner.probe import learned
 from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
+from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
-from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.search.run import Attempt, Demands, select
+from planner.verification.floor import Floor
 
 ALL = "all"
 Told = Callable[[Row, int, int], None]
@@ -101,8 +104,10 @@ def open_targets(
     """The targets that lists of EPs and devices span.
 
     Args:
-        eps: aliases or full names, or "all". devices: names of the profiles, or "all"; none for each profile's default.
-            Every EP takes those of the list that its profile has. With all EPs, one that has none of them is left out.
+        eps: aliases or full names, or "all".
+        devices: names of the profiles, or "all"; none for each profile's default. Every EP takes those of the list that its
+            profile has. With all EPs, one that has none of them is left out.
+        profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote; each stands above the rules of the EP it is about.
 
     Raises:
@@ -138,15 +143,6 @@ def open_targets(
     return tuple(targets.values())
 
 
-def parse_precisions(names: Sequence[str]) -> tuple[Precision | None, ...]:
-    """Precisions by name, None for auto.
-
-    Raises:
-        RequestError: an unknown name.
-    """
-    return tuple(requested_precision(name, None, None) for name in dict.fromkeys(names))
-
-
 def make_report(
     subjects: Sequence[Subject],
     targets: Sequence[Target],
@@ -158,15 +154,18 @@ def make_report(
     seed: int = 0,
     date: str | None = None,
     histograms: bool = True,
-    told: Told = lambda row, done, total: None,
+    told: Told | None = None,
 ) -> Report:
     """Judge every model on every target at every precision.
 
     Args:
+        subjects: the models.
+        targets: where they are to run.
         precisions: None stands for auto; without any, those that the profile of each target prefers.
         run: False judges by the profiles alone.
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        seed: of synthetic data.
         date: of the report; None for now.
         histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
         told: called with every finished row, how many are done, of how many.
@@ -186,12 +185,13 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-        seen, calibrations = _Histograms(inputs if histograms else None), Calibrations()
+        judging = _Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
         for target, wanted in asked:
             cell: list[Row] = []
-            for row in _cell(subject, name, target, wanted, inputs, floor, allow_unknown, seen, calibrations):
+            for row in judging.cell(target, wanted):
                 cell.append(row)
-                told(row, len(found) + len(cell), total)
+                if told is not None:
+                    told(row, len(found) + len(cell), total)
             found += rows.recommend(cell, map(str, target.profile.prefer[target.device]))
     return Report(planner.__version__, date or now(), tuple(found))
 
@@ -212,49 +212,55 @@ class _Histograms:
         return self.known[form]
 
 
-def _cell(
-    subject: Subject,
-    name: str,
-    target: Target,
-    precisions: Sequence[Precision | None],
-    inputs: Inputs | None,
-    floor: Floor | None,
-    allow_unknown: bool,
-    seen: _Histograms,
-    calibrations: Calibrations,
-) -> Iterator[Row]:
-    """The rows of one model on one target."""
-    model = target.read(subject.path, subject.shapes)
-    shown = rows.model_of(model, name, str(subject.path))
-    for precision in precisions:
-        asked = "auto" if precision is None else str(precision)
-        legal: bool | None = None
-        try:
-            judged = target.check(model, precision)
-            legal = judged.legal
-            if inputs is None or legal is False or (legal is None and not allow_unknown):
-                yield rows.resolution_row(judged, shown, target.identity, asked)
-                continue
-            with tempfile.TemporaryDirectory(prefix="planner-") as folder:
-                outcome = run_target(
-                    target, model, precision, inputs, Path(folder) / "candidate.onnx",
-                    floor=floor, calibrations=calibrations,
+@dataclass(frozen=True)
+class _Judging:
+    """How the cells of one model are judged."""
+
+    subject: Subject
+    name: str
+    inputs: Inputs | None
+    floor: Floor | None
+    allow_unknown: bool
+    seen: _Histograms
+    calibrations: Calibrations = field(default_factory=Calibrations)
+
+    def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
+        """The rows of the model on one target."""
+        model = target.read(self.subject.path, self.subject.shapes)
+        shown = rows.model_of(model, self.name, str(self.subject.path))
+        for precision in precisions:
+            asked = "auto" if precision is None else str(precision)
+            legal: bool | None = None
+            try:
+                resolutions = resolve_each(target, model, precision)
+                first = next(resolutions)
+                legal = first.legal
+                if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):
+                    yield rows.resolution_row(first, shown, target.identity, asked)
+                    continue
+                kept = self._kept(target, model, itertools.chain([first], resolutions), auto=precision is None)
+                yield rows.attempt_row(
+                    kept, shown, target.identity, asked, legal=legal, inputs=self.inputs,
+                    ranges=self.seen.of(model) if kept.plan.is_quantized else (),
                 )  # fmt: skip
-            assert outcome.kept is not None
-            yield rows.attempt_row(
-                outcome.kept, shown, target.identity, asked,
-                legal=legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
-                ranges=seen.of(model) if outcome.kept.plan.is_quantized else (),
-            )  # fmt: skip
-        except PlannerError as error:
-            yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
-        except Exception as error:
-            # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
-            if os.environ.get("PLANNER_DEBUG"):
-                raise
-            message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
-            yield rows.error_row(message, hint, shown, target.identity, asked, legal)
+            except PlannerError as error:
+                yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
+            except Exception as error:
+                # One cell's defect must not cost an hour of the others; it stands in the cell, and fails every gate.
+                if os.environ.get("PLANNER_DEBUG"):
+                    raise
+                message = f"internal error: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
+                yield rows.error_row(message, hint, shown, target.identity, asked, legal)
+
+    def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
+        assert self.inputs is not None
+        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+            output = Path(folder) / "candidate.onnx"
+            return select(
+                target, model, resolutions, self.inputs, output, Demands(self.floor),
+                auto=auto, calibrations=self.calibrations,
+            ).kept  # fmt: skip
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

@@ -1,4 +1,4 @@
-"""From what the pipeline found to rows of a report. Pure: values in, values out."""
+"""From what was found to rows of a report. Pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from planner.reporting.data import Inputs, Model, Node, Range, Row, TensorError, Tier, Verification, Violation
+from planner.reporting.data import Inputs, Model, Range, Row, Tier
+from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
-    from planner import pipeline
     from planner.calibrate import inputs as calibration
-    from planner.dtypes import DType
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
-    from planner.verification.floor import Floor
-    from planner.verification.verify import Verification as Verified
+    from planner.search.run import Attempt
+    from planner.verification.verify import Verification
 
 _TIERS: dict[str, Tier] = {"hardware": "measured", "simulator": "simulated", "emulation": "emulated"}
 
 
 def model_of(model: read.Model, name: str, path: str | None = None) -> Model:
     """The model as a report names it; ``path`` where it is not to be the one that was read."""
-    return Model(name, model.path if path is None else path, model.sha256, model.opset, model.node_count)
+    return Model(model.path if path is None else path, model.sha256, model.opset, model.node_count, name=name)
 
 
 def inputs_of(inputs: calibration.Inputs) -> Inputs:
@@ -33,20 +32,8 @@ def inputs_of(inputs: calibration.Inputs) -> Inputs:
 
 def resolution_row(resolution: Resolution, model: Model, target: TargetIdentity, asked: str) -> Row:
     """What the profile says of a precision; nothing ran."""
-    nodes = tuple(
-        Node(
-            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
-            v.ruling.legal, v.ruling.rule, v.ruling.reason or None,
-        )
-        for v in resolution.verdicts
-    )  # fmt: skip
-    violations = tuple(
-        Violation(
-            v.node.name, v.node.op_type, _name(v.pair.weight), _name(v.pair.activation),
-            v.ruling.rule, v.ruling.reason or "not accepted", v.ruling.suggestion or None,
-        )
-        for v in resolution.violations
-    )  # fmt: skip
+    nodes = tuple(map(NodeVerdict.of, resolution.verdicts))
+    violations = tuple(map(Violation.of, resolution.violations))
     total = len(nodes)
     row = Row(model, target, asked, "passed", resolution.precision, legal=resolution.legal, nodes=nodes)
     if resolution.legal:
@@ -68,27 +55,32 @@ def resolution_row(resolution: Resolution, model: Model, target: TargetIdentity,
 
 
 def attempt_row(
-    attempt: pipeline.Attempt,
+    attempt: Attempt,
     model: Model,
     target: TargetIdentity,
     asked: str,
     *,
     legal: bool | None,
     inputs: calibration.Inputs,
-    floor: Floor,
     ranges: tuple[Range, ...] = (),
 ) -> Row:
     """What verifying one plan showed.
 
     Args:
-        asked: the precision asked for. legal: by the profile. ranges: what the float32 model's tensors hold.
+        attempt: the plan and what came of it.
+        model: as the report names it.
+        target: where it is to run.
+        asked: the precision asked for.
+        legal: by the profile.
+        inputs: what calibrated and judged it.
+        ranges: what the float32 model's tensors hold.
     """
     verified = attempt.verification
+    floor = verified.floor
     placement = verified.placement
     placed = None if placement.on_target is None else not placement.fallback
     ran = bool(verified.fidelity)
     faithful = not list(floor.shortfalls(verified.fidelity, verified.metric.value if verified.metric else None))
-    parting = verified.parting.to_json()["tensors"] if verified.parting is not None else ()
     return Row(
         model,
         target,
@@ -104,11 +96,10 @@ def attempt_row(
         kind=verified.kind,
         floor_db=floor.value if floor.kind == "sqnr" else None,
         size_bytes=attempt.artifact.bytes,
-        latency_ms=None if attempt.latency is None else attempt.latency.candidate_ms,
+        latency_ms=None if attempt.latency is None else attempt.latency.candidate,
         inputs=inputs_of(inputs),
-        verification=Verification.from_json(verified.to_json()),
+        verification=verified,
         nodes=_planned(attempt, target),
-        depth=tuple(TensorError.from_json(tensor) for tensor in parting),
         ranges=ranges,
     )
 
@@ -124,6 +115,7 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
     """The rows of one model and target, with the cheapest precision that passed marked.
 
     Args:
+        rows: in the order in which they were made.
         preference: precisions in the profile's order, cheapest first. Others come after them, in the order of the rows.
     """
     order = list(preference)
@@ -135,7 +127,7 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
     return tuple(replace(row, recommended=row is best) for row in rows)
 
 
-def _planned(attempt: pipeline.Attempt, target: TargetIdentity) -> tuple[Node, ...]:
+def _planned(attempt: Attempt, target: TargetIdentity) -> tuple[NodeVerdict, ...]:
     placement = attempt.verification.placement
 
     def where(name: str) -> bool | None:
@@ -148,19 +140,15 @@ def _planned(attempt: pipeline.Attempt, target: TargetIdentity) -> tuple[Node, .
 
     refused = {entry.name: entry.reason for entry in placement.fallback}
     return tuple(
-        Node(
-            n.name, n.op_type, _name(n.weight), _name(n.activation),
+        NodeVerdict(
+            n.name, n.op_type, n.weight, n.activation,
             where(n.name), n.rule, refused.get(n.name) or n.reason or None,
         )
         for n in attempt.plan.nodes
     )  # fmt: skip
 
 
-def _name(dtype: DType | None) -> str | None:
-    return None if dtype is None else str(dtype)
-
-
-def _suggestions(verified: Verified, target: TargetIdentity, *, faithful: bool, synthetic: bool) -> tuple[str, ...]:
+def _suggestions(verified: Verification, target: TargetIdentity, *, faithful: bool, synthetic: bool) -> tuple[str, ...]:
     if verified.passed:
         return ()
     found = []

@@ -50,7 +50,7 @@ def render(report: Report) -> str:
 
 
 def uri(path: str) -> str:
-    """A path as a URI reference: relative stays relative, absolute (also C:\\...) becomes file://."""
+    """A path as a URI reference: relative stays relative, absolute (also of a Windows drive) becomes file://."""
     quoted = quote(path.replace("\\", "/").encode("utf-8", "surrogatepass"), safe="/")
     if re.match(r"[A-Za-z]%3A/", quoted):
         return f"file:///{quoted[0]}:{quoted[4:]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import planner
@@ -11,74 +10,51 @@ from planner.reporting import rows
 from planner.reporting.data import Report, Row, unique_names
 from planner.reporting.matrix import now
 from planner.reporting.ranges import observed_ranges
-from planner.reporting.write import FORMATS, write_report
-from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.resolve.choose import check_model
 
 if TYPE_CHECKING:
-    from planner.calibrate.inputs import Inputs
     from planner.dtypes import Precision
     from planner.model.read import Model
-    from planner.pipeline import Outcome
-    from planner.resolve.choose import Resolution
     from planner.resolve.target import Target
+    from planner.results import TargetResult
 
 
 def target_report(
-    target: Target,
-    model: Model,
-    precision: Precision | None,
-    judged: Resolution,
-    outcome: Outcome | None = None,
-    inputs: Inputs | None = None,
-    floor: Floor | None = None,
-    date: str | None = None,
+    result: TargetResult, target: Target, model: Model, precision: Precision | None, date: str | None = None
 ) -> Report:
     """One row for each precision that was tried, the kept one recommended if it passed.
 
     With auto (``precision`` None), also a row for each precision of the profile that is not legal.
 
     Args:
-        judged: by the profile, before anything ran. outcome: None where nothing was allowed to run.
+        result: what came of the run.
+        target: where the model must run.
+        model: float32, in the form in which the target sees it.
+        precision: what was asked for.
+        date: of the report, ISO 8601; None for now.
     """
     (name,) = unique_names([model.path])
-    shown = rows.model_of(model, name)
-    found: dict[str, Row] = {}
-    if outcome is not None and inputs is not None:
-        quantized = any(attempt.plan.is_quantized for attempt in outcome.attempts)
-        ranges = observed_ranges(model, inputs.calibration) if quantized else ()
-        for attempt in outcome.attempts:
+    shown, found = rows.model_of(model, name), dict[str, Row]()
+    if result.selection is not None and result.inputs is not None:
+        quantized = any(attempt.plan.is_quantized for attempt in result.selection.attempts)
+        ranges = observed_ranges(model, result.inputs.calibration) if quantized else ()
+        for attempt in result.selection.attempts:
             row = rows.attempt_row(
                 attempt, shown, target.identity, attempt.plan.precision,
-                legal=judged.legal, inputs=inputs, floor=floor or DEFAULT_FLOOR,
-                ranges=ranges if attempt.plan.is_quantized else (),
+                legal=result.check.legal, inputs=result.inputs, ranges=ranges if attempt.plan.is_quantized else (),
             )  # fmt: skip
             # A search that went on from a first mix replaces it, but nothing replaces what was kept.
-            kept = outcome.kept is not None and attempt.plan is outcome.kept.plan
+            kept = attempt.plan is result.selection.kept.plan
             if kept or not (row.precision in found and found[row.precision].recommended):
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
     if precision is None:
         for preferred in target.profile.prefer[target.device]:
-            resolution = target.check(model, preferred)
+            resolution = check_model(target, model, preferred)
             if resolution.legal is False:
                 found.setdefault(
                     str(preferred), rows.resolution_row(resolution, shown, target.identity, str(preferred))
                 )
     if not found:
         asked = "auto" if precision is None else str(precision)
-        found[asked] = rows.resolution_row(judged, shown, target.identity, asked)
+        found[asked] = rows.resolution_row(result.check.resolution, shown, target.identity, asked)
     return Report(planner.__version__, date or now(), tuple(found.values()))
-
-
-def write_target_report(
-    directory: Path,
-    target: Target,
-    model: Model,
-    precision: Precision | None,
-    judged: Resolution,
-    outcome: Outcome | None = None,
-    inputs: Inputs | None = None,
-    floor: Floor | None = None,
-) -> tuple[Path, ...]:
-    """Write target_report's report into ``directory``, in all formats, figures included; their paths."""
-    report = target_report(target, model, precision, judged, outcome, inputs, floor)
-    return write_report(report, directory, (*FORMATS, "svg"))

@@ -14,7 +14,9 @@ from typing import TypeVar
 from xml.sax.saxutils import escape
 
 from planner.reporting import text
-from planner.reporting.data import Node, Range, TensorError
+from planner.reporting.data import Range
+from planner.resolve.verdicts import NodeVerdict
+from planner.verification.divergence import Parted
 
 T = TypeVar("T")
 
@@ -113,7 +115,7 @@ class _Column:
     on_target: bool | None
 
 
-def _columns(nodes: Sequence[Node]) -> list[_Column]:
+def _columns(nodes: Sequence[NodeVerdict]) -> list[_Column]:
     count = min(len(nodes), COLUMNS)
     columns = []
     for i in range(count):
@@ -127,7 +129,7 @@ def _columns(nodes: Sequence[Node]) -> list[_Column]:
     return columns
 
 
-def plan_strip(nodes: Sequence[Node]) -> str:
+def plan_strip(nodes: Sequence[NodeVerdict]) -> str:
     """The nodes from first to last: dtype of activation and weight by colour, hatched where off target.
 
     Up to 430 nodes have a column each; beyond that a column stands for several (the commonest dtype, and off target
@@ -180,7 +182,7 @@ def plan_strip(nodes: Sequence[Node]) -> str:
     return _svg("strip", WIDTH, 104, label, parts, attributes)
 
 
-def depth_chart(nodes: Sequence[Node], depth: Sequence[TensorError], floor_db: float | None = None) -> str:
+def depth_chart(nodes: Sequence[NodeVerdict], depth: Sequence[Parted], floor_db: float | None = None) -> str:
     """SQNR (dB) of inner tensors along the network, on the same horizontal scale as plan_strip of ``nodes``.
 
     Values above 100 dB are drawn at 100. Tensors whose SQNR is undefined interrupt the line.
@@ -275,7 +277,7 @@ def _runs(values: Sequence[T], merge: bool) -> Iterator[tuple[int, int, T]]:
             start = i
 
 
-def _segments(ordered: Sequence[tuple[int, TensorError]]) -> list[list[tuple[int, float]]]:
+def _segments(ordered: Sequence[tuple[int, Parted]]) -> list[list[tuple[int, float]]]:
     """Unbroken stretches of known values; of very many, the lowest in each neighbourhood."""
     stride = max(1, len(ordered) // 1200)
     segments: list[list[tuple[int, float]]] = [[]]
@@ -289,6 +291,6 @@ def _segments(ordered: Sequence[tuple[int, TensorError]]) -> list[list[tuple[int
     return [segment for segment in segments if segment]
 
 
-def _dtype_summary(nodes: Sequence[Node]) -> str:
+def _dtype_summary(nodes: Sequence[NodeVerdict]) -> str:
     counts = Counter(n.activation or "as is" for n in nodes)
     return ", ".join(f"{count} {text.visible(name)}" for name, count in counts.most_common())

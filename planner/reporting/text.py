@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.reporting.data import Kind, Report, Row, Status, Tier, Violation
+from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
+from planner.resolve.verdicts import Violation
+from planner.verification.verify import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",
@@ -73,6 +75,7 @@ def verdict(row: Row) -> str:
 
 
 def decibels(value: float | None) -> str:
+    """An SQNR; "exact" where two outputs are equal."""
     return "–" if value is None else "exact" if value >= 200 else f"{value:.1f} dB"
 
 
@@ -91,6 +94,7 @@ def size(count: int | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
+    """A latency; two digits below 10 ms."""
     return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
 
 

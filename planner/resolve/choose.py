@@ -1,51 +1,34 @@
-"""Choosing a legal pair for every node, or saying which nodes have none. Pure: Model + Profile + Request -> Plan."""
+"""Choosing a legal config for every node, or saying which nodes have none. Pure: Target + Model + Precision -> Plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from planner.dtypes import DType, Pair, Precision
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, Granularity, Precision, QuantConfig, in_float
+from planner.errors import RequestError
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.operators import Role, channel_axis
-from planner.profiles.schema import Profile
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity
+from planner.resolve.plan import Basis, ModelIdentity, Plan, PlanNode, ProfileIdentity
 from planner.resolve.replacements import BLOCK_SIZE, matrix_of
+from planner.resolve.target import Target
+
+if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
+
+_BLOCKS = Granularity(block_size=BLOCK_SIZE)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One node judged at one pair: a line of `planner check`."""
+    """One node judged at one config: a line of `planner check`."""
 
     node: Node
-    pair: Pair
-    per_channel: bool
+    config: QuantConfig
     ruling: Ruling
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.pair.weight,
-            "activation": self.pair.activation,
-            "on_target": self.ruling.legal,
-            "rule": self.ruling.rule,
-            "reason": None if self.ruling.legal else self.ruling.reason,
-        }
-
-    def violation(self) -> dict[str, Any]:
-        return {
-            "node": self.node.name,
-            "op_type": self.node.op_type,
-            "weight": self.pair.weight,
-            "activation": self.pair.activation,
-            "rule": self.ruling.rule,
-            "reason": self.ruling.reason,
-            "suggestion": self.ruling.suggestion,
-        }
 
 
 @dataclass(frozen=True)
@@ -75,25 +58,51 @@ class Resolution:
         return None if self.unknown else True
 
 
-def judge_stored(model: Model, profile: Profile, device: str) -> Resolution:
-    """Judge the model as it is: every node at the pair that the file stores."""
+def check_model(target: Target, model: Model, precision: Precision | None, *, stored: bool = False) -> Resolution:
+    """Judge a precision, the first that auto tries where it is None, or (``stored``) the model as it is."""
+    return judge_stored(target, model) if stored else next(resolve_each(target, model, precision))
+
+
+def resolve_each(target: Target, model: Model, precision: Precision | None) -> Iterator[Resolution]:
+    """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.
+
+    Raises:
+        RequestError: the model is quantized already: its precision is what it stores.
+    """
+    stored = [n for n in model.nodes if n.stored.activation is not None and not n.stored.activation.is_float]
+    if stored:
+        first = stored[0]
+        raise RequestError(
+            f"{model.path} is quantized already: {len(stored)} nodes, first {first.op_type} {first.name!r} at {first.stored}",
+            "give the float32 model it was made of; `planner check` without --precision judges this one as it is, and "
+            "`planner verify` runs it",
+        )
+    if precision is None:
+        yield from resolve_auto(target, model)
+    else:
+        yield resolve(target, model, precision)
+
+
+def judge_stored(target: Target, model: Model) -> Resolution:
+    """Judge the model as it is: every node at the config that the file stores."""
     verdicts = []
     left: set[str] = set()  # names of nodes that are not on the target
     known = _Constants()
     for node in model.nodes:
-        ruling = judge(node, node.stored, node.stored_per_channel, profile, device, model.normalized_opset)
+        ruling = judge(target, node, node.stored, model.normalized_opset)
         if known.folds(node) and not ruling.legal:
-            ruling = Ruling(True, FOLDED)
-        if profile.limits.bodies_follow and ruling.legal and (outer := left.intersection(node.scope)):
-            reason = f"inside {next(iter(outer))!r}, which {profile.ep} does not take; its body goes with it"
+            ruling = _FOLDED
+        if target.profile.limits.bodies_follow and ruling.legal and (outer := left.intersection(node.scope)):
+            reason = f"inside {next(iter(outer))!r}, which {target.ep} does not take; its body goes with it"
             ruling = Ruling(False, "bodies-follow", reason, "unroll the loop, or split the model at it")
         if ruling.legal is False:
             left.add(node.name)
-        verdicts.append(Verdict(node, node.stored, node.stored_per_channel, ruling))
+        verdicts.append(Verdict(node, node.stored, ruling))
     return Resolution("as stored", _say_shapes(model, verdicts))
 
 
-FOLDED = "constant-folding"  # what a ruling names where the runtime computes the node before any EP is asked
+# Where the runtime computes the node before any EP is asked.
+_FOLDED = Ruling(True, "constant-folding", basis=Basis.FOLDED)
 
 
 class _Constants:
@@ -124,32 +133,33 @@ _NOT_FOLDED = frozenset(
 )  # fmt: skip
 
 
-def resolve(
-    model: Model, profile: Profile, device: str, precision: Precision, otherwise: Sequence[Precision] = ()
-) -> Resolution:
-    """Give every node the first legal pair of the precision.
+def resolve(target: Target, model: Model, precision: Precision, otherwise: Sequence[Precision] = ()) -> Resolution:
+    """Give every node the first legal config of the precision.
 
     Args:
-        otherwise: precisions that a node may fall back to where the first has no legal pair (only `auto` has any).
+        target: where the model is to run.
+        model: as the target reads it.
+        precision: as asked for.
+        otherwise: precisions that a node may fall back to where the first has no legal config (only `auto` has any).
     """
     verdicts = []
     known = _Constants()
     for node in model.nodes:
-        verdict = _first_legal(model, node, profile, device, precision)
+        verdict = _first_legal(target, model, node, precision)
         if known.folds(node) and not verdict.ruling.legal:
-            verdict = replace(verdict, ruling=Ruling(True, FOLDED))
+            verdict = replace(verdict, ruling=_FOLDED)
         for other in otherwise:
             if verdict.ruling.legal:
                 break
-            alternative = _first_legal(model, node, profile, device, other)
+            alternative = _first_legal(target, model, node, other)
             if alternative.ruling.legal:
                 verdict = alternative
         verdicts.append(verdict)
     if precision.flows is not None and not any(
-        v.pair.weight is not None and not v.pair.weight.is_float for v in verdicts
+        v.config.weight is not None and not v.config.weight.is_float for v in verdicts
     ):
         # A model all of whose weights stay float is not what was asked for.
-        verdicts = [_as_asked(model, v, profile, device, precision) for v in verdicts]
+        verdicts = [_as_asked(target, model, v, precision) for v in verdicts]
     return Resolution(str(precision), _say_shapes(model, verdicts))
 
 
@@ -164,24 +174,23 @@ def _say_shapes(model: Model, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...
     )
 
 
-def _as_asked(model: Model, verdict: Verdict, profile: Profile, device: str, precision: Precision) -> Verdict:
-    """The node at the pair that the precision would have had for it, where it has a weight."""
+def _as_asked(target: Target, model: Model, verdict: Verdict, precision: Precision) -> Verdict:
+    """The node at the config that the precision would have had for it, where it has a weight."""
     if verdict.node.weight is None:
         return verdict
-    pair, per_channel = next(_options(verdict.node, precision))
-    ruling = judge(verdict.node, pair, per_channel, profile, device, model.normalized_opset)
-    return Verdict(verdict.node, pair, per_channel, ruling)
+    config = next(_options(verdict.node, precision))
+    return Verdict(verdict.node, config, judge(target, verdict.node, config, model.normalized_opset))
 
 
-def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolution]:
+def resolve_auto(target: Target, model: Model) -> Iterator[Resolution]:
     """What `auto` tries, in the profile's order of preference: each precision that is legal for every node; if
     none is, the first one with the nodes that cannot take it at a later one. Ends with the first failure, so that
     there is always something to tell."""
-    preferences = profile.prefer[device]
+    preferences = target.preferred
     failed: Resolution | None = None
     found = False
     for precision in preferences:
-        resolution = resolve(model, profile, device, precision)
+        resolution = resolve(target, model, precision)
         if resolution.legal:
             found = True
             yield resolution
@@ -189,7 +198,7 @@ def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolu
             failed = failed or resolution
     if not found:
         for i, precision in enumerate(preferences):
-            resolution = resolve(model, profile, device, precision, preferences[i + 1 :])
+            resolution = resolve(target, model, precision, preferences[i + 1 :])
             if resolution.legal:
                 found = True
                 yield resolution
@@ -200,84 +209,86 @@ def resolve_auto(model: Model, profile: Profile, device: str) -> Iterator[Resolu
 
 def with_fallback(resolution: Resolution) -> Resolution:
     """The resolution with its illegal nodes left float32 to whoever takes them, which is the CPU EP: --allow-fallback."""
-    verdicts = tuple(
-        v
-        if v.ruling.legal is not False
-        else replace(
-            v,
-            pair=_float32(v.node),
-            per_channel=False,
-            ruling=Ruling(True, None, reason=f"left to the CPU EP (--allow-fallback): {v.ruling.reason}"),
-        )
-        for v in resolution.verdicts
-    )
+    verdicts = tuple(_left_to_cpu(v) if v.ruling.legal is False else v for v in resolution.verdicts)
     return replace(resolution, verdicts=verdicts)
 
 
-def _float32(node: Node) -> Pair:
-    if not node.has_precision:
-        return Pair(None, None)
-    return Pair(DType.FLOAT32 if node.weight is not None else None, DType.FLOAT32)
+def _left_to_cpu(verdict: Verdict) -> Verdict:
+    reason = f"left to the CPU EP (--allow-fallback): {verdict.ruling.reason}"
+    return Verdict(verdict.node, float32(verdict.node), Ruling(True, None, reason, basis=Basis.FALLBACK))
 
 
-def make_plan(model: Model, profile: Profile, target: TargetIdentity, resolution: Resolution) -> Plan:
-    """The plan that a legal resolution amounts to."""
+def float32(node: Node) -> QuantConfig:
+    """The node in float32; without a precision where it has none to choose."""
+    return in_float(DType.FLOAT32, has_weight=node.weight is not None) if node.has_precision else NO_PRECISION
+
+
+def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inputs | None = None) -> Plan:
+    """The plan that a legal resolution amounts to.
+
+    Args:
+        target: where the model is to run.
+        model: as the target reads it.
+        resolution: of it.
+        inputs: what calibrates the plan, where it needs any.
+    """
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
-    return Plan(
-        model=ModelIdentity(model.path, model.sha256, model.opset, model.node_count),
-        target=target,
+    plan = Plan(
+        model=ModelIdentity.of(model),
+        target=target.identity,
         precision=_precision_name(resolution.precision, nodes),
         opset=model.normalized_opset,
         nodes=nodes,
-        profile_name=profile.ep,
-        profile_sha256=profile.sha256,
+        profile=ProfileIdentity(target.ep, target.profile.sha256),
         shapes=model.shapes,
     )
+    return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
 
 
 def _precision_name(asked: str, nodes: Sequence[PlanNode]) -> str:
-    stored = (n.pair.stored_activation for n in nodes)
+    stored = (n.config.stored_activation for n in nodes)
     activations = {(a.bits, a.is_float) for a in stored if a is not None}
     return "mixed" if len(activations) > 1 or "+" in asked else asked
 
 
 def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
-    node, pair, ruling = verdict.node, verdict.pair, verdict.ruling
-    if ruling.reason:
-        reason = ruling.reason
-    elif pair.activation is None:
-        reason = "computes on indices, shapes, masks or conditions: left as it is"
-    else:
-        how = (" per channel" if verdict.per_channel else "") + (
-            f" as {ruling.replacement}" if ruling.replacement else ""
-        )
-        reason = f"{asked}: {pair}{how} allowed by rule {ruling.rule}" if ruling.rule else asked
+    node, ruling = verdict.node, verdict.ruling
     return PlanNode(
         name=node.name,
         op_type=node.op_type,
-        weight=pair.weight,
-        activation=pair.activation,
-        per_channel=verdict.per_channel,
-        block_size=pair.block_size,
-        dynamic=pair.dynamic,
+        config=verdict.config,
         replacement=ruling.replacement,
         fixed=ruling.fixed,
         rule=ruling.rule,
-        reason=reason,
+        basis=ruling.basis,
+        on_target=False if ruling.basis in (Basis.FALLBACK, Basis.REFERENCE) else ruling.legal,
+        reason=_reason(verdict.config, ruling, asked),
         origins=node.origins,
     )
 
 
-def _first_legal(model: Model, node: Node, profile: Profile, device: str, precision: Precision) -> Verdict:
-    """The node's first legal pair at the precision; the first one tried where none is legal."""
+def _reason(config: QuantConfig, ruling: Ruling, asked: str) -> str:
+    """Why the node gets this config, in words."""
+    if ruling.reason:
+        return ruling.reason
+    if config.activation is None:
+        return "computes on indices, shapes, masks or conditions: left as it is"
+    if ruling.rule is None:
+        return asked
+    how = f" as {ruling.replacement}" if ruling.replacement else ""
+    return f"{asked}: {config}{how} allowed by rule {ruling.rule}"
+
+
+def _first_legal(target: Target, model: Model, node: Node, precision: Precision) -> Verdict:
+    """The node's first legal config at the precision; the first one tried where none is legal."""
     first: Verdict | None = None
-    for pair, per_channel in _options(node, precision):
-        ruling = judge(node, pair, per_channel, profile, device, model.normalized_opset)
-        verdict = Verdict(node, pair, per_channel, ruling)
+    for config in _options(node, precision):
+        ruling = judge(target, node, config, model.normalized_opset)
+        verdict = Verdict(node, config, ruling)
         if ruling.legal:
             if first is not None and precision.flows is not None:
                 # Float weights are no failure of such a precision, but the plan says why.
-                why = f"left {pair.activation}: {first.ruling.reason}"
+                why = f"left {config.activation}: {first.ruling.reason}"
                 verdict = replace(verdict, ruling=replace(ruling, reason=why))
             return verdict
         # Prefer to show a certain no over an unknown, and the first of each.
@@ -287,48 +298,52 @@ def _first_legal(model: Model, node: Node, profile: Profile, device: str, precis
     return first
 
 
-def _options(node: Node, precision: Precision) -> Iterator[tuple[Pair, bool]]:
-    """Pairs to try for a node, best first: per channel before per tensor, the precision's own order of types."""
+def _options(node: Node, precision: Precision) -> Iterator[QuantConfig]:
+    """Configs to try for a node, best first: per channel before per tensor, the precision's own order of types."""
     if not node.has_precision:
-        yield Pair(None, None), False
+        yield NO_PRECISION
         return
     if precision.flows is not None and precision.rest is None:
         yield from _weight_options(node, precision, precision.flows)
         return
-    weight = node.weight
-    if weight is None and precision.rest is not None:
-        precision = precision.rest
+    if node.weight is None:
+        yield from (QuantConfig(None, activation) for activation in (precision.rest or precision).activations)
+        return
     for activation in precision.activations:
-        if weight is None:
-            yield Pair(None, activation), False
-        elif activation.is_float:
-            for kind in precision.weights:
-                yield Pair(kind, activation), False
+        if activation.is_float:
+            yield from (QuantConfig(kind, activation) for kind in precision.weights)
         else:
-            channels = _has_channels(node)
-            if min(w.bits for w in precision.weights) == 4 and not isinstance(matrix_of(node), str):
-                # One scale for a whole channel costs 4-bit weights several dB.
-                yield from ((Pair(kind, activation, BLOCK_SIZE), False) for kind in _unsigned_first(precision.weights))
-            for per_channel in (True, False) if channels else (False,):
-                # Per tensor, an unsigned weight uses its whole range (asymmetric): try it first.
-                for kind in sorted(precision.weights, key=lambda w: w.is_signed, reverse=per_channel):
-                    yield Pair(kind, activation), per_channel
+            yield from _integer_options(node, precision.weights, activation)
 
 
-def _weight_options(node: Node, precision: Precision, flows: DType) -> Iterator[tuple[Pair, bool]]:
-    """Pairs of a node between nodes of which everything stays float: integer weights, and, last, float ones."""
+def _integer_options(node: Node, weights: Sequence[DType], activation: DType) -> Iterator[QuantConfig]:
+    """Configs of a node with a weight between integer activations."""
+    if min(w.bits for w in weights) == 4 and not isinstance(matrix_of(node), str):
+        # One scale for a whole channel costs 4-bit weights several dB.
+        yield from (QuantConfig(kind, activation, _BLOCKS) for kind in _unsigned_first(weights))
+    if _has_channels(node):
+        signed_first = sorted(weights, key=lambda w: w.is_signed, reverse=True)
+        yield from (QuantConfig(kind, activation, PER_CHANNEL) for kind in signed_first)
+    # Per tensor, an unsigned weight uses its whole range (asymmetric): try it first.
+    yield from (QuantConfig(kind, activation, PER_TENSOR) for kind in _unsigned_first(weights))
+
+
+def _weight_options(node: Node, precision: Precision, flows: DType) -> Iterator[QuantConfig]:
+    """Configs of a node between nodes of which everything stays float: integer weights, and, last, float ones."""
     weight = node.weight
     if weight is not None or (node.op_type == "Gather" and not isinstance(matrix_of(node), str)):
         if precision.dynamic and node.op_type != "Gather":
             yield from (
-                (Pair(kind, a, dynamic=True), True) for a in precision.activations for kind in precision.weights
+                QuantConfig(kind, activation, PER_CHANNEL, dynamic=True)
+                for activation in precision.activations
+                for kind in precision.weights
             )
         else:
-            yield from ((Pair(kind, flows, BLOCK_SIZE), False) for kind in _unsigned_first(precision.weights))
+            yield from (QuantConfig(kind, flows, _BLOCKS) for kind in _unsigned_first(precision.weights))
             if weight is not None and weight.shape is not None and len(weight.shape) > 1 and _has_channels(node):
                 # Four bits and one scale for a whole channel keep too little of a convolution.
-                yield from ((Pair(kind, flows), True) for kind in precision.weights if kind.bits == 8)
-    yield Pair(None if weight is None else flows, flows), False
+                yield from (QuantConfig(kind, flows, PER_CHANNEL) for kind in precision.weights if kind.bits == 8)
+    yield in_float(flows, has_weight=weight is not None)
 
 
 def _unsigned_first(weights: Sequence[DType]) -> list[DType]:
@@ -341,6 +356,3 @@ def _has_channels(node: Node) -> bool:
         if operand is not None and operand.role is Role.WEIGHT and operand.shape is not None:
             return channel_axis(node.op_type, position, len(operand.shape), dict(node.attributes)) is not None
     return False
-
-
-__all__ = ["DType", "Resolution", "Verdict", "judge_stored", "make_plan", "resolve", "resolve_auto", "with_fallback"]

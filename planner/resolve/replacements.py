@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role
 
@@ -18,10 +19,13 @@ from planner.operators import Role
 # than blocks of 128 and cost 0.75 bits a weight more; MatMulNBits takes powers of two from 16 on.
 BLOCK_SIZE = 32
 
-MATMUL_NBITS = "com.microsoft.MatMulNBits"
-GATHER_BLOCKS = "com.microsoft.GatherBlockQuantized"
-DYNAMIC_MATMUL = "MatMulInteger"
-REPLACEMENTS = (MATMUL_NBITS, GATHER_BLOCKS, DYNAMIC_MATMUL)
+
+class Replacement(StrEnum):
+    """Operators that take a node's place, as a plan names them."""
+
+    MATMUL_NBITS = "com.microsoft.MatMulNBits"
+    GATHER_BLOCKS = "com.microsoft.GatherBlockQuantized"
+    DYNAMIC_MATMUL = "MatMulInteger"
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,10 @@ class Matrix:
     """The constant matrix that a node multiplies by, or gathers rows from.
 
     Attributes:
-        position: of the operand. axis: of it along which blocks run: the dimension summed over, or that of a row's numbers.
-        numbers, rows: sizes along that axis and along the other.
+        position: of the operand.
+        axis: of it along which blocks run: the dimension summed over, or that of a row's numbers.
+        numbers: size along that axis.
+        rows: size along the other.
     """
 
     position: int
@@ -66,60 +72,65 @@ def matrix_of(node: Node) -> Matrix | str:
     return Matrix(1, 0, rows, columns)
 
 
-def unfit(matrix: Matrix, pair: Pair) -> str | None:
+def unfit(matrix: Matrix, config: QuantConfig) -> str | None:
     """Why the matrix is not to be quantized so, whoever runs it; None where it is."""
-    if pair.block_size is None:
+    if config.block_size is None:
         return None
-    if matrix.numbers < pair.block_size:
-        return f"only {matrix.numbers} numbers along the blocks: padding to {pair.block_size} would make it larger"
+    if matrix.numbers < config.block_size:
+        return f"only {matrix.numbers} numbers along the blocks: padding to {config.block_size} would make it larger"
     return None
 
 
-def replacements(node: Node, pair: Pair, matrix: Matrix) -> tuple[Node, ...]:
+def replacements(node: Node, config: QuantConfig, matrix: Matrix) -> tuple[Node, ...]:
     """The nodes that take this node's place, for legality: operators, types, shapes and attributes as they will be.
 
     The first one that names a kernel of its own comes first. Empty where the node keeps its operator.
     """
-    if pair.dynamic:
-        return _dynamic(node, pair, matrix)
-    if pair.block_size is None or pair.activation is None or not pair.activation.is_float or pair.weight is None:
+    if config.dynamic:
+        return _dynamic(node, config, matrix)
+    if (
+        config.block_size is None
+        or config.activation is None
+        or not config.activation.is_float
+        or config.weight is None
+    ):
         return ()
-    kind, bits = pair.activation.value, pair.weight.bits
-    blocks = -(-matrix.numbers // pair.block_size)
+    kind, bits = config.activation.value, config.weight.bits
+    blocks = -(-matrix.numbers // config.block_size)
     if node.op_type == "Gather":
         if bits == 4 and matrix.numbers % 2:
             return ()  # a row must end with a whole byte
         packed = _constant("table", "uint8", (matrix.rows, matrix.numbers * bits // 8))
         gathered = (packed, node.inputs[1], _constant("scale", kind, (matrix.rows, blocks)))
-        layout = {"bits": bits, "block_size": pair.block_size, "gather_axis": 0, "quantize_axis": 1}
-        return (_made(node, "GatherBlockQuantized", gathered, pair.activation, layout, "com.microsoft"),)
+        layout = {"bits": bits, "block_size": config.block_size, "gather_axis": 0, "quantize_axis": 1}
+        return (_made(node, "GatherBlockQuantized", gathered, config.activation, layout, "com.microsoft"),)
     operands = (
         _flowing(node.inputs[0], kind),
-        _constant("weight", "uint8", (matrix.rows, blocks, pair.block_size * bits // 8)),
+        _constant("weight", "uint8", (matrix.rows, blocks, config.block_size * bits // 8)),
         _constant("scale", kind, (matrix.rows, blocks)),
         _constant("zero_point", "uint8", (matrix.rows, -(-blocks * bits // 8))),
     )
-    attributes = {"K": matrix.numbers, "N": matrix.rows, "bits": bits, "block_size": pair.block_size}
-    first = _made(node, "MatMulNBits", operands, pair.activation, attributes, "com.microsoft")
-    return (first, *_bias(node, pair.activation))
+    attributes = {"K": matrix.numbers, "N": matrix.rows, "bits": bits, "block_size": config.block_size}
+    first = _made(node, "MatMulNBits", operands, config.activation, attributes, "com.microsoft")
+    return (first, *_bias(node, config.activation))
 
 
-def name_of(made: Sequence[Node]) -> str | None:
+def name_of(made: Sequence[Node]) -> Replacement | None:
     """What a plan calls the replacement; None where there is none."""
     if not made:
         return None
     ops = [f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in made]
-    return DYNAMIC_MATMUL if DYNAMIC_MATMUL in ops else ops[0]
+    return Replacement.DYNAMIC_MATMUL if Replacement.DYNAMIC_MATMUL in ops else Replacement(ops[0])
 
 
-def _dynamic(node: Node, pair: Pair, matrix: Matrix) -> tuple[Node, ...]:
+def _dynamic(node: Node, config: QuantConfig, matrix: Matrix) -> tuple[Node, ...]:
     data = _flowing(node.inputs[0], "float32")
     codes = Operand("codes", Role.EXACT, "uint8", None if data is None else data.shape, False)
     product = Operand("product", Role.EXACT, "int32", node.output_shapes[0], False)
     scaled = Operand("scaled", Role.ACTIVATION, "float32", node.output_shapes[0], False)
     scale = Operand("scale", Role.ACTIVATION, "float32", (), False)
     zero = Operand("zero_point", Role.EXACT, "uint8", (), False)
-    weight = _constant("weight", str(pair.weight), (matrix.numbers, matrix.rows))
+    weight = _constant("weight", str(config.weight), (matrix.numbers, matrix.rows))
     return (
         _made(node, "DynamicQuantizeLinear", (data,), None, {}, dtype="uint8"),
         _made(node, "MatMulInteger", (codes, weight, zero), None, {}, dtype="int32"),
@@ -156,7 +167,7 @@ def _made(
         output_dtypes=(dtype or (activation.value if activation is not None else None),),
         attributes=attributes,
         origins=node.origins,
-        stored=Pair(None, activation),
+        stored=QuantConfig(None, activation),
         scope=node.scope,
     )
 

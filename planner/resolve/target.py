@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from planner.dtypes import Precision
-from planner.errors import RequestError
+from planner.dtypes import DType, Precision
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile
-from planner.resolve.choose import Resolution, judge_stored, make_plan, resolve, resolve_auto
-from planner.resolve.legality import takes
-from planner.resolve.plan import Plan, TargetIdentity
-from planner.runtime.processor import has_vnni, traits
-
-if TYPE_CHECKING:
-    from planner.calibrate.inputs import Inputs
+from planner.profiles.schema import Profile, Rule
+from planner.resolve.plan import TargetIdentity
+from planner.runtime.processor import traits
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,6 @@ class Target:
         device: str | None = None,
         profiles: Sequence[Path] = (),
         evidence: Sequence[Path] = (),
-        *,
-        processor: Iterable[str] | None = None,
     ) -> Target:
         """Find the EP's profile and the device in it.
 
@@ -51,7 +42,6 @@ class Target:
             device: name from the profile; None for its default.
             profiles: files that add to or override the shipped profiles.
             evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
-            processor: as for `on`.
 
         Raises:
             RequestError: unknown EP or device, malformed profile or evidence.
@@ -62,24 +52,22 @@ class Target:
 
             for path in evidence:
                 profile = with_learned(profile, path)
-        return cls.on(profile, device or profile.file.default_device, processor)
+        return cls.on(profile, device or profile.file.default_device)
 
     @classmethod
-    def on(cls, profile: Profile, device: str, processor: Iterable[str] | None = None) -> Target:
-        """The target that a loaded profile has in a device.
+    def on(cls, profile: Profile, device: str) -> Target:
+        """The target that a loaded profile has in a device. A processor has the traits of this machine's.
 
         Args:
             profile: with the evidence applied.
             device: name from the profile.
-            processor: where the device is a processor, the traits that rules may ask of it; None for those of this machine.
 
         Raises:
             RequestError: unknown device.
         """
         identity = TargetIdentity(profile.ep, device, profile.options(device))
         if profile.device(device).kind == "cpu":
-            found = traits(has_vnni()) if processor is None else processor
-            profile = profile.with_traits(device, found)
+            profile = profile.with_traits(device, traits())
         return cls(profile, identity)
 
     @property
@@ -97,6 +85,31 @@ class Target:
         """Provider options that start the EP for the device."""
         return self.identity.options
 
+    def rules_for(self, op_type: str, domain: str = "") -> tuple[Rule, ...]:
+        """The rules that speak of the operator on the device, in the profile's order."""
+        return self.profile.rules_for(op_type, domain, self.device)
+
+    @property
+    def preferred(self) -> tuple[Precision, ...]:
+        """The precisions that the profile prefers on the device, best first."""
+        return self.profile.prefer[self.device]
+
+    @property
+    def computes_float32(self) -> bool:
+        """Whether float32 stays float32: a device may take such graphs and compute them in float16; its profile never
+        prefers fp32."""
+        return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
+
+    def takes(self, op_type: str, opset: int) -> bool:
+        """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it."""
+        for rule in self.rules_for(op_type):
+            if rule.kernels is not None:
+                if self.profile.tables[rule.kernels].types(op_type, "", opset) is not None:
+                    return True
+            elif rule.refuse is None:
+                return True
+        return False
+
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
 
@@ -105,39 +118,5 @@ class Target:
             shapes: fixed dimensions of inputs, by name.
             stored: to judge the file as it is: its opset stays, which is otherwise raised to what is written.
         """
-        fused = [op for op in sorted(FUSED_OPERATORS) if takes(self.profile, self.device, op, 21)]
+        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, 21)]
         return read_model(path, shapes, fused=fused, as_stored=stored)
-
-    def resolutions(self, model: Model, precision: Precision | None) -> Iterator[Resolution]:
-        """What the precision resolves to; for None (auto) each candidate in the profile's order of preference.
-
-        Raises:
-            RequestError: the model is quantized already: its precision is what it stores.
-        """
-        _refuse_quantized(model)
-        if precision is None:
-            yield from resolve_auto(model, self.profile, self.device)
-        else:
-            yield resolve(model, self.profile, self.device, precision)
-
-    def check(self, model: Model, precision: Precision | None, *, stored: bool = False) -> Resolution:
-        """Judge a precision, or (``stored``) the model as it is."""
-        if stored:
-            return judge_stored(model, self.profile, self.device)
-        return next(self.resolutions(model, precision))
-
-    def plan(self, model: Model, resolution: Resolution, inputs: Inputs | None = None) -> Plan:
-        """The plan of a legal resolution, calibrated by these inputs where it needs any."""
-        plan = make_plan(model, self.profile, self.identity, resolution)
-        return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
-
-
-def _refuse_quantized(model: Model) -> None:
-    stored = [n for n in model.nodes if n.stored.activation is not None and not n.stored.activation.is_float]
-    if stored:
-        first = stored[0]
-        raise RequestError(
-            f"{model.path} is quantized already: {len(stored)} nodes, first {first.op_type} {first.name!r} at {first.stored}",
-            "give the float32 model it was made of; `planner check` without --precision judges this one as it is, and "
-            "`planner verify` runs it",
-        )

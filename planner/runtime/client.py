@@ -222,6 +222,27 @@ class Worker:
             raise EPError(f"{self.ep} could not compile {model.name}: {self._say(reply, model)}")
         return reply["soc"], reply["seconds"]
 
+    def schedule(self, model: Path, folder: Path, options: Mapping[str, str]) -> tuple[tuple[Assigned, ...], float]:
+        """Let the EP's compiler write its schedules of the model into a folder; who runs what, and the seconds it took.
+
+        Raises:
+            EPError (it cannot), WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
+        """
+        self._check_options(options)
+        request = {
+            "do": "schedule",
+            "model": str(model.resolve()),
+            "folder": str(folder.resolve()),
+            "options": {str(k): str(v) for k, v in options.items()},
+        }
+        reply, _ = self._ask(request, {}, f"compiling {model.name}")
+        if reply["status"] == "schedule_failed":
+            raise SessionFailed(
+                f"{self.ep} could not compile {model.name}: {self._say(reply, model)}",
+                "`planner check` says what the profile knows of the model's nodes",
+            )
+        return tuple(Assigned(*entry) for entry in reply["assignment"]), reply["seconds"]
+
     def hold(self) -> None:
         """Put the open session aside for as long as the process lives.
 

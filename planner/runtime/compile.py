@@ -36,18 +36,6 @@ class Compiled:
     equal: bool
     max_abs_error: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "sha256": self.sha256,
-            "bytes": self.bytes,
-            "soc": self.soc,
-            "runtime": dict(self.runtime),
-            "seconds": self.seconds,
-            "equal": self.equal,
-            "max_abs_error": self.max_abs_error,
-        }
-
 
 def require_compiler(ep: str) -> None:
     """RequestError where the EP writes nothing ahead of time, EPError where it cannot run here."""

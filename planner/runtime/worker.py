@@ -138,6 +138,18 @@ class Server:
             return {"status": "compile_failed", "message": f"{error}"}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
 
+    def schedule(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Build a session for its compiler's schedules alone, and let it go."""
+        self.close()
+        started = time.perf_counter()
+        options = self.ort.SessionOptions()
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
+        except Exception as error:
+            return {"status": "schedule_failed", "message": f"{error}"}
+        return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}
+
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
         if self.session is None:
@@ -282,6 +294,8 @@ def _answer(
             return server.time(arrays, request), {}
         case "compile":
             return server.compile(request), {}
+        case "schedule":
+            return server.schedule(request), {}
         case "hold":
             server.hold()
         case "close":

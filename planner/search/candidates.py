@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planner.dtypes import DType, Pair, Precision, parse_precision
+from planner.dtypes import Precision, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.operators import operator
-from planner.profiles.schema import Cost, Profile
-from planner.resolve.choose import Resolution, Verdict, make_plan, resolve, with_fallback
+from planner.resolve.choose import Resolution, Verdict, float32, make_plan, resolve, with_fallback
 from planner.resolve.legality import Ruling
-from planner.resolve.plan import Plan, TargetIdentity
+from planner.resolve.plan import Basis, Plan
+from planner.resolve.target import Target
 from planner.search.cost import Work, node_cost, work
 
 # Tried beside the profile's own preferences. 4-bit weights take part where the profile prefers them.
@@ -42,7 +42,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Candidates:
     """What the search chooses from.
 
     Attributes:
@@ -63,26 +63,26 @@ class Ladder:
         return sum(self.levels[level].costs[i] for i, level in enumerate(assignment))
 
 
-def make_ladder(model: Model, profile: Profile, device: str, *, allow_fallback: bool = False) -> Ladder:
+def find_candidates(target: Target, model: Model, *, allow_fallback: bool = False) -> Candidates:
     """The precisions that are legal for the whole model on the device, cheapest first by the profile's cost."""
-    names = dict.fromkeys([*(p.name for p in profile.prefer[device]), *_ALWAYS])
+    names = dict.fromkeys([*(p.name for p in target.preferred), *_ALWAYS])
     precisions = {name: parse_precision(name) for name in names}
-    rates = profile.cost(device)
+    rates = target.profile.cost(target.device)
     done = tuple(work(node) for node in model.nodes)
     levels: list[Level] = []
     for name, precision in precisions.items():
-        resolution = resolve(model, profile, device, precision, _dearer(precision, precisions))
+        resolution = resolve(target, model, precision, _dearer(precision, precisions))
         if allow_fallback:
             resolution = with_fallback(resolution)
         if resolution.legal is not False:
-            costs = tuple(node_cost(w, v.pair, rates) for w, v in zip(done, resolution.verdicts, strict=True))
+            costs = tuple(node_cost(w, v.config, rates) for w, v in zip(done, resolution.verdicts, strict=True))
             levels.append(Level(name, resolution.verdicts, costs))
     levels.sort(key=lambda level: level.cost)
     kept: list[Level] = []
     for level in levels:
         if all(not _same(level, other) for other in kept):
             kept.append(level)
-    return Ladder(tuple(kept), model.nodes, done, units(model.nodes))
+    return Candidates(tuple(kept), model.nodes, done, units(model.nodes))
 
 
 def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
@@ -104,26 +104,25 @@ def units(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
 
 
 def mixed_plan(
-    model: Model,
-    profile: Profile,
-    target: TargetIdentity,
-    ladder: Ladder,
-    assignment: Assignment,
-    reasons: Mapping[int, str],
+    target: Target, model: Model, candidates: Candidates, assignment: Assignment, reasons: Mapping[int, str]
 ) -> Plan:
     """The plan of an assignment.
 
     Args:
+        target: where the model is to run.
+        model: that is planned.
+        candidates: its candidates.
+        assignment: the level of each node.
         reasons: by index of a node, why the search chose its level.
     """
-    used = {level for i, level in enumerate(assignment) if ladder.nodes[i].has_precision}
+    used = {level for i, level in enumerate(assignment) if candidates.nodes[i].has_precision}
     verdicts = tuple(
-        _ideal(ladder.nodes[i]) if level == IDEAL else ladder.levels[level].verdicts[i]
+        _ideal(candidates.nodes[i]) if level == IDEAL else candidates.levels[level].verdicts[i]
         for i, level in enumerate(assignment)
     )
     only = next(iter(used)) if len(used) == 1 else None
-    name = "mixed" if only is None else "fp32" if only == IDEAL else ladder.levels[only].name
-    plan = make_plan(model, profile, target, Resolution(name, verdicts))
+    name = "mixed" if only is None else "fp32" if only == IDEAL else candidates.levels[only].name
+    plan = make_plan(target, model, Resolution(name, verdicts))
     nodes = tuple(
         replace(node, reason=f"{reasons[i]}; {node.reason}" if i in reasons else node.reason)
         for i, node in enumerate(plan.nodes)
@@ -140,16 +139,8 @@ def _dearer(precision: Precision, precisions: Mapping[str, Precision]) -> tuple[
 
 
 def _same(one: Level, other: Level) -> bool:
-    return all(
-        a.pair == b.pair and a.per_channel == b.per_channel for a, b in zip(one.verdicts, other.verdicts, strict=True)
-    )
+    return all(a.config == b.config for a, b in zip(one.verdicts, other.verdicts, strict=True))
 
 
 def _ideal(node: Node) -> Verdict:
-    if not node.has_precision:
-        return Verdict(node, Pair(None, None), False, Ruling(True, None))
-    weight = DType.FLOAT32 if node.weight is not None else None
-    return Verdict(node, Pair(weight, DType.FLOAT32), False, Ruling(True, None))
-
-
-__all__ = ["IDEAL", "Assignment", "Cost", "Ladder", "Level", "make_ladder", "mixed_plan", "units"]
+    return Verdict(node, float32(node), Ruling(True, None, basis=Basis.REFERENCE))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role
 from planner.profiles.schema import Cost
@@ -53,31 +53,31 @@ def work(node: Node) -> Work:
     return Work(macs, 0 if macs else output, constant, flowing + output)
 
 
-def node_cost(done: Work, pair: Pair, rates: Cost) -> float:
-    """Cost of a node at a pair; a node that has no precision to choose costs as much in every plan: 0."""
-    activation, stored = pair.activation, pair.stored_activation
+def node_cost(done: Work, config: QuantConfig, rates: Cost) -> float:
+    """Cost of a node at a config; a node that has no precision to choose costs as much in every plan: 0."""
+    activation, stored = config.activation, config.stored_activation
     if activation is None or stored is None:
         return 0.0
-    weight, activation, stored = (rates.held_as.get(t, t) for t in (pair.weight or activation, activation, stored))
+    weight, activation, stored = (rates.held_as.get(t, t) for t in (config.weight or activation, activation, stored))
     operations = done.macs * _multiply(weight, activation, rates) + done.operations * activation.bits / 8
     moved = done.weights * weight.bits / 8 + done.activations * stored.bits / 8
     return operations + moved * rates.byte
 
 
-def share_in_8_bit(pairs: Iterable[tuple[Work, Pair]]) -> float | None:
+def share_in_8_bit(configs: Iterable[tuple[Work, QuantConfig]]) -> float | None:
     """Share of the multiply-accumulates with a constant weight whose weight has 8 bits or fewer; None where none has."""
     total = low = 0
-    for done, pair in pairs:
-        if pair.weight is not None:
+    for done, config in configs:
+        if config.weight is not None:
             total += done.macs
-            if pair.weight.bits <= 8:
+            if config.weight.bits <= 8:
                 low += done.macs
     return low / total if total else None
 
 
 def plan_cost(done: Iterable[Work], nodes: Iterable[PlanNode], rates: Cost) -> float:
     """Cost of a plan whose nodes stand in the same order as their work."""
-    return sum(node_cost(w, n.pair, rates) for w, n in zip(done, nodes, strict=True))
+    return sum(node_cost(w, n.config, rates) for w, n in zip(done, nodes, strict=True))
 
 
 def _multiply(weight: DType, activation: DType, rates: Cost) -> float:

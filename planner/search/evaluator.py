@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import onnx_ir as ir
+
 from planner.calibrate.inputs import Sample
 from planner.errors import EPError
 from planner.model.node import Node
 from planner.resolve.plan import Plan, TargetIdentity
-from planner.runtime.client import RunFailed, SessionFailed, Worker
+from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import Assignment
 from planner.search.search import Measured
@@ -51,11 +53,8 @@ class Evaluations:
     emulated: int
     real: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {"emulated": self.emulated, "real": self.real}
 
-
-class PlanJudge:
+class PlanEvaluator:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
 
     Where the target's EP cannot run here, its emulation stands in for it (as in verifying, which says so).
@@ -140,8 +139,10 @@ class PlanJudge:
         return self._real[assignment]
 
     def confirmed(self, assignment: Assignment) -> Measured:
-        """On the EP, on as many calibration samples as a plan deserves that is about to be judged for good. The search goes
-        on from this figure where it falls short."""
+        """On the EP, on as many calibration samples as a plan deserves that is about to be judged for good.
+
+        The search goes on from this figure where it falls short.
+        """
         if not self.has_ep:
             return self.emulated(assignment)
         path = self._write(assignment)
@@ -209,6 +210,14 @@ class PlanJudge:
             return False
         return abs(self._floor.score(comparison.results()) - self._floor.value) > _CLEAR_DB
 
+    def _misplaced(self, model: ir.Model, opened: Opened) -> str:
+        """What is wrong with the placement; empty where nothing is."""
+        operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
+        fallback = placement_of(opened, self._target.ep, operators).fallback
+        if not fallback:
+            return ""
+        return f"{len(fallback)} nodes are not on {self._target.ep}, first {fallback[0].op_type} {fallback[0].name!r}"
+
     def _measure(
         self,
         worker: Worker,
@@ -227,12 +236,7 @@ class PlanJudge:
             opened = worker.open(path, options, session_config=config)
         except SessionFailed as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
-        problem = ""
-        if placed and not self._allow_fallback:
-            operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
-            fallback = placement_of(opened, self._target.ep, operators).fallback
-            if fallback:
-                problem = f"{len(fallback)} nodes are not on {self._target.ep}, first {fallback[0].op_type} {fallback[0].name!r}"
+        problem = self._misplaced(model, opened) if placed and not self._allow_fallback else ""
         comparison = Comparison()
         alone: dict[int, float] = {}
         try:
@@ -271,7 +275,9 @@ def leaving(nodes: Sequence[Node], on_ep: Mapping[str, float], emulated: Mapping
     """Indices of the nodes where the EP leaves its emulation. Pure.
 
     Args:
-        on_ep, emulated: SQNR in dB against float32 of each tensor, by name.
+        nodes: of the model, in order.
+        on_ep: SQNR in dB against float32 of each tensor, by name, on the EP.
+        emulated: the same by emulation.
     """
     # How many times the emulation's error energy the EP has at each tensor.
     times = {name: 10 ** ((emulated[name] - db) / 10) for name, db in on_ep.items() if name in emulated}
@@ -291,4 +297,4 @@ def _decibels(parting: Parting) -> dict[str, float]:
     return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
 
 
-__all__ = ["Apply", "Evaluations", "PlanJudge", "leaving"]
+__all__ = ["Apply", "Evaluations", "PlanEvaluator", "leaving"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from planner.search.candidates import Ladder
+from planner.codec import named
+from planner.search.candidates import Candidates
 from planner.search.cost import share_in_8_bit
 from planner.search.evaluator import Evaluations
 from planner.search.search import Found, Measured
@@ -22,13 +21,20 @@ class LevelReport:
     emulated: Measured
     real: Measured | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "precision": self.precision,
-            "cost": self.cost,
-            "emulated": self.emulated.to_json(),
-            "real": None if self.real is None else self.real.to_json(),
-        }
+
+@dataclass(frozen=True)
+class Gain:
+    """What keeping nodes above a precision gains.
+
+    Attributes:
+        alone_db: SQNR of the worst output where these nodes alone are at the base precision; None where not measured.
+        error_share: of the whole error that the base precision causes, the part that these nodes cause.
+        measured_on: by emulation or on the EP.
+    """
+
+    alone_db: float | None = field(metadata=named("alone_sqnr_db"))
+    error_share: float | None
+    measured_on: str
 
 
 @dataclass(frozen=True)
@@ -36,44 +42,31 @@ class Promoted:
     """Nodes that stay above the cheapest precision used: what it costs, and what it gains.
 
     Attributes:
-        nodes, operators: names and operator types. base, to: precisions.
-        cost: added, in the profile's unit. cost_share: of the plan's whole cost.
-        alone_db: SQNR of the worst output where these nodes alone are at the base precision; None where not measured.
-        error_share: of the whole error that the base precision causes, the part that these nodes cause.
+        nodes: their names.
+        operators: their operator types.
+        base: the cheapest precision used.
+        to: the one that they have.
+        cost: added, in the profile's unit.
+        cost_share: of the plan's whole cost.
+        gain: what it gains.
     """
 
     nodes: tuple[str, ...]
     operators: tuple[str, ...]
-    base: str
+    base: str = field(metadata=named("from"))
     to: str
     cost: float
     cost_share: float
-    alone_db: float | None
-    error_share: float | None
-    measured_on: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "nodes": list(self.nodes),
-            "operators": list(self.operators),
-            "from": self.base,
-            "to": self.to,
-            "cost": self.cost,
-            "cost_share": self.cost_share,
-            "gain": {
-                "alone_sqnr_db": self.alone_db,
-                "error_share": self.error_share,
-                "measured_on": self.measured_on,
-            },
-        }
+    gain: Gain
 
     def reason(self) -> str:
         """Why these nodes are promoted, as the plan writes it."""
         cause = "not measured alone"
-        if self.alone_db is not None and self.error_share is not None:
+        gain = self.gain
+        if gain.alone_db is not None and gain.error_share is not None:
             cause = (
-                f"at {self.base} their block alone leaves {self.alone_db:.1f} dB and causes "
-                f"{100 * self.error_share:.0f} % of its error ({self.measured_on})"
+                f"at {self.base} their block alone leaves {gain.alone_db:.1f} dB and causes "
+                f"{100 * gain.error_share:.0f} % of its error ({gain.measured_on})"
             )
         return f"promoted from {self.base} to {self.to}: {cause}"
 
@@ -84,9 +77,6 @@ class Judgement:
 
     score: float
     passed: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {"score": self.score if math.isfinite(self.score) else None, "passed": self.passed}
 
 
 @dataclass(frozen=True)
@@ -105,10 +95,12 @@ class SearchReport:
     evaluations: Evaluations
     promoted: tuple[Promoted, ...]
     cost: float
-    cheapest: float
+    cheapest: float = field(metadata=named("cheapest_cost"))
     macs_in_8_bit: float | None
     judgements: tuple[Judgement, ...]
     seconds: float
+
+    SHOWN = ("note",)
 
     @property
     def note(self) -> str | None:
@@ -124,23 +116,9 @@ class SearchReport:
         )
         return f"{was}; {then}, on the same samples: they chose between two plans"
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "floor": self.floor.to_json(),
-            "levels": [level.to_json() for level in self.levels],
-            "evaluations": self.evaluations.to_json(),
-            "promoted": [entry.to_json() for entry in self.promoted],
-            "cost": self.cost,
-            "cheapest_cost": self.cheapest,
-            "macs_in_8_bit": self.macs_in_8_bit,
-            "judgements": [entry.to_json() for entry in self.judgements],
-            "note": self.note,
-            "seconds": self.seconds,
-        }
-
 
 def search_report(
-    ladder: Ladder,
+    candidates: Candidates,
     found: Found,
     floor: Floor,
     evaluations: Evaluations,
@@ -148,33 +126,33 @@ def search_report(
     seconds: float,
 ) -> SearchReport:
     """Put a search's result into names."""
-    total = ladder.cost(found.assignment)
+    total = candidates.cost(found.assignment)
     promoted = tuple(
         Promoted(
-            tuple(ladder.nodes[i].name for i in p.nodes),
-            tuple(dict.fromkeys(ladder.nodes[i].op_type for i in p.nodes)),
-            ladder.levels[p.base].name,
-            ladder.levels[p.level].name,
+            tuple(candidates.nodes[i].name for i in p.nodes),
+            tuple(dict.fromkeys(candidates.nodes[i].op_type for i in p.nodes)),
+            candidates.levels[p.base].name,
+            candidates.levels[p.level].name,
             p.cost,
             p.cost / total if total else 0.0,
-            p.alone_db,
-            p.share,
-            p.measured_on,
+            Gain(p.alone_db, p.share, p.measured_on),
         )
         for p in found.promoted
     )
-    pairs = [(ladder.work[i], ladder.levels[level].verdicts[i].pair) for i, level in enumerate(found.assignment)]
+    configs = [
+        (candidates.work[i], candidates.levels[level].verdicts[i].config) for i, level in enumerate(found.assignment)
+    ]
     return SearchReport(
         floor,
         tuple(
-            LevelReport(ladder.levels[u.level].name, ladder.levels[u.level].cost, u.emulated, u.real)
+            LevelReport(candidates.levels[u.level].name, candidates.levels[u.level].cost, u.emulated, u.real)
             for u in found.uniform
         ),
         evaluations,
         promoted,
         total,
-        ladder.levels[0].cost,
-        share_in_8_bit(pairs),
+        candidates.levels[0].cost,
+        share_in_8_bit(configs),
         judgements,
         seconds,
     )

@@ -1,4 +1,4 @@
-"""The cheapest legal plan that reaches a floor on the EP: which nodes get which level. Pure but for its judge.
+"""The cheapest legal plan that reaches a floor on the EP: which nodes get which level. Pure but for its evaluator.
 
 1. The uniform levels, cheapest first, until one reaches the floor on the EP; the CPU EP's emulation spares the hopeless.
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
@@ -17,9 +17,11 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from planner.search.candidates import IDEAL, Assignment, Ladder
+from planner.codec import HIDDEN
+from planner.dtypes import QuantConfig
+from planner.search.candidates import IDEAL, Assignment, Candidates
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
 
 # The EP is worse than its emulation where its error energy is this many times as large (3 dB).
@@ -43,23 +45,18 @@ class Measured:
     """
 
     score: float
-    noise: float
-    problem: str = ""
+    noise: float = field(metadata=HIDDEN)
+    problem: str | None = None
+
+    SHOWN = ("sqnr_db",)
 
     @property
-    def decibels(self) -> float:
+    def sqnr_db(self) -> float:
         """SQNR of the worst output."""
         return _decibels(self.noise)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "score": self.score if math.isfinite(self.score) else None,
-            "sqnr_db": self.decibels,
-            "problem": self.problem or None,
-        }
 
-
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Measures plans; the same plan twice costs nothing."""
 
     def emulated(self, assignment: Assignment) -> Measured:
@@ -152,16 +149,16 @@ class _Sensitivity:
     by_unit: dict[int, float] = field(default_factory=dict)
 
 
-def search(ladder: Ladder, judge: Judge, goal: Goal) -> Found:
+def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
     """Find the plan. See the module's text for how.
 
     Args:
-        ladder: at least one level.
+        candidates: at least one level.
     """
-    uniform = _climb(ladder, judge, goal)
+    uniform = _climb(candidates, evaluator, goal)
     last = uniform[-1]
     if last.real is not None and last.real.score >= goal.value:
-        start = ladder.uniform(last.level)
+        start = candidates.uniform(last.level)
         if last.level == 0:
             return Found(start, last.real, True, tuple(uniform))
         background = last.level
@@ -170,31 +167,35 @@ def search(ladder: Ladder, judge: Judge, goal: Goal) -> Found:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
         background = best.level
         lower = list(uniform)
-        start = ladder.uniform(background)
+        start = candidates.uniform(background)
     passing = last.real is not None and last.real.score >= goal.value
     tests: list[_Sensitivity] = []
     for u in lower:
         known = (*(t.level for t in tests), *((background,) if passing else ()))
-        tests.append(_sensitivity(ladder, judge, goal, u, ladder.uniform(background), known))
+        tests.append(_sensitivity(candidates, evaluator, goal, u, candidates.uniform(background), known))
     if not passing:
-        start = _least_harm(ladder, tests, start)
-        measured = judge.real(start)
+        start = _least_harm(candidates, tests, start)
+        measured = evaluator.real(start)
         if measured.score < goal.value:
-            options = [(measured, start)] + [(u.real, ladder.uniform(u.level)) for u in uniform if u.real is not None]
+            options = [(measured, start)] + [
+                (u.real, candidates.uniform(u.level)) for u in uniform if u.real is not None
+            ]
             found, assignment = max(options, key=lambda o: (o[0].score, -o[0].noise))
-            return Found(assignment, found, False, tuple(uniform), _promotions(ladder, assignment, tests))
-    moves = _moves(ladder, tests, start)
-    assignment = _descend(ladder, judge, goal, start, moves, emulation=not any(t.on_ep for t in tests))
-    return Found(assignment, judge.real(assignment), True, tuple(uniform), _promotions(ladder, assignment, tests))
+            return Found(assignment, found, False, tuple(uniform), _promotions(candidates, assignment, tests))
+    moves = _moves(candidates, tests, start)
+    assignment = _descend(candidates, evaluator, goal, start, moves, emulation=not any(t.on_ep for t in tests))
+    return Found(
+        assignment, evaluator.real(assignment), True, tuple(uniform), _promotions(candidates, assignment, tests)
+    )
 
 
-def _climb(ladder: Ladder, judge: Judge, goal: Goal) -> list[Uniform]:
+def _climb(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> list[Uniform]:
     tried: list[Uniform] = []
-    for level in range(len(ladder.levels)):
-        assignment = ladder.uniform(level)
-        emulated = judge.emulated(assignment)
+    for level in range(len(candidates.levels)):
+        assignment = candidates.uniform(level)
+        emulated = evaluator.emulated(assignment)
         hopeless = emulated.score < goal.value - goal.slack
-        real = None if hopeless else judge.real(assignment)
+        real = None if hopeless else evaluator.real(assignment)
         tried.append(Uniform(level, emulated, real))
         if real is not None and real.score >= goal.value:
             return tried
@@ -202,17 +203,28 @@ def _climb(ladder: Ladder, judge: Judge, goal: Goal) -> list[Uniform]:
         # Nothing looks good: the EP is asked about the best, so that the answer is the EP's.
         best = min(tried, key=lambda u: u.emulated.noise)
         tried = [
-            u if u is not best else Uniform(u.level, u.emulated, judge.real(ladder.uniform(u.level))) for u in tried
+            u if u is not best else Uniform(u.level, u.emulated, evaluator.real(candidates.uniform(u.level)))
+            for u in tried
         ]
     return tried
 
 
 def _sensitivity(
-    ladder: Ladder, judge: Judge, goal: Goal, uniform: Uniform, background: Assignment, known: Sequence[int]
+    candidates: Candidates,
+    evaluator: Evaluator,
+    goal: Goal,
+    uniform: Uniform,
+    background: Assignment,
+    known: Sequence[int],
 ) -> _Sensitivity:
     """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
 
     Args:
+        ladder: what is chosen from.
+        judge: measures plans.
+        goal: what is asked for.
+        uniform: the level, measured throughout.
+        background: the level of all other nodes.
         known: levels that need no further test: a unit none of whose nodes has a type that is new is left out.
     """
     level = uniform.level
@@ -221,23 +233,26 @@ def _sensitivity(
         real is not None
         and real.score < goal.value
         and real.noise > _WORSE * uniform.emulated.noise
-        and background != ladder.uniform(level)
-        and not judge.suspects(ladder.uniform(level))
+        and background != candidates.uniform(level)
+        and not evaluator.suspects(candidates.uniform(level))
     )
-    base = background if on_ep else (IDEAL,) * len(ladder.nodes)
-    measure: Callable[[Assignment], Measured] = judge.real if on_ep else judge.emulated
+    base = background if on_ep else (IDEAL,) * len(candidates.nodes)
+    measure: Callable[[Assignment], Measured] = evaluator.real if on_ep else evaluator.emulated
 
     def changed(unit: int) -> bool:
-        members = ladder.units[unit]
-        return any(all(_pair(ladder, k, i) != _pair(ladder, level, i) for k in known) for i in members)
+        members = candidates.units[unit]
+        return any(all(_config(candidates, k, i) != _config(candidates, level, i) for k in known) for i in members)
 
     def worth(unit: int) -> float:
-        return sum((ladder.levels[background[i]].costs[i] - ladder.levels[level].costs[i]) for i in ladder.units[unit])
+        return sum(
+            (candidates.levels[background[i]].costs[i] - candidates.levels[level].costs[i])
+            for i in candidates.units[unit]
+        )
 
     def noise(members: Sequence[int]) -> float:
-        return measure(_with(ladder, base, members, level)).noise
+        return measure(_with(candidates, base, members, level)).noise
 
-    units = [u for u in range(len(ladder.units)) if changed(u)]
+    units = [u for u in range(len(candidates.units)) if changed(u)]
     blocks = measure_blocks(
         units,
         worth,
@@ -251,23 +266,22 @@ def _sensitivity(
     return _Sensitivity(level, blocks, on_ep, by_unit)
 
 
-def _with(ladder: Ladder, base: Assignment, units: Sequence[int], level: int) -> Assignment:
+def _with(candidates: Candidates, base: Assignment, units: Sequence[int], level: int) -> Assignment:
     changed = list(base)
     for unit in units:
-        for index in ladder.units[unit]:
+        for index in candidates.units[unit]:
             changed[index] = level
     return tuple(changed)
 
 
-def _pair(ladder: Ladder, level: int, node: int) -> tuple[object, bool]:
-    verdict = ladder.levels[level].verdicts[node]
-    return verdict.pair, verdict.per_channel
+def _config(candidates: Candidates, level: int, node: int) -> QuantConfig:
+    return candidates.levels[level].verdicts[node].config
 
 
-def _least_harm(ladder: Ladder, tests: Sequence[_Sensitivity], otherwise: Assignment) -> Assignment:
+def _least_harm(candidates: Candidates, tests: Sequence[_Sensitivity], otherwise: Assignment) -> Assignment:
     """Each unit at the level at which it causes the least noise; of levels that do not differ, the cheapest."""
     chosen = list(otherwise)
-    for unit, members in enumerate(ladder.units):
+    for unit, members in enumerate(candidates.units):
         known = [t for t in tests if unit in t.by_unit]
         if known:
             best = min(known, key=lambda t: (t.by_unit[unit], t.level))
@@ -276,7 +290,7 @@ def _least_harm(ladder: Ladder, tests: Sequence[_Sensitivity], otherwise: Assign
     return tuple(chosen)
 
 
-def _moves(ladder: Ladder, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
+def _moves(candidates: Candidates, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
     """Every block at every cheaper level, least noise per cost saved first: counted from the start, or from the next dearer
     level that was tested, whichever is worse."""
     moves = []
@@ -287,11 +301,11 @@ def _moves(ladder: Ladder, tests: Sequence[_Sensitivity], start: Assignment) -> 
             for unit in block.units:
                 dearer = min((t for t in tests if t.level > test.level and unit in t.by_unit), key=_level, default=None)
                 noise -= 0.0 if dearer is None else dearer.by_unit[unit]
-                for i in ladder.units[unit]:
-                    cost = ladder.levels[test.level].costs[i]
-                    saving += max(0.0, ladder.levels[start[i]].costs[i] - cost)
+                for i in candidates.units[unit]:
+                    cost = candidates.levels[test.level].costs[i]
+                    saving += max(0.0, candidates.levels[start[i]].costs[i] - cost)
                     above = start[i] if dearer is None else min(start[i], dearer.level)
-                    further += max(0.0, ladder.levels[above].costs[i] - cost)
+                    further += max(0.0, candidates.levels[above].costs[i] - cost)
             if further > 0:
                 rate = max(block.noise / saving, noise / further)
                 moves.append(_Move(test.level, block.units, block.noise, rate))
@@ -302,46 +316,54 @@ def _level(test: _Sensitivity) -> int:
     return test.level
 
 
-def _apply(ladder: Ladder, start: Assignment, moves: Sequence[_Move]) -> Assignment:
+def _apply(candidates: Candidates, start: Assignment, moves: Sequence[_Move]) -> Assignment:
     """The assignment after these moves: of several for a node, the cheapest level counts."""
     current = list(start)
     for move in moves:
         for unit in move.units:
-            for i in ladder.units[unit]:
-                if ladder.levels[move.level].costs[i] < ladder.levels[current[i]].costs[i]:
+            for i in candidates.units[unit]:
+                if candidates.levels[move.level].costs[i] < candidates.levels[current[i]].costs[i]:
                     current[i] = move.level
     return tuple(current)
 
 
 def _descend(
-    ladder: Ladder, judge: Judge, goal: Goal, start: Assignment, moves: Sequence[_Move], *, emulation: bool
+    candidates: Candidates,
+    evaluator: Evaluator,
+    goal: Goal,
+    start: Assignment,
+    moves: Sequence[_Move],
+    *,
+    emulation: bool,
 ) -> Assignment:
     """As many moves as the floor bears on the EP; the start itself passed there."""
     least = goal.value + goal.margin
-    if judge.real(start).score < least:
+    if evaluator.real(start).score < least:
         least = goal.value
 
     def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[_Move]], float]:
-        return lambda chosen: measure(_apply(ladder, start, chosen)).score
+        return lambda chosen: measure(_apply(candidates, start, chosen)).score
 
     chosen = list(moves)
     if emulation:
-        chosen = _bearable(ladder, chosen, scored(judge.emulated), least, goal.noise, _EMULATED_ROUNDS)
+        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), least, goal.noise, _EMULATED_ROUNDS)
     for _ in range(_SUSPICIONS):
-        assignment = _apply(ladder, start, chosen)
-        measured = judge.real(assignment)
+        assignment = _apply(candidates, start, chosen)
+        measured = evaluator.real(assignment)
         if measured.score >= least or math.isinf(measured.score):
             break
-        suspects = {i for i in judge.suspects(assignment) if assignment[i] != start[i]}
+        suspects = {i for i in evaluator.suspects(assignment) if assignment[i] != start[i]}
         if not suspects:
             break
-        kept = [tuple(u for u in move.units if suspects.isdisjoint(ladder.units[u])) for move in chosen]
+        kept = [tuple(u for u in move.units if suspects.isdisjoint(candidates.units[u])) for move in chosen]
         chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
-    return _apply(ladder, start, _bearable(ladder, chosen, scored(judge.real), least, goal.noise, _REAL_ROUNDS))
+    return _apply(
+        candidates, start, _bearable(candidates, chosen, scored(evaluator.real), least, goal.noise, _REAL_ROUNDS)
+    )
 
 
 def _bearable(
-    ladder: Ladder,
+    candidates: Candidates,
     moves: Sequence[_Move],
     score: Callable[[Sequence[_Move]], float],
     least: float,
@@ -355,7 +377,12 @@ def _bearable(
     further move to the same kind of type. What no round has confirmed is left out.
 
     Args:
+        ladder: what is chosen from.
+        moves: best first.
+        score: of the plan that some moves make.
+        least: the score that is asked for.
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
+        rounds: of bisecting, at most.
     """
     chosen: list[_Move] = []
     rest = list(moves)
@@ -375,18 +402,18 @@ def _bearable(
             units = culprit.units
             good = _bisect(len(units) - 1, lambda k: bears([replace(culprit, units=units[:k])]))  # noqa: B023
             chosen.append(replace(culprit, units=units[:good]))
-            broken, is_float = units[good], _is_float(ladder, culprit.level, units[good])
+            broken, is_float = units[good], _is_float(candidates, culprit.level, units[good])
             rest = [replace(culprit, units=units[good + 1 :])] + [
                 replace(move, units=tuple(u for u in move.units if u != broken))
-                if _is_float(ladder, move.level, broken) == is_float
+                if _is_float(candidates, move.level, broken) == is_float
                 else move
                 for move in rest
             ]
     return chosen
 
 
-def _is_float(ladder: Ladder, level: int, unit: int) -> bool:
-    activation = ladder.levels[level].verdicts[ladder.units[unit][0]].pair.activation
+def _is_float(candidates: Candidates, level: int, unit: int) -> bool:
+    activation = candidates.levels[level].verdicts[candidates.units[unit][0]].config.activation
     return activation is not None and activation.is_float
 
 
@@ -394,6 +421,8 @@ def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
     """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked.
 
     Args:
+        most: the largest number that may pass.
+        passes: whether a number does.
         guess: about where it lies; 0: unknown.
     """
     low, high = 0, most
@@ -410,21 +439,21 @@ def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
     return low
 
 
-def _promotions(ladder: Ladder, assignment: Assignment, tests: Sequence[_Sensitivity]) -> tuple[Promotion, ...]:
-    used = {assignment[i] for unit in ladder.units for i in unit}
+def _promotions(candidates: Candidates, assignment: Assignment, tests: Sequence[_Sensitivity]) -> tuple[Promotion, ...]:
+    used = {assignment[i] for unit in candidates.units for i in unit}
     base = min(used, default=0)
     test = next((t for t in tests if t.level == base), None)
-    blocks = test.blocks if test is not None else (Block(tuple(range(len(ladder.units))), math.nan),)
+    blocks = test.blocks if test is not None else (Block(tuple(range(len(candidates.units))), math.nan),)
     whole = sum(b.noise for b in blocks)
     promoted = []
     for block in blocks:
         by_level: dict[int, list[int]] = {}
         for unit in block.units:
-            for i in ladder.units[unit]:
-                if assignment[i] != base and _pair(ladder, assignment[i], i) != _pair(ladder, base, i):
+            for i in candidates.units[unit]:
+                if assignment[i] != base and _config(candidates, assignment[i], i) != _config(candidates, base, i):
                     by_level.setdefault(assignment[i], []).append(i)
         for level, nodes in sorted(by_level.items()):
-            cost = sum(ladder.levels[level].costs[i] - ladder.levels[base].costs[i] for i in nodes)
+            cost = sum(candidates.levels[level].costs[i] - candidates.levels[base].costs[i] for i in nodes)
             known = test is not None and math.isfinite(block.noise)
             promoted.append(
                 Promotion(

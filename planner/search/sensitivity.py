@@ -45,10 +45,13 @@ def measure_blocks(
     """Split the units into blocks and measure each, in their order.
 
     Args:
-        units: candidates, in the order of the graph. weight: what a unit is worth (blocks are cut to equal worth).
-        measure: noise of the output with these units changed. background: noise with none changed.
+        units: candidates, in the order of the graph.
+        weight: what a unit is worth (blocks are cut to equal worth).
+        measure: noise of the output with these units changed.
+        background: noise with none changed.
         negligible: noise below which a block is not split further.
-        evaluations: how many times `measure` may be called. first: how many blocks to start with.
+        evaluations: how many times `measure` may be called.
+        first: how many blocks to start with.
     """
     if not units:
         return ()

@@ -27,7 +27,7 @@ from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import emulate_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST, sqnr
+from planner.verification.fidelity import BEST, WORST, sqnr
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 # Outputs of one run that are held at once; more go into further runs.
@@ -48,7 +48,7 @@ class Parted:
         tensor: its name in the reference. node, op_type: what produces it there. depth: nodes on the longest way to it.
         sqnr_db: over the samples, within -200..200, of the places where both are finite.
         drop_db: how much less than its least faithful measured input (all inputs above 80 dB count as 80).
-        low, high: range of the reference; None where it has no finite value.
+        reference_range: lowest and highest value of the reference; None where it has no finite value.
         finite: whether the candidate is finite wherever the reference is.
         precision: how the candidate stores it: "float16", "float32", or the integer type of its Q/DQ.
     """
@@ -59,23 +59,9 @@ class Parted:
     depth: int
     sqnr_db: float
     drop_db: float
-    low: float | None
-    high: float | None
+    reference_range: tuple[float, float] | None
     finite: bool
     precision: str = "float32"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "tensor": self.tensor,
-            "node": self.node,
-            "op_type": self.op_type,
-            "depth": self.depth,
-            "sqnr_db": self.sqnr_db,
-            "drop_db": self.drop_db,
-            "reference_range": None if self.low is None else [self.low, self.high],
-            "finite": self.finite,
-            "precision": self.precision,
-        }
 
 
 @dataclass(frozen=True)
@@ -91,29 +77,33 @@ class Parting:
     first: Parted | None
     ran_on: str
 
-    def ranked(self) -> tuple[Parted, ...]:
-        """The suspects, worst first: what is not finite, in the order of the graph (the first makes the others), then
-        what falls by 1 dB or more from its least faithful input, by the error energy that it adds to its input's,
-        relative to its own signal."""
+    SHOWN = ("ranked",)
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """Names of the suspects, worst first."""
+        return tuple(entry.tensor for entry in self.suspects())
+
+    def suspects(self) -> tuple[Parted, ...]:
+        """The suspects, worst first.
+
+        First what is not finite, in the order of the graph (the first makes the others). Then what falls by 1 dB or more from
+        its least faithful input, by the error energy that it adds to its input's, relative to its own signal.
+        """
         falling = [t for t in self.tensors if not t.finite or t.drop_db >= _FALL_DB]
         return tuple(sorted(falling, key=lambda t: (t.finite, -_added(t) if t.finite else 0.0, t.depth)))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "ran_on": self.ran_on,
-            "first": None if self.first is None else self.first.to_json(),
-            "ranked": [entry.tensor for entry in self.ranked()],
-            "tensors": [entry.to_json() for entry in self.tensors],
-        }
 
     def sentence(self) -> str:
         """The finding in one line, for a person."""
         if self.first is None:
             return "no single node is to blame: the error grows step by step"
         part = self.first
-        span = "" if part.low is None else f"; float32 has {part.low:.4g} to {part.high:.4g} there"
-        if part.low is not None and part.high is not None and max(-part.low, part.high) > FLOAT16_LARGEST:
-            span += f", beyond float16's {FLOAT16_LARGEST:g}" if part.precision.startswith("float") else ""
+        span = ""
+        if part.reference_range is not None:
+            low, high = part.reference_range
+            span = f"; float32 has {low:.4g} to {high:.4g} there"
+            if max(-low, high) > FLOAT16_LARGEST and part.precision.startswith("float"):
+                span += f", beyond float16's {FLOAT16_LARGEST:g}"
         how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
         return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
 
@@ -184,7 +174,8 @@ def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
 
 def _added(part: Parted) -> float:
     """Error energy, relative to the signal's, beyond that of the least faithful input."""
-    return float(10 ** (-part.sqnr_db / 10) - 10 ** (-(part.sqnr_db + part.drop_db) / 10))
+    before = min(BEST, max(WORST, part.sqnr_db + part.drop_db))
+    return 10 ** (-min(BEST, max(WORST, part.sqnr_db)) / 10) - 10 ** (-before / 10)
 
 
 @dataclass
@@ -284,8 +275,7 @@ def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
                     depth,
                     row.sqnr_db,
                     drop,
-                    row.low,
-                    row.high,
+                    None if row.low is None or row.high is None else (row.low, row.high),
                     row.finite,
                     row.precision,
                 )

@@ -64,17 +64,8 @@ def _widen(graph: ir.Graph, halves: set[ir.Value], *, is_main: bool) -> None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=value.name)
             value.type = ir.TensorType(_SINGLE)
     for value in graph.inputs:
-        if value not in halves:
-            continue
-        if not is_main:
-            value.type = ir.TensorType(_SINGLE)
-            continue
-        uses = tuple(value.uses())
-        if uses:
-            wide = _cast(value, _SINGLE, f"{value.name}_float32")
-            graph.insert_before(graph[0], wide.producer())  # type: ignore[arg-type]
-            for node, index in uses:
-                node.replace_input_with(index, wide)
+        if value in halves:
+            _widen_input(graph, value, is_main=is_main)
     for node in list(graph):
         for attribute in list(node.attributes.values()):
             if attribute.type == ir.AttributeType.GRAPH:
@@ -87,6 +78,19 @@ def _widen(graph: ir.Graph, halves: set[ir.Value], *, is_main: bool) -> None:
         for out in node.outputs:
             if out in halves:
                 _round(graph, node, out, is_main=is_main)
+
+
+def _widen_input(graph: ir.Graph, value: ir.Value, *, is_main: bool) -> None:
+    """An input of a subgraph becomes float32; one of the model stays float16 and is cast behind it."""
+    if not is_main:
+        value.type = ir.TensorType(_SINGLE)
+        return
+    uses = tuple(value.uses())
+    if uses:
+        wide = _cast(value, _SINGLE, f"{value.name}_float32")
+        graph.insert_before(graph[0], wide.producer())  # type: ignore[arg-type]
+        for node, index in uses:
+            node.replace_input_with(index, wide)
 
 
 def _round(graph: ir.Graph, node: ir.Node, out: ir.Value, *, is_main: bool) -> None:

@@ -23,7 +23,7 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
-    """numpy dtype of each graph input."""
+    """The numpy dtype of each graph input."""
     return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
 
 

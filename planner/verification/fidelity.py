@@ -30,19 +30,10 @@ class Fidelity:
 
     output: str
     sqnr_db: float
-    cosine: float | None
-    max_abs_error: float | None
-    top1_agreement: float | None
-    finite: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "output": self.output,
-            "sqnr_db": self.sqnr_db,
-            "cosine": self.cosine,
-            "max_abs_error": self.max_abs_error,
-            "top1_agreement": self.top1_agreement,
-        }
+    cosine: float | None = None
+    max_abs_error: float | None = None
+    top1_agreement: float | None = None
+    finite: bool = True
 
 
 @dataclass

@@ -45,9 +45,6 @@ class Floor:
     value: float
     metric: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "value": self.value, "metric": self.metric}
-
     def __str__(self) -> str:
         return {
             "sqnr": f"{self.value:g} dB SQNR",

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from planner.codec import HIDDEN
 from planner.runtime.client import Opened
 
 # `conv_token_1`: a copy in another layout. `dq/duplicated`: a DQ of its own for each consumer. `m/MatMulAddFusion`: m
@@ -26,10 +26,7 @@ class Fallback:
 
     name: str
     op_type: str
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "op_type": self.op_type, "reason": self.reason}
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,9 @@ class Placement:
 
     total: int
     on_target: int | None
-    fallback: tuple[Fallback, ...]
-    nodes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fallback: tuple[Fallback, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=HIDDEN)
     by: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "total": self.total,
-            "on_target": self.on_target,
-            "by": self.by,
-            "fallback": [entry.to_json() for entry in self.fallback],
-        }
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,10 @@ class Contradiction:
     """A node that fared otherwise than the profile predicts.
 
     Attributes:
-        predicted, observed: whether it is on the target, by the profile and by the EP's own assignment.
+        name: of the node.
+        op_type: its operator.
+        predicted: whether it is on the target, by the profile.
+        observed: whether it is, by the EP's own assignment.
         reason: the EP's own, where it left the node.
     """
 
@@ -80,15 +72,6 @@ class Contradiction:
             return f"predicted on the EP, which left it: {self.reason}"
         return "predicted not on the EP, which took it"
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "op_type": self.op_type,
-            "predicted": self.predicted,
-            "observed": self.observed,
-            "reason": self.reason,
-        }
-
 
 def contradictions(
     predicted: Mapping[str, bool], placement: Placement, ep: str, candidate: Mapping[str, str]
@@ -96,7 +79,10 @@ def contradictions(
     """Where the EP's own placement differs from what was predicted; a node that could not be traced contradicts nothing.
 
     Args:
-        predicted: whether a node is on the target, by its name. candidate: the candidate's nodes, name -> operator.
+        predicted: whether a node is on the target, by its name.
+        placement: by the EP itself.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     left = {f.name: f.reason for f in placement.fallback}
     found = []
@@ -124,7 +110,9 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
     """Read the placement off an opened session.
 
     Args:
-        ep: full name of the target's provider. candidate: the candidate's nodes, name -> operator.
+        opened: what the worker said of the session.
+        ep: full name of the target's provider.
+        candidate: the candidate's nodes, name -> operator.
     """
     by = packages(opened.runtime)
     if not opened.assignment:

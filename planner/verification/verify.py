@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import onnx_ir as ir
+
 from planner.calibrate.inputs import Sample
+from planner.codec import named
 from planner.errors import EPError, RequestError
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison, Fidelity
-from planner.verification.floor import Floor, load_metric
+from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
 from planner.verification.placement import (
     Contradiction,
     Placement,
@@ -41,18 +44,17 @@ Outputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Causes:
-    """Of one output, in dB SQNR: what the candidate's own numbers lost, and what the EP added; None where not measured.
+    """What one output lost to which cause, in dB SQNR; None where it was not measured.
 
     Attributes:
-        quantizing: candidate against float32, both on the CPU EP. ep: candidate on the target against it on the CPU EP.
+        output: name of the output.
+        quantizing: the candidate's own numbers: candidate against float32, both on the CPU EP.
+        ep: what the EP added: candidate on the target against it on the CPU EP.
     """
 
     output: str
-    quantizing: float | None
-    ep: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"output": self.output, "quantizing_sqnr_db": self.quantizing, "ep_sqnr_db": self.ep}
+    quantizing: float | None = field(metadata=named("quantizing_sqnr_db"))
+    ep: float | None = field(metadata=named("ep_sqnr_db"))
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,18 @@ class MetricValue:
     value: float
     reference: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "value": self.value, "reference": self.reference}
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time.
+
+    Attributes:
+        load: building the session on ran_on.
+        run: mean of one sample.
+    """
+
+    load: float | None = None
+    run: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +84,22 @@ class Verification:
     """What a verification found.
 
     Attributes:
-        ran_on: the EP that really ran. kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
+        ran_on: the EP that really ran.
+        kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
         runtime: versions of its packages.
-        causes: the three-way comparison. load_seconds: building the session on ran_on. run_seconds: mean of one sample.
+        placement: where each node ran.
+        fidelity: of each output.
+        causes: the three-way comparison.
+        seconds: what loading and running took.
         peak_rss_mb: peak resident memory of the worker that ran the candidate, MiB; None where the platform is silent.
-        samples: how many samples were compared. floor: what it had to reach. metric: where the floor is one.
+        samples: how many samples were compared.
+        floor: what it had to reach.
+        metric: its value, where the floor is one.
         reasons: why it did not pass; empty if it passed.
         session_error: the EP's message where it built no session.
         parting: where the run leaves the reference on the worst sample, looked for where the fidelity did not pass, or
             when asked.
+        notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
     """
 
@@ -89,43 +108,39 @@ class Verification:
     runtime: Mapping[str, str]
     placement: Placement
     fidelity: tuple[Fidelity, ...]
-    causes: tuple[Causes, ...]
-    load_seconds: float | None
-    run_seconds: float | None
-    peak_rss_mb: float | None
-    samples: int
-    floor: Floor
-    reasons: tuple[str, ...]
+    causes: tuple[Causes, ...] = ()
+    seconds: Seconds | None = None
+    peak_rss_mb: float | None = None
+    samples: int = 0
+    floor: Floor = DEFAULT_FLOOR
+    reasons: tuple[str, ...] = ()
     session_error: str | None = None
     parting: Parting | None = None
     metric: MetricValue | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+
+    SHOWN = ("passed",)
 
     @property
     def passed(self) -> bool:
+        """Whether it is placed and faithful as demanded."""
         return not self.reasons
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "ran_on": self.ran_on,
-            "kind": self.kind,
-            "runtime": dict(self.runtime),
-            "placement": self.placement.to_json(),
-            "fidelity": [entry.to_json() for entry in self.fidelity],
-            "causes": [entry.to_json() for entry in self.causes],
-            "seconds": {"load": self.load_seconds, "run": self.run_seconds},
-            "peak_rss_mb": self.peak_rss_mb,
-            "samples": self.samples,
-            "floor": self.floor.to_json(),
-            "metric": None if self.metric is None else self.metric.to_json(),
-            "passed": self.passed,
-            "reasons": list(self.reasons),
-            "session_error": self.session_error,
-            "parting": None if self.parting is None else self.parting.to_json(),
-            "notes": list(self.notes),
-            "contradictions": [entry.to_json() for entry in self.contradictions],
-        }
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a candidate is judged by.
+
+    Attributes:
+        floor: what it must reach.
+        allow_fallback: nodes that are not on the EP are noted, and do not fail it.
+        predicted: by name, whether a node is on the target, by the profile; what the EP does otherwise is told.
+    """
+
+    floor: Floor
+    allow_fallback: bool = False
+    predicted: Mapping[str, bool] = field(default_factory=dict)
 
 
 def verify(
@@ -133,15 +148,12 @@ def verify(
     reference: Path,
     target: TargetIdentity,
     samples: Sequence[Sample],
+    criteria: Criteria,
     *,
-    floor: Floor,
     normalized: Path | None = None,
-    allow_fallback: bool = False,
-    predicted: Mapping[str, bool] | None = None,
-    progress: Progress | None = None,
+    bisect: bool | None = None,
     timeout: float = 300,
-    explain: bool = True,
-    bisect: bool = False,
+    progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
 
@@ -149,16 +161,16 @@ def verify(
     at least be asked for it, else unknown.
 
     Args:
-        candidate: the model to judge. reference: the float32 model it was made from, of the same inputs and outputs.
+        candidate: the model to judge.
+        reference: the float32 model it was made from, of the same inputs and outputs.
+        target: where it runs.
+        samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
+        criteria: what it is judged by.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
-        samples: feeds of the reference; integer and float inputs are cast to the candidate's types.
-        floor: what the candidate must reach. progress: called with (samples done, of how many).
-        allow_fallback: nodes that are not on the EP are noted, and do not fail it.
-        predicted: whether a node is on the target, by the profile; what the EP does otherwise is told.
+        bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
         timeout: seconds that one request to a worker may take.
-        explain: look for the node where the runs part (one more run) if the fidelity is below the floor.
-        bisect: look for it in any case.
+        progress: called with (samples done, of how many).
 
     Raises:
         RequestError: no samples, or a model that cannot be read.
@@ -166,101 +178,172 @@ def verify(
     """
     if not samples:
         raise RequestError("nothing to verify on: no samples", "give --inputs")
-    available = launcher(target.ep).availability()
-    emulated = not available.runs
-    metric = None if floor.metric is None else load_metric(floor.metric)
+    metric = None if criteria.floor.metric is None else load_metric(criteria.floor.metric)
     model = load(candidate)
-    dtypes = input_dtypes(model)
-    operators = {node.name or "": node.op_type for node in model.graph.all_nodes()}
-    notes: list[str] = []
-    refusal: tuple[str, ...] = ()
     with contextlib.ExitStack() as stack:
-        plain = stack.enter_context(as_written(candidate, model))
-        reference_worker = stack.enter_context(Worker(CPU, timeout=timeout))
-        reference_worker.open(reference, {})
-        yardstick: Worker | None = stack.enter_context(Worker(CPU, timeout=timeout))
-        assert yardstick is not None
-        ran_on: str
-        kind: Kind
-        if emulated:
-            opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
-            worker, ran_on, kind = yardstick, CPU, "emulation"
-            yardstick = None
-            placement, refusal = _asked_placement(candidate, target, available, operators, notes, timeout)
-            notes.append("float32 nodes were computed in float32: a target that computes them in float16 may differ")
-        else:
-            worker, ran_on = stack.enter_context(Worker(target.ep, timeout=timeout)), target.ep
-            kind = "simulator" if available.kind == "simulator" else "hardware"
-            try:
-                opened = worker.open(candidate, target.options, log=True)
-            except SessionFailed as error:
-                return _no_session(error, target, kind, worker.runtime, operators, floor, predicted or {})
-            placement = placement_of(opened, target.ep, operators)
-            try:
-                yardstick.open(plain, {}, session_config=AS_WRITTEN)
-            except SessionFailed as error:
-                notes.append(f"the causes of a loss can't be told apart: {error}")
-                yardstick = None
-        total, quantizing, own = Comparison(), Comparison(), Comparison()
-        run_seconds, peak = 0.0, opened.peak_rss_mb
-        worst, worst_db = samples[0], float("inf")
-        for index, sample in enumerate(samples):
-            feed = cast_feed(sample, dtypes)
-            expected = reference_worker.run(sample).outputs
-            ran = worker.run(feed)
-            run_seconds += ran.seconds
-            peak = ran.peak_rss_mb or peak
-            total.add(expected, ran.outputs)
-            if (db := _least(expected, ran.outputs)) < worst_db:
-                worst, worst_db = sample, db
-            if yardstick is not None:
-                written = yardstick.run(feed).outputs
-                quantizing.add(expected, written)
-                own.add(written, ran.outputs)
-            if progress is not None:
-                progress(index + 1, len(samples))
-        measured = None
-        if metric is not None and floor.metric is not None:
-            measured = MetricValue(
-                floor.metric,
-                metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs),
-                metric(lambda sample: reference_worker.run(sample).outputs),
-            )
-    fidelity = total.results()
-    misplaced = [*_misplaced(placement, target, emulated), *refusal]
-    if allow_fallback:
-        notes.extend(misplaced)
-        misplaced = []
-    shortfalls = list(floor.shortfalls(fidelity, None if measured is None else measured.value))
+        try:
+            runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+        except _NoSession as refused:
+            return refused.verification(target, _operators(model), criteria)
+        compared = runs.compare(samples, progress)
+        measured = None if metric is None else runs.measure(str(criteria.floor.metric), metric)
+    fidelity, floor = compared.total.results(), criteria.floor
+    value = None if measured is None else measured.value
+    notes = list(runs.notes)
+    misplaced = list(_misplaced(runs.placement, target, runs.emulated))
+    if criteria.allow_fallback:
+        notes, misplaced = [*notes, *misplaced], []
+    shortfalls = list(floor.shortfalls(fidelity, value))
     if not shortfalls:
-        floor.score(fidelity, None if measured is None else measured.value)  # refuses a floor that measures nothing
+        floor.score(fidelity, value)  # refuses a floor that measures nothing
     reasons = [*misplaced, *shortfalls]
     parting = None
-    if bisect or (explain and shortfalls):
+    if bisect or (bisect is None and shortfalls):
         try:
-            parting = find_parting(candidate, normalized or reference, target, [worst], timeout=timeout)
+            parting = find_parting(candidate, normalized or reference, target, [compared.worst], timeout=timeout)
             if shortfalls:
                 reasons.append(f"where the two part: {parting.sentence()}")
         except EPError as error:
             notes.append(f"where the two part could not be found: {error}")
     return Verification(
-        ran_on,
-        kind,
-        dict(opened.runtime),
-        placement,
+        runs.ran_on,
+        runs.kind,
+        dict(runs.opened.runtime),
+        runs.placement,
         fidelity,
-        _causes(fidelity, quantizing, own, emulated),
-        opened.seconds,
-        run_seconds / len(samples),
-        peak,
+        _causes(fidelity, compared, runs.emulated),
+        Seconds(runs.opened.seconds, compared.seconds / len(samples)),
+        compared.peak_rss_mb,
         len(samples),
         floor,
         tuple(reasons),
         parting=parting,
         metric=measured,
         notes=tuple(notes),
-        contradictions=contradictions(predicted or {}, placement, target.ep, operators),
+        contradictions=contradictions(criteria.predicted, runs.placement, target.ep, _operators(model)),
     )
+
+
+def _operators(model: ir.Model) -> dict[str, str]:
+    """The candidate's nodes, name -> operator."""
+    return {node.name or "": node.op_type for node in model.graph.all_nodes()}
+
+
+@dataclass
+class _Compared:
+    """The three runs over all samples.
+
+    Attributes:
+        worst: the sample with the least SQNR of any output.
+        peak_rss_mb: of the target's worker.
+        total: reference against target.
+        quantizing: reference against the candidate on the CPU EP.
+        own: the candidate on the CPU EP against target.
+        seconds: of all runs on the target.
+    """
+
+    worst: Sample
+    peak_rss_mb: float | None
+    total: Comparison = field(default_factory=Comparison)
+    quantizing: Comparison = field(default_factory=Comparison)
+    own: Comparison = field(default_factory=Comparison)
+    seconds: float = 0.0
+
+
+@dataclass
+class _Runs:
+    """The open sessions of a verification.
+
+    Attributes:
+        reference: runs the float32 model on the CPU EP.
+        worker: runs the candidate on ran_on.
+        yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
+    """
+
+    reference: Worker
+    worker: Worker
+    yardstick: Worker | None
+    dtypes: Mapping[str, Any]
+    opened: Opened
+    placement: Placement
+    ran_on: str
+    kind: Kind
+    notes: tuple[str, ...]
+
+    @property
+    def emulated(self) -> bool:
+        return self.kind == "emulation"
+
+    @classmethod
+    def start(
+        cls,
+        stack: contextlib.ExitStack,
+        candidate: Path,
+        reference: Path,
+        model: ir.Model,
+        target: TargetIdentity,
+        timeout: float,
+    ) -> _Runs:
+        """Open the sessions.
+
+        Raises:
+            _NoSession: the target's EP built none for the candidate.
+            EPError: the CPU EP built none.
+        """
+        dtypes, operators = input_dtypes(model), _operators(model)
+        plain = stack.enter_context(as_written(candidate, model))
+        float32 = stack.enter_context(Worker(CPU, timeout=timeout))
+        float32.open(reference, {})
+        yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
+        available = launcher(target.ep).availability()
+        if available.kind is None or available.kind == "placement":
+            opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
+            placement, note = _asked_placement(candidate, target, available, operators, timeout)
+            notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
+            return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+        worker = stack.enter_context(Worker(target.ep, timeout=timeout))
+        try:
+            opened = worker.open(candidate, target.options, log=True)
+        except SessionFailed as error:
+            raise _NoSession(error, available.kind, worker.runtime) from None
+        runs = cls(
+            float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
+            target.ep, available.kind, (),
+        )  # fmt: skip
+        try:
+            yardstick.open(plain, {}, session_config=AS_WRITTEN)
+        except SessionFailed as error:
+            runs.notes, runs.yardstick = (f"the causes of a loss can't be told apart: {error}",), None
+        return runs
+
+    def compare(self, samples: Sequence[Sample], progress: Progress | None) -> _Compared:
+        """Run every sample."""
+        found = _Compared(samples[0], self.opened.peak_rss_mb)
+        worst_db = float("inf")
+        for index, sample in enumerate(samples):
+            feed = cast_feed(sample, self.dtypes)
+            expected = self.reference.run(sample).outputs
+            ran = self.worker.run(feed)
+            found.seconds += ran.seconds
+            found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
+            found.total.add(expected, ran.outputs)
+            if (db := _least(expected, ran.outputs)) < worst_db:
+                found.worst, worst_db = sample, db
+            if self.yardstick is not None:
+                written = self.yardstick.run(feed).outputs
+                found.quantizing.add(expected, written)
+                found.own.add(written, ran.outputs)
+            if progress is not None:
+                progress(index + 1, len(samples))
+        return found
+
+    def measure(self, name: str, metric: Callable[[Run], float]) -> MetricValue:
+        """The user's metric of both models."""
+        return MetricValue(
+            name,
+            metric(lambda sample: self.worker.run(cast_feed(sample, self.dtypes)).outputs),
+            metric(lambda sample: self.reference.run(sample).outputs),
+        )
 
 
 def _least(expected: Outputs, got: Outputs) -> float:
@@ -270,31 +353,23 @@ def _least(expected: Outputs, got: Outputs) -> float:
 
 
 def _asked_placement(
-    candidate: Path,
-    target: TargetIdentity,
-    available: Availability,
-    operators: Mapping[str, str],
-    notes: list[str],
-    timeout: float,
-) -> tuple[Placement, tuple[str, ...]]:
-    """The placement by an EP that does not run here, and why it refuses the whole model, if it does.
-
-    Args:
-        notes: told what was asked, and what came of it.
-    """
+    candidate: Path, target: TargetIdentity, available: Availability, operators: Mapping[str, str], timeout: float
+) -> tuple[Placement, str]:
+    """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
     unknown = Placement(len(operators), None, ())
     if available.kind != "placement":
-        notes.append(f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it")
-        return unknown, ()
-    notes.append(f"{available.by} said which nodes it takes; its numbers were emulated by the CPU EP")
+        return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
+    emulated = "its numbers were emulated by the CPU EP"
     with Worker(target.ep, timeout=timeout) as worker:
         try:
-            return placement_of(worker.open(candidate, target.options, log=True), target.ep, operators), ()
+            placement = placement_of(worker.open(candidate, target.options, log=True), target.ep, operators)
         except SessionFailed as error:
-            return unplaced(operators, refusal_reasons(error.refusals, operators), available.by), (str(error),)
+            # It refuses the whole model: none of its nodes is on it.
+            reasons = {name: str(error) for name in operators} | refusal_reasons(error.refusals, operators)
+            placement = unplaced(operators, reasons, available.by)
         except (WorkerCrashed, WorkerTimeout) as error:
-            notes.append(f"the placement is unknown: {error}")
-            return unknown, ()
+            return unknown, f"the placement is unknown: {error}; {emulated}"
+    return placement, f"{available.by} said which nodes it takes; {emulated}"
 
 
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
@@ -303,44 +378,38 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
     return {name: reason for name, reason in named if name is not None}
 
 
-def _no_session(
-    error: SessionFailed,
-    target: TargetIdentity,
-    kind: Kind,
-    runtime: Mapping[str, str],
-    operators: Mapping[str, str],
-    floor: Floor,
-    predicted: Mapping[str, bool],
-) -> Verification:
-    placement = unplaced(operators, refusal_reasons(error.refusals, operators), packages(runtime))
-    refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
-    named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
-    return Verification(
-        target.ep,
-        kind,
-        dict(runtime),
-        placement,
-        (),
-        (),
-        None,
-        None,
-        None,
-        0,
-        floor,
-        (f"{error}{named}",),
-        session_error=str(error),
-        contradictions=contradictions(predicted, placement, target.ep, operators),
-    )
+class _NoSession(Exception):
+    """The target's EP builds no session for the candidate."""
+
+    def __init__(self, error: SessionFailed, kind: Kind, runtime: Mapping[str, str]) -> None:
+        super().__init__(str(error))
+        self.refusals, self.kind, self.runtime = error.refusals, kind, dict(runtime)
+
+    def verification(self, target: TargetIdentity, operators: Mapping[str, str], criteria: Criteria) -> Verification:
+        """What there is to tell."""
+        placement = unplaced(operators, refusal_reasons(self.refusals, operators), packages(self.runtime))
+        refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+        named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
+        return Verification(
+            target.ep,
+            self.kind,
+            self.runtime,
+            placement,
+            (),
+            seconds=Seconds(),
+            floor=criteria.floor,
+            reasons=(f"{self}{named}",),
+            session_error=str(self),
+            contradictions=contradictions(criteria.predicted, placement, target.ep, operators),
+        )
 
 
-def _causes(
-    fidelity: Sequence[Fidelity], quantizing: Comparison, own: Comparison, emulated: bool
-) -> tuple[Causes, ...]:
+def _causes(fidelity: Sequence[Fidelity], compared: _Compared, emulated: bool) -> tuple[Causes, ...]:
     if emulated:
         return tuple(Causes(entry.output, entry.sqnr_db, None) for entry in fidelity)
-    by_quantizing = {entry.output: entry.sqnr_db for entry in quantizing.results()}
-    by_ep = {entry.output: entry.sqnr_db for entry in own.results()}
-    return tuple(Causes(entry.output, by_quantizing.get(entry.output), by_ep.get(entry.output)) for entry in fidelity)
+    quantizing = {entry.output: entry.sqnr_db for entry in compared.quantizing.results()}
+    own = {entry.output: entry.sqnr_db for entry in compared.own.results()}
+    return tuple(Causes(entry.output, quantizing.get(entry.output), own.get(entry.output)) for entry in fidelity)
 
 
 def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> Iterator[str]:
@@ -354,4 +423,4 @@ def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> 
         )
 
 
-__all__ = ["Causes", "MetricValue", "Verification", "verify"]
+__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify"]

@@ -36,7 +36,7 @@ def comparable(report: Report) -> Report:
         if row.verification is None:
             return row
         fidelity = tuple(
-            replace(f, sqnr_db=None if f.sqnr_db is None or row.kind == "hardware" else min(f.sqnr_db, 80.0))
+            replace(f, sqnr_db=0.0 if row.kind == "hardware" else min(f.sqnr_db, 80.0))
             for f in row.verification.fidelity
         )
         return replace(row, verification=replace(row.verification, fidelity=fidelity))

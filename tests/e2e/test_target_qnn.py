@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from planner.cli import main as cli
+from planner.resolve.choose import check_model, make_plan
 
 pytestmark = [pytest.mark.qnn, pytest.mark.models, pytest.mark.slow]
 
@@ -95,16 +96,19 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
 ) -> None:
     """magika with its decomposed LayerNormalization, every node at w8a16, as a tool without fusions makes it."""
     from planner.api import load_inputs
+    from planner.calibrate.run import calibrate
     from planner.model.read import read_model
-    from planner.pipeline import calibrate, quantize, requested_precision
+    from planner.quantization.write import write_quantized
     from planner.resolve.target import Target
 
     target = Target.open("qnn", DEVICE)
     model = read_model(magika, {"bytes": (1, 2048)}, fused=())
     inputs = load_inputs("examples.inputs:magika", model)
-    resolution = target.check(model, requested_precision("fp16", None, None))
+    resolution = check_model(target, model, parse_precision("fp16"))
     blind = tmp_path / "blind.onnx"
-    quantize(model, target.plan(model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind)
+    write_quantized(
+        model, make_plan(target, model, resolution, inputs), calibrate(model, list(inputs.calibration)[:8]), blind
+    )
     few = tmp_path / "few.npz"
     np.savez(few, bytes=np.concatenate([sample["bytes"] for sample in list(inputs.evaluation)[:4]]))
     target = ["--ep", "qnn", "--device", DEVICE]

@@ -11,11 +11,12 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from planner.codec import to_json
 from planner.model.read import read_model
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed, Worker
 from planner.verification.floor import Floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 pytestmark = pytest.mark.qnn
 
@@ -100,9 +101,9 @@ def samples(*shape: int, count: int = 2) -> list[dict[str, np.ndarray]]:
 
 def test_a_legal_model_is_wholly_placed_and_its_losses_are_told_apart(tmp_path: Path) -> None:
     candidate, reference = matmul(tmp_path)
-    found = verify(candidate, reference, target(), samples(2, 8), floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, target(), samples(2, 8), Criteria(Floor("sqnr", 30)))
     assert found.passed, found.reasons
-    data = found.to_json()
+    data = to_json(found)
     assert (data["ran_on"], data["kind"]) == (QNN, "simulator")
     assert set(data["runtime"]) == {"onnxruntime", "onnxruntime-qnn"}
     assert data["placement"]["on_target"] == data["placement"]["total"] >= 9  # the graph's own Q and DQ included
@@ -114,7 +115,7 @@ def test_a_legal_model_is_wholly_placed_and_its_losses_are_told_apart(tmp_path: 
 
 def test_an_illegal_pair_falls_back_with_the_reason_of_the_ep(tmp_path: Path) -> None:
     candidate, reference = matmul(tmp_path, np.int16)
-    found = verify(candidate, reference, target("36"), samples(2, 8), floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, target("36"), samples(2, 8), Criteria(Floor("sqnr", 30)))
     assert not found.passed
     (entry,) = [f for f in found.placement.fallback if f.op_type == "MatMul"]
     assert entry.name == "m"
@@ -132,7 +133,7 @@ def test_a_refused_session_is_a_failed_verification_that_names_the_node(tmp_path
     build.float_nodes[-1].output[0] = "y"
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])
     candidate, reference = build.save(tmp_path, [1, 3, 8, 8], [output])
-    found = verify(candidate, reference, target("36"), samples(1, 3, 8, 8), floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, target("36"), samples(1, 3, 8, 8), Criteria(Floor("sqnr", 30)))
     assert not found.passed
     assert found.session_error
     assert found.placement.on_target == 0
@@ -151,7 +152,7 @@ def test_an_operator_the_ep_does_not_know_takes_its_neighbours_along(tmp_path: P
     build.float_nodes[-1].output[0] = "y"
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16])
     candidate, reference = build.save(tmp_path, [1, 16], [output])
-    found = verify(candidate, reference, target(), samples(1, 16), floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, target(), samples(1, 16), Criteria(Floor("sqnr", 30)))
     reasons = {f.name: f.reason for f in found.placement.fallback}
     assert "`Erf` are not supported by QNN EP" in reasons["e"]
     # the DQ before it belongs to the same unit
@@ -163,7 +164,7 @@ def test_a_range_too_small_is_found_at_the_tensor_that_it_clips(tmp_path: Path) 
     # Codes reach 0.64: enough for x within a half, too little for its product.
     candidate, reference = matmul(tmp_path, scale=0.005)
     halves = [{"x": 0.5 * sample["x"]} for sample in samples(2, 8)]
-    found = verify(candidate, reference, target(), halves, floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, target(), halves, Criteria(Floor("sqnr", 30)))
     assert not found.passed
     assert found.parting is not None and found.parting.first is not None
     first = found.parting.first
@@ -194,7 +195,7 @@ def test_det_in_float16_loses_it_all_in_the_last_sigmoid(example: Callable[[str]
     assert model.ir is not None
     path = tmp_path / "det.onnx"
     ir.save(model.ir, path)
-    found = verify(path, path, target(), samples(1, 3, 160, 160, count=1), floor=Floor("sqnr", 20))
+    found = verify(path, path, target(), samples(1, 3, 160, 160, count=1), Criteria(Floor("sqnr", 20)))
     assert found.placement.on_target == found.placement.total
     assert not found.passed
     assert found.causes[0].quantizing == 200  # float32 against itself: the loss is all the EP's
@@ -213,7 +214,7 @@ def test_magika_in_float16_overflows_in_its_second_layer_normalization(
     ir.save(model.ir, path)
     text = Path(__file__).read_bytes()[:1024]
     sample = {"bytes": np.array([[*text, *text]], np.int32)}
-    found = verify(path, path, target(), [sample], floor=Floor("sqnr", 20))
+    found = verify(path, path, target(), [sample], Criteria(Floor("sqnr", 20)))
     assert found.fidelity[0].sqnr_db < -50
     assert found.parting is not None and found.parting.first is not None
     assert found.parting.first.op_type == "ReduceSum"

@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from planner.reporting import (
-    Fallback,
-    Fidelity,
-    Inputs,
-    Model,
-    Node,
-    Placement,
-    Range,
-    Report,
-    Row,
-    Seconds,
-    TensorError,
-    Verification,
-    Violation,
-)
+from planner.reporting import Inputs, Model, Range, Report, Row
 from planner.resolve.plan import TargetIdentity
+from planner.resolve.verdicts import NodeVerdict, Violation
+from planner.verification.divergence import Parted, Parting
+from planner.verification.fidelity import Fidelity
+from planner.verification.placement import Fallback, Placement
+from planner.verification.verify import Seconds, Verification
 
 # What a model file may hold as a name, and no report may be broken by.
 HOSTILE = (
@@ -45,10 +36,12 @@ OPS = ("Conv", "Relu", "Conv", "Add", "Relu", "MatMul", "Softmax", "Resize", "Si
 
 
 def model(name: str = "text-detector", nodes: int = 120) -> Model:
-    return Model(name, f"models/{name}.onnx", "3f" * 32, 17, nodes)
+    return Model(f"models/{name}.onnx", "3f" * 32, 17, nodes, name=name)
 
 
-def nodes(count: int, weight: str = "uint8", activation: str = "uint16", off: tuple[int, ...] = ()) -> tuple[Node, ...]:
+def nodes(
+    count: int, weight: str = "uint8", activation: str = "uint16", off: tuple[int, ...] = ()
+) -> tuple[NodeVerdict, ...]:
     made = []
     for i in range(count):
         op = OPS[i % len(OPS)]
@@ -58,17 +51,25 @@ def nodes(count: int, weight: str = "uint8", activation: str = "uint16", off: tu
             w, a = None, "float16"
         on = i not in off
         reason = None if on else f"{op} output shape must be static"
-        made.append(Node(f"/backbone/block{i // 10}/{op.lower()}_{i}", op, w, a, on, f"qnn.{op.lower()}", reason))
+        made.append(
+            NodeVerdict(f"/backbone/block{i // 10}/{op.lower()}_{i}", op, w, a, on, f"qnn.{op.lower()}", reason)
+        )
     return tuple(made)
 
 
-def depth(planned: tuple[Node, ...], start: float = 62.0) -> tuple[TensorError, ...]:
-    return tuple(
-        TensorError(
-            f"{n.name}_out", n.name, n.op_type, start - 30 * i / len(planned) + 5 * math.sin(i) - (12 if i == 70 else 0)
-        )
-        for i, n in enumerate(planned)
+def depth(planned: tuple[NodeVerdict, ...], start: float = 62.0) -> Parting:
+    return Parting(
+        tuple(
+            tensor(n, start - 30 * i / len(planned) + 5 * math.sin(i) - (12 if i == 70 else 0))
+            for i, n in enumerate(planned)
+        ),
+        None,
+        QNN.ep,
     )
+
+
+def tensor(node: NodeVerdict, sqnr_db: float) -> Parted:
+    return Parted(f"{node.name}_out", node.name, node.op_type, 1, sqnr_db, 0.0, (-1.0, 1.0), True)
 
 
 def ranges(count: int) -> tuple[Range, ...]:
@@ -80,15 +81,18 @@ def ranges(count: int) -> tuple[Range, ...]:
     return tuple(made)
 
 
-def run(ran_on: str, kind: str, sqnr: float, total: int, fallback: tuple[Fallback, ...] = ()) -> Verification:
+def run(
+    ran_on: str, kind: str, sqnr: float, total: int, fallback: tuple[Fallback, ...] = (), parting: Parting | None = None
+) -> Verification:
     return Verification(
         ran_on,
         kind,  # type: ignore[arg-type]
         {"onnxruntime": "1.32.0"} | ({"onnxruntime-qnn": "2.7.0"} if "QNN" in ran_on else {}),
         Placement(total, total - len(fallback) if kind != "emulation" else None, fallback),
         (Fidelity("boxes", sqnr, 0.9991, 0.031, None), Fidelity("scores", sqnr + 6.2, 0.9998, 0.004, 0.984)),
-        Seconds(0.42, 1.31),
-        512.0,
+        seconds=Seconds(0.42, 1.31),
+        peak_rss_mb=512.0,
+        parting=parting,
     )
 
 
@@ -112,9 +116,8 @@ def passed(
         size_bytes=4_812_331,
         latency_ms=1310.0,
         inputs=Inputs("calibration.npz", 64, False),
-        verification=run(target.ep, "simulator", 31.4, 120),
+        verification=run(target.ep, "simulator", 31.4, 120, parting=depth(planned)),
         nodes=planned,
-        depth=depth(planned),
         ranges=ranges(14),
     )
 
@@ -169,9 +172,8 @@ def failed(name: str = "text-detector", target: TargetIdentity = QNN, precision:
         floor_db=20.0,
         size_bytes=2_612_331,
         inputs=Inputs("synthetic", 16, True),
-        verification=run(target.ep, "simulator", 11.2, 120, fallback),
+        verification=run(target.ep, "simulator", 11.2, 120, fallback, depth(planned, 36.0)),
         nodes=planned,
-        depth=depth(planned, 36.0),
     )
 
 
@@ -193,7 +195,6 @@ def measured(name: str = "text-detector", target: TargetIdentity = CPU) -> Row:
         latency_ms=8.73,
         verification=run(target.ep, "hardware", 44.0, 120),
         nodes=nodes(120, "int8", "uint8"),
-        depth=(),
         ranges=(),
     )
 
@@ -239,7 +240,8 @@ def full() -> Report:
 
 def large(count: int = 10_000) -> Report:
     planned = nodes(count, off=(4321,))
-    row = replace(passed(), nodes=planned, depth=depth(planned), model=model("large", count))
+    verification = run(QNN.ep, "simulator", 31.4, 120, parting=depth(planned))
+    row = replace(passed(), nodes=planned, verification=verification, model=model("large", count))
     return Report("0.1.0", "2026-11-24", (row,))
 
 
@@ -248,15 +250,19 @@ def hostile() -> Report:
     made = []
     for i, bad in enumerate(HOSTILE):
         name = f"{bad}{i}"
-        planned = (Node(bad, bad, bad, bad, False, bad, bad), Node(f"{bad}'", "Add", None, None, None, None, None))
+        planned = (
+            NodeVerdict(bad, bad, bad, bad, False, bad, bad),
+            NodeVerdict(f"{bad}'", "Add", None, None, None, None, None),
+        )
         violation = Violation(bad, bad, bad, bad, bad, bad, bad)
         verification = Verification(
             bad, "emulation", {bad: bad}, Placement(2, 1, (Fallback(bad, bad, bad),)),
-            (Fidelity(bad, 3.0), Fidelity(f"{bad}2", None)),
+            (Fidelity(bad, 3.0), Fidelity(f"{bad}2", 4.0)),
+            parting=Parting((Parted(bad, bad, bad, 1, 4.0, 0.0, None, True),), None, bad),
         )  # fmt: skip
         made.append(
             Row(
-                model=Model(name, f"/{bad}/{i}.onnx", bad, 17, 2),
+                model=Model(f"/{bad}/{i}.onnx", bad, 17, 2, name=name),
                 target=TargetIdentity(f"{bad}EP", bad, {bad: bad}),
                 precision=bad,
                 status="failed",
@@ -272,7 +278,6 @@ def hostile() -> Report:
                 verification=verification,
                 nodes=planned,
                 violations=(violation,),
-                depth=(TensorError(bad, bad, bad, 4.0),),
                 ranges=(Range(bad, -1.0, 1.0, (1, 2)),),
             )
         )

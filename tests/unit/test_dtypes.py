@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.dtypes import SHORTHANDS, DType, Pair, parse_dtype, parse_precision, precision_by_name
+from planner.dtypes import SHORTHANDS, DType, QuantConfig, parse_dtype, parse_precision, precision_by_name
 from planner.errors import RequestError
 
 
@@ -131,6 +131,6 @@ def test_floats_have_bits_and_no_integer_range() -> None:
 
 
 def test_a_pair_in_words() -> None:
-    assert str(Pair(DType.INT8, DType.UINT16)) == "int8/uint16"
-    assert str(Pair(None, DType.UINT16)) == "uint16"
-    assert str(Pair(None, None)) == "as is"
+    assert str(QuantConfig(DType.INT8, DType.UINT16)) == "int8/uint16"
+    assert str(QuantConfig(None, DType.UINT16)) == "uint16"
+    assert str(QuantConfig(None, None)) == "as is"

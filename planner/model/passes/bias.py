@@ -33,9 +33,7 @@ def fuse_bias(add: ir.Node) -> None:
         vector = np.broadcast_to(bias.reshape(-1), (channels,))
         if len(conv.inputs) > 2 and (old := constant_array(conv.inputs[2])) is not None:
             vector = vector + old
-        graph = add.graph
-        assert graph is not None
-        value = new_constant(graph, f"{add.outputs[0].name}_bias", vector)
+        value = new_constant(add, f"{add.outputs[0].name}_bias", vector)
         new = ir.Node("", conv.op_type, [conv.inputs[0], weight, value], list(conv.attributes.values()))
         put_in_place(add, new)
         remove_if_dead(conv)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection
 import onnx_ir as ir
 
 from planner.model.passes.bias import fuse_bias
+from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.gelu import fuse_gelu
+from planner.model.passes.gemm import plain_gemm
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
@@ -47,6 +49,8 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         if "Gelu" in operators:
             fusions.append((("Erf",), functools.partial(fuse_gelu, whole_units=True)))
         operators = ()
+    else:
+        fusions += [(("Gemm",), plain_gemm), (CLIPPING, merge_clips)]
     if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:

@@ -170,9 +170,9 @@ def _replace_layer_norm(
     base, dims = last.outputs[0].name, list(x.shape)
     if scale is None:
         scale = np.ones(_lengths(x, axes), x.dtype.numpy())
-    operands = [new_constant(last.graph, f"{base}_scale", scale)]
+    operands = [new_constant(last, f"{base}_scale", scale)]
     if bias is not None:
-        operands.append(new_constant(last.graph, f"{base}_bias", bias))
+        operands.append(new_constant(last, f"{base}_bias", bias))
     rank = len(dims)
     attributes = [ir.AttrInt64("axis", -len(axes)), ir.AttrFloat32("epsilon", epsilon)]
     order = [i for i in range(rank) if i not in axes] + list(axes)

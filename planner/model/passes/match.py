@@ -120,3 +120,14 @@ def keeps_axes(reduced: ir.Value, x: ir.Value, axes: tuple[int, ...]) -> bool:
 def is_shared(value: ir.Value | None) -> bool:
     """Whether more than one operand is the value."""
     return value is not None and len(value.uses()) > 1
+
+
+def float_attribute(node: ir.Node, name: str, default: float) -> float:
+    """A float attribute, or its default."""
+    return node.attributes[name].as_float() if name in node.attributes else default
+
+
+def graph_of(node: ir.Node) -> ir.Graph:
+    """The graph that the node stands in."""
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph

@@ -60,6 +60,7 @@ class Launcher:
         node_by_node: it takes each node by itself, so that a Q or DQ which it leaves is a node on another EP. Others take the
             nodes between DQ and Q as one unit, and leave Q and DQ at the edges.
         compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
+        schedules: whether its compiler writes down the schedule that it makes of a model.
     """
 
     ep: str
@@ -68,6 +69,7 @@ class Launcher:
     options: frozenset[str] = field(default=frozenset())
     node_by_node: bool = False
     compiles: bool = False
+    schedules: bool = False
 
     # -- in the caller ----------------------------------------------------------------------------------------------
 
@@ -135,3 +137,11 @@ class Launcher:
             NotImplementedError: the EP has no such form, or none that was tried here; see `compiles`.
         """
         raise NotImplementedError(f"{self.ep} compiles nothing ahead of time")
+
+    def schedule(self, ort: Any, model: str, folder: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        """Build the session and let the compiler write its schedules into the folder; returns the session.
+
+        Raises:
+            NotImplementedError: the EP's compiler writes none, or none that is known here; see `schedules`.
+        """
+        raise NotImplementedError(f"{self.ep} writes no schedule")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .launcher import Kind, Launcher, NoDevice
@@ -69,6 +71,17 @@ class Qnn(Launcher):
         compiler.compile_to_file(output)
         return options.get("soc_model", "")
 
+    def schedule(self, ort: Any, model: str, folder: str, session_options: Any, options: Mapping[str, str]) -> Any:
+        # The compiler writes *_schematic.bin into the working folder, and the profile of the session where it is told.
+        profiling = {"profiling_level": "optrace", "profiling_file_path": str(Path(folder) / "profile.csv")}
+        self._add(ort, session_options, {**options, **profiling})
+        back = Path.cwd()
+        os.chdir(folder)
+        try:
+            return ort.InferenceSession(model, session_options)
+        finally:
+            os.chdir(back)
+
     def _add(self, ort: Any, session_options: Any, options: Mapping[str, str]) -> None:
         import onnxruntime_qnn  # type: ignore[import-not-found, unused-ignore]
 
@@ -81,4 +94,6 @@ class Qnn(Launcher):
         return [d for d in devices if str(d.device.type).endswith("NPU")] or devices
 
 
-LAUNCHER = Qnn("QNNExecutionProvider", "qnn", ("onnxruntime", "onnxruntime-qnn"), _OPTIONS, compiles=True)
+LAUNCHER = Qnn(
+    "QNNExecutionProvider", "qnn", ("onnxruntime", "onnxruntime-qnn"), _OPTIONS, compiles=True, schedules=True
+)

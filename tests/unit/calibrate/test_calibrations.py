@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
-from planner import pipeline
+from planner.calibrate import run
 from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import Calibrations
 from planner.dtypes import parse_precision
-from planner.pipeline import Calibrations
 from planner.reporting.matrix import Subject, make_report, open_targets
 from planner.resolve.target import Target
 
@@ -29,13 +29,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
-    real = pipeline.calibrate
+    real = run.calibrate
 
     def calibrate(model: Any, samples: Any, *args: Any) -> Any:
         made.append(model.path)
         return real(model, samples, *args)
 
-    monkeypatch.setattr(pipeline, "calibrate", calibrate)
+    monkeypatch.setattr(run, "calibrate", calibrate)
     return made
 
 

@@ -65,6 +65,18 @@ def test_ranges_span_all_samples_inputs_included() -> None:
     assert found == {"x": Range(-3, 2), "y": Range(0, 2)}
 
 
+def test_of_clipping_operators_in_a_row_the_first_ones_data_is_observed() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("Relu", ["n"], ["q"]),
+        helper.make_node("Clip", ["q", "", "most"], ["y"]),
+    ]
+    m = model(nodes, [("x", F, [3]), ("most", F, [])], [("y", F, [3])])
+    found = ranges(m, [{"x": f32(-4, 0, 2), "most": np.array(3, np.float32)}])
+    assert found["n"] == Range(-2, 4)  # q, which the Clip alone reads, is stored over the range of y
+    assert found["y"] == Range(0, 3)
+
+
 def test_samples_of_varying_shape() -> None:
     found = ranges(
         model([RELU], [("x", F, ["n"])], [("y", F, ["n"])]), [{"x": f32(-1)}, {"x": f32(4, 5)}], Method.PERCENTILE

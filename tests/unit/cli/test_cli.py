@@ -253,7 +253,9 @@ def test_a_file_that_is_no_model(
     path = tmp_path / "broken.onnx"
     path.write_bytes(model.read_bytes()[:150] if content is None else content)
     result = planner(command, path, "--ep", "cpu", "--json")
-    assert result.status == 2 and "broken.onnx" in result.err and "ONNX model" in result.err and result.out == ""
+    assert result.status == 2 and "broken.onnx" in result.err and "ONNX model" in result.err
+    assert result.json["schema"] == "planner/error/1" and result.json["error"]["status"] == 2
+    assert "broken.onnx" in result.json["error"]["message"] and result.json["error"]["hint"] in result.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.onnx", "model.onnx"]
 
 
@@ -341,7 +343,7 @@ def test_eps_lists_every_profile_and_what_it_is_here(planner: Planner) -> None:
 
 def test_eps_warns_of_packages_that_overwrite_one_another(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     both = ("onnxruntime 1.32.0", "onnxruntime-directml 1.24.4")
-    monkeypatch.setattr("planner.runtime.registry.conflicts", lambda: both)
+    monkeypatch.setattr("planner.runtime.environment.conflicts", lambda: both)
     result = planner("eps", "--json")
     assert result.json["conflicts"] == list(both)
     assert "WARNING" in result.err and "onnxruntime-directml" in result.err
@@ -419,10 +421,16 @@ def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatc
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("division by zero\nmore")
 
-    monkeypatch.setattr("planner.resolve.target.Target.check", broken)
+    monkeypatch.setattr("planner.resolve.choose.check_model", broken)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     result = planner("check", model, "--ep", "cpu", "--json")
-    assert result.status == 3 and result.out == "" and "defect of planner" in result.err
+    assert result.status == 3 and "defect of planner" in result.err
+    assert result.json["error"] == {
+        "status": 3,
+        "kind": "internal",
+        "message": "internal error: ZeroDivisionError: division by zero",
+        "hint": "this is a defect of planner; PLANNER_DEBUG=1 shows where",
+    }
     monkeypatch.setenv("PLANNER_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["check", str(model), "--ep", "cpu"])
@@ -435,7 +443,7 @@ def test_an_interruption_is_one_line(
     def broken(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("planner.resolve.target.Target.check", broken)
+    monkeypatch.setattr("planner.resolve.choose.check_model", broken)
     result = planner("check", model, "--ep", "cpu")
     assert result.status == status and len(result.err.splitlines()) <= 2 and result.out == ""
 

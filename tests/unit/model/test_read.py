@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from small_models import f32, graph, run, save, sqnr
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.node import Node
 from planner.model.read import Model, load, read_model
@@ -50,7 +50,7 @@ def test_a_weight_is_found(place: str, tmp_path: Path) -> None:
     model = read_model(save(proto, tmp_path))
     node = only(model, "MatMul")
     assert node.weight is not None and node.weight.constant and node.weight.shape == (4, 8)
-    assert node.stored == Pair(DType.FLOAT32, DType.FLOAT32)
+    assert node.stored == QuantConfig(DType.FLOAT32, DType.FLOAT32)
     assert [n.op_type for n in model.nodes] == ["MatMul"]
     feed = {"x": f32(np.random.default_rng(1).normal(size=(2, 4)))}
     assert model.ir is not None and sqnr(run(proto, feed)[0], run(model.ir, feed)[0]) > 100
@@ -441,14 +441,14 @@ def test_quantized_neighbours_are_the_stored_pair(channels: int, tmp_path: Path)
     }  # fmt: skip
     proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
     node = only(read_model(save(proto, tmp_path)), "MatMul")
-    assert node.stored == Pair(DType.INT8, DType.UINT16) and node.stored_per_channel is (channels > 1)
+    assert node.stored == QuantConfig(DType.INT8, DType.UINT16, PER_CHANNEL if channels > 1 else PER_TENSOR)
 
 
 def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path: Path) -> None:
     body = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nv = DequantizeLinear(w, s)\ny = MatMul(d, v)"
     constants = {"s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8)}
     proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
-    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == Pair(DType.FLOAT32, DType.FLOAT32)
+    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == QuantConfig(DType.FLOAT32, DType.FLOAT32)
 
 
 def test_shape_and_index_arithmetic_has_no_precision(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_planner_reads_from_the_model_the_pair_that_the_id_says(
     node, _ = node_of(case)
     assert node.name == NODE
     assert (node.stored.weight, node.stored.activation) == (weight, activation)
-    assert node.stored_per_channel is per_channel
+    assert node.stored.per_channel is per_channel
 
 
 def test_a_blocked_weight_is_told_from_one_per_channel() -> None:

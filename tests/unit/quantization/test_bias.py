@@ -21,7 +21,6 @@ from planner.quantization.bias import mean_error
 from planner.quantization.parameters import dequantize, quantize, weight_parameters
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
-from planner.resolve.plan import TargetIdentity
 from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save
 
@@ -48,8 +47,8 @@ def observe(model: Model, samples: Sequence[Mapping[str, Array]]) -> dict[str, R
 def drift(model: Model, precision: str, samples: Sequence[Mapping[str, Array]], ranges: Mapping[str, Range]) -> Array:
     """Mean error of each channel of the output."""
     target = Target.open("cpu")
-    found = resolve(model, target.profile, "cpu", parse_precision(precision))
-    plan = make_plan(model, target.profile, TargetIdentity("CPUExecutionProvider", "cpu"), found)
+    found = resolve(target, model, parse_precision(precision))
+    plan = make_plan(target, model, found)
     made = apply_plan(model, plan, ranges).model
     assert model.ir is not None
     errors = [run(made, s)[0].astype(np.float64) - run(model.ir, s)[0] for s in samples]

@@ -21,12 +21,12 @@ from onnx import numpy_helper
 
 from planner.calibrate.observe import collect
 from planner.calibrate.ranges import Range
-from planner.dtypes import DType
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.quantization.walk import Applied, apply_plan
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity
+from planner.resolve.plan import ModelIdentity, Plan, PlanNode, ProfileIdentity, TargetIdentity
 from tests.unit.small_models import graph
 
 F32, F16 = DType.FLOAT32, DType.FLOAT16
@@ -63,7 +63,7 @@ def plan_of(model: Model, choose: Mapping[str, tuple[DType | None, DType]] | tup
     lines = []
     for node in model.nodes:
         if not node.has_precision:
-            lines.append(PlanNode(node.name, node.op_type, None, None))
+            lines.append(PlanNode(node.name, node.op_type, NO_PRECISION))
             continue
         pair = (
             choose if isinstance(choose, tuple) else (choose.get(node.name) or choose.get(node.op_type) or (F32, F32))
@@ -71,9 +71,18 @@ def plan_of(model: Model, choose: Mapping[str, tuple[DType | None, DType]] | tup
         weight, activation = pair
         per_channel = weight is not None and weight.is_signed and not weight.is_float
         has = node.weight is not None
-        lines.append(PlanNode(node.name, node.op_type, weight if has else None, activation, per_channel and has))
+        granularity = PER_CHANNEL if per_channel and has else PER_TENSOR
+        config = QuantConfig(weight if has else None, activation, granularity)
+        lines.append(PlanNode(node.name, node.op_type, config))
     identity = ModelIdentity(model.path, model.sha256, model.opset, model.node_count)
-    return Plan(identity, TargetIdentity("any", "any"), "mixed", model.normalized_opset, tuple(lines), "p", "0" * 64)
+    return Plan(
+        identity,
+        TargetIdentity("any", "any"),
+        "mixed",
+        model.normalized_opset,
+        tuple(lines),
+        ProfileIdentity("p", "0" * 64),
+    )
 
 
 def proto_of(applied: Applied) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ from planner.errors import EPError, RequestError
 from planner.probe.learned import FromModel, Learned, dump, signature
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
+from planner.resolve.choose import check_model
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 PROFILE = """\
@@ -153,8 +154,8 @@ def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, 
     path = model(tmp_path, "Relu")
     (toy,) = open_targets(["toy"], [], [profile])
     kinds = [
-        Learned(signature(v.node, v.pair, v.per_channel), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
-        for v in toy.check(toy.read(path), parse_precision("w8a8")).verdicts
+        Learned(signature(v.node, v.config), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        for v in check_model(toy, toy.read(path), parse_precision("w8a8")).verdicts
     ]
     seen = tmp_path / "seen.json"
     seen.write_text(dump(FromModel("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
@@ -297,10 +298,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
         ZeroDivisionError("division by zero"),
     ]
 
-    def run_target(session: Any, *args: Any, **kwargs: Any) -> Any:
+    def select(target: Any, *args: Any, **kwargs: Any) -> Any:
         raise failures.pop(0)
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     out = tmp_path / "out"
     ran = planner(
@@ -323,10 +324,10 @@ def test_what_fails_in_one_cell_stays_in_that_cell(
 def test_an_ep_that_fails_every_precision_is_status_3(
     planner: Planner, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_target(*args: Any, **kwargs: Any) -> Any:
+    def select(*args: Any, **kwargs: Any) -> Any:
         raise EPError("time-out")
 
-    monkeypatch.setattr(matrix, "run_target", run_target)
+    monkeypatch.setattr(matrix, "select", select)
     ran = planner(model(tmp_path), "--ep", "toy", "--profile", profile, "-o", tmp_path / "out")
     assert ran.status == 3
     assert "error: time-out" in ran.err

@@ -12,23 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from planner import codec
 from planner.errors import RequestError
-from planner.reporting import (
-    Fidelity,
-    Model,
-    Range,
-    Report,
-    Row,
-    TensorError,
-    Verification,
-    read_report,
-    unique_names,
-    write_report,
-)
+from planner.reporting import Model, Range, Report, Row, read_report, unique_names, write_report
 from planner.reporting.json import render
 from planner.resolve.plan import TargetIdentity
+from planner.verification.fidelity import Fidelity
+from planner.verification.placement import Placement
+from planner.verification.verify import Seconds, Verification
 
-MODEL = Model("m", "m.onnx", "0" * 64, 17, 3)
+MODEL = Model("m.onnx", "0" * 64, 17, 3, name="m")
 TARGET = TargetIdentity("QNNExecutionProvider", "npu")
 
 # Every field of every dataclass, from its type hint alone: a new field is tested without touching this file.
@@ -54,10 +47,11 @@ def test_the_document_names_its_schema_first() -> None:
 
 
 def test_an_undefined_number_is_null() -> None:
-    depth = (TensorError("t", "n", "Add", math.nan), TensorError("u", "n", "Add", math.inf))
-    row = Row(MODEL, TARGET, "auto", "passed", depth=depth, ranges=(Range("t", -math.inf, 1.0),))
+    seconds = Seconds(math.nan, math.inf)
+    verification = Verification("QNNExecutionProvider", "simulator", {}, Placement(0, None), (), seconds=seconds)
+    row = Row(MODEL, TARGET, "auto", "passed", verification=verification, ranges=(Range("t", -math.inf, 1.0),))
     encoded = json.loads(render(Report("0", "d", (row,))))["rows"][0]
-    assert [e["sqnr_db"] for e in encoded["depth"]] == [None, None]
+    assert encoded["verification"]["seconds"] == {"load": None, "run": None}
     assert encoded["ranges"][0] == {"tensor": "t", "low": None, "high": 1.0, "histogram": None}
 
 
@@ -70,14 +64,14 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("path", "bad", "message"),
     [
-        (("status",), "fine", r"rows\[0\]\.status must be one of passed, .*not 'fine'"),
-        (("model", "opset"), True, r"rows\[0\]\.model\.opset must be an integer"),
-        (("model",), None, r"rows\[0\]\.model must be an object"),
-        (("size_bytes",), 1.5, r"rows\[0\]\.size_bytes must be an integer"),
-        (("floor_db",), "20", r"rows\[0\]\.floor_db must be a finite number"),
-        (("nodes",), {}, r"rows\[0\]\.nodes must be a list"),
-        (("suggestions",), [1], r"rows\[0\]\.suggestions\[0\] must be a string"),
-        (("target", "options"), {"a": 1}, r"rows\[0\]\.target\.options\.a must be a string"),
+        (("status",), "fine", r"rows\[0\]\.status: expected one of passed, .*not 'fine'"),
+        (("model", "opset"), True, r"rows\[0\]\.model\.opset: expected an integer"),
+        (("model",), None, r"rows\[0\]\.model: expected an object"),
+        (("size_bytes",), 1.5, r"rows\[0\]\.size_bytes: expected an integer or null"),
+        (("floor_db",), "20", r"rows\[0\]\.floor_db: expected a finite number or null"),
+        (("nodes",), {}, r"rows\[0\]\.nodes: expected a list"),
+        (("suggestions",), [1], r"rows\[0\]\.suggestions\[0\]: expected a string"),
+        (("target", "options"), {"a": 1}, r"rows\[0\]\.target\.options\.a: expected a string"),
     ],
 )
 def test_a_malformed_report_is_refused_by_the_place_of_its_fault(
@@ -103,7 +97,7 @@ def test_a_verification_is_read_from_the_contract_whatever_else_it_says() -> Non
         "peak_rss_mb": None,
         "passed": True,
     }
-    verification = Verification.from_json(value)
+    verification = codec.from_json(Verification, value)
     assert verification.fidelity == (Fidelity("y", 31.0, 1.0, 0.5, None),)
     row = Row(MODEL, TARGET, "auto", "passed", verification=verification)
     assert row.fallback is None  # emulation places nothing
@@ -112,7 +106,7 @@ def test_a_verification_is_read_from_the_contract_whatever_else_it_says() -> Non
 def test_a_missing_field_is_named() -> None:
     value = Report("0", "d", (Row(MODEL, TARGET, "auto", "passed"),)).to_json()
     del value["rows"][0]["model"]["sha256"]
-    with pytest.raises(RequestError, match=r"rows\[0\]\.model\.sha256 is missing"):
+    with pytest.raises(RequestError, match=r"rows\[0\]\.model\.sha256: is missing"):
         Report.from_json(value)
 
 
@@ -131,7 +125,7 @@ def test_two_answers_to_one_question_are_refused() -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    report = Report("0", "d", (Row(Model("\udcff😀", "a\udcff.onnx", "", 1, 0), TARGET, "auto", "passed"),))
+    report = Report("0", "d", (Row(Model("a\udcff.onnx", "", 1, 0, name="\udcff😀"), TARGET, "auto", "passed"),))
     (path,) = write_report(report, tmp_path / "new" / "folder", ["json"])
     assert read_report(path) == report
 

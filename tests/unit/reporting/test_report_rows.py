@@ -12,15 +12,19 @@ from small_models import f32, graph, save
 
 from planner.calibrate.inputs import Inputs
 from planner.dtypes import parse_precision
-from planner.pipeline import Artifact, Attempt, Latency, Outcome
+from planner.quantization.write import Artifact
 from planner.reporting import rows, single
 from planner.reporting.data import Row
 from planner.reporting.single import target_report
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
+from planner.results import CheckResult, TargetResult
+from planner.runtime.latency import Latency
+from planner.search.run import Attempt, Selection
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
 from planner.verification.placement import Fallback, Placement
-from planner.verification.verify import Verification
+from planner.verification.verify import Seconds, Verification
 
 INPUTS = Inputs([{}] * 6, [{}] * 2, "data.npz", False, True, "0" * 64)
 
@@ -48,7 +52,7 @@ def attempt(
     reasons: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Attempt:
-    plan = target.plan(model, target.check(model, parse_precision(precision)), INPUTS)
+    plan = make_plan(target, model, check_model(target, model, parse_precision(precision)), INPUTS)
     total = len(plan.nodes)
     off = {entry.name for entry in fallback}
     placement = Placement(
@@ -59,16 +63,14 @@ def attempt(
     )
     verified = Verification(
         "CPUExecutionProvider" if kind == "emulation" else target.ep, kind, {"onnxruntime": "1.32.0"}, placement,
-        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), 0.5, 0.01, 100.0, 2, DEFAULT_FLOOR, reasons,
+        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), Seconds(0.5, 0.01), 100.0, 2, DEFAULT_FLOOR, reasons,
     )  # fmt: skip
     return Attempt(plan, Artifact("out.onnx", "0" * 64, 1234), verified, latency)
 
 
 def row(target: Target, model: Any, made: Attempt, inputs: Inputs = INPUTS) -> Row:
     shown = rows.model_of(model, "model")
-    return rows.attempt_row(
-        made, shown, target.identity, made.plan.precision, legal=True, inputs=inputs, floor=DEFAULT_FLOOR
-    )
+    return rows.attempt_row(made, shown, target.identity, made.plan.precision, legal=True, inputs=inputs)
 
 
 def test_a_verified_plan_is_a_row_that_passed_on_all_three_rungs(target: Target, model: Any) -> None:
@@ -128,9 +130,9 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
     good = attempt(target, model, "w8a16")
     again = replace(attempt(target, model, "w8a16", sqnr=30.0), artifact=Artifact("again.onnx", "1" * 64, 99))
-    judged = target.check(model, parse_precision("w8a16"))
-    outcome = Outcome(judged, good, (low, good, again))
-    report = target_report(target, model, parse_precision("w8a16"), judged, outcome, INPUTS, date="2026-01-01")
+    checked = CheckResult.of(model, target, check_model(target, model, parse_precision("w8a16")))
+    result = TargetResult(checked, Selection(good, (low, good, again)), INPUTS)
+    report = target_report(result, target, model, parse_precision("w8a16"), date="2026-01-01")
     assert [(r.precision, r.status, r.recommended, r.size_bytes) for r in report.rows] == [
         ("w8a8", "failed", False, 1234),
         ("w8a16", "passed", True, 1234),
@@ -141,15 +143,16 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
 @pytest.mark.usefixtures("still")
 def test_what_failed_is_kept_but_not_recommended(target: Target, model: Any) -> None:
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
-    judged = target.check(model, None)
-    report = target_report(target, model, parse_precision("w8a8"), judged, Outcome(judged, low, (low,)), INPUTS)
+    checked = CheckResult.of(model, target, check_model(target, model, None))
+    result = TargetResult(checked, Selection(low, (low,)), INPUTS)
+    report = target_report(result, target, model, parse_precision("w8a8"))
     assert [(r.status, r.recommended) for r in report.rows] == [("failed", False)]
 
 
 def test_an_illegal_precision_is_a_row_with_its_violations(model: Any) -> None:
     old = Target.open("qnn", "snapdragon-8cx-gen3")
-    judged = old.check(model, parse_precision("fp16"))
-    report = target_report(old, model, parse_precision("fp16"), judged)
+    checked = CheckResult.of(model, old, check_model(old, model, parse_precision("fp16")))
+    report = target_report(TargetResult(checked), old, model, parse_precision("fp16"))
     (only,) = report.rows
     assert (only.precision, only.status, only.legal) == ("fp16", "illegal", False)
     assert {v.op_type for v in only.violations} == {"MatMul", "Relu"}

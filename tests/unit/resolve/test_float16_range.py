@@ -11,7 +11,8 @@ from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.resolve.choose import make_plan, resolve
-from planner.resolve.float16_range import notes_on_float16, unsafe_in_float16, without_unsafe_float16
+from planner.resolve.float16_range import unsafe_in_float16
+from planner.resolve.revise import notes_on_revisions, without_unsafe_float16
 from planner.resolve.target import Target
 from tests.unit.small_models import graph
 
@@ -81,13 +82,8 @@ def test_constants(tmp_path: Path) -> None:
 
 def planned(ep: str, device: str | None, model: Model, ranges: dict[str, Range]):
     target = Target.open(ep, device)
-    plan = make_plan(
-        model,
-        target.profile,
-        target.identity,
-        resolve(model, target.profile, target.device, parse_precision("fp16")),
-    )
-    return without_unsafe_float16(model, target.profile, plan, ranges)
+    plan = make_plan(target, model, resolve(target, model, parse_precision("fp16")))
+    return without_unsafe_float16(target, model, plan, ranges)
 
 
 BIG = {"x": Range(-9, 9), "a": Range(0, 1e5), "b": Range(0, 400), "y": Range(-400, 0)}
@@ -105,10 +101,10 @@ def test_unsafe_nodes_get_float32_where_there_is_any_and_16_bit_integers_elsewhe
     kinds = {n.op_type: n.activation for n in plan.nodes}
     assert kinds["MatMul"] is expected and kinds["Neg"] is DType.FLOAT16
     assert plan.precision == "mixed" and "instead of float16" in plan.nodes[0].reason
-    assert "not float16" in notes_on_float16(plan)[0]
+    assert "not float16" in notes_on_revisions(plan)[0]
 
 
 def test_a_safe_plan_stays_what_it_is(tmp_path: Path) -> None:
     model = read(tmp_path, TWO, w=np.ones((4, 4)))
     plan = planned("directml", None, model, {n: Range(0, 1) for n in "xaby"})
-    assert plan.precision == "fp16" and notes_on_float16(plan) == ()
+    assert plan.precision == "fp16" and notes_on_revisions(plan) == ()

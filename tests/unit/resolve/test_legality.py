@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.model.node import Node, Operand, signature
 from planner.operators import Role
 from planner.profiles.load import load_profile
-from planner.profiles.schema import Learned, Profile
-from planner.resolve.legality import Ruling, judge, takes
+from planner.profiles.schema import FixedParameters, Learned, Profile
+from planner.resolve.legality import Ruling, judge
+from planner.resolve.target import Target
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
 OBSERVED = {"observed": "a test"}
@@ -29,7 +30,7 @@ def operand(name: str, role: Role, shape: tuple[int | None, ...] | None, dtype: 
 def node(op_type: str = "MatMul", *inputs: Operand, domain: str = "", known: bool = True, **attributes: object) -> Node:
     operands = inputs or (operand("x", Role.ACTIVATION, (2, 4)), operand("w", Role.WEIGHT, (4, 8)))
     return Node(
-        "n", op_type, domain, operands, ("y",), ((2, 8),), ("float32",), attributes, ("n",), Pair(F32, F32), known=known
+        "n", op_type, domain, operands, ("y",), ((2, 8),), ("float32",), attributes, ("n",), QuantConfig(F32, F32), known=known
     )  # fmt: skip
 
 
@@ -55,9 +56,10 @@ def profile(tmp_path: Path) -> Any:
 
 
 def rule(
-    profile: Profile, pair: Pair, *, per_channel: bool = False, of: Node | None = None, device: str = "npu"
+    profile: Profile, pair: QuantConfig, *, per_channel: bool = False, of: Node | None = None, device: str = "npu"
 ) -> Ruling:
-    return judge(of or node(), pair, per_channel, profile, device, 21)
+    granularity = PER_CHANNEL if per_channel else PER_TENSOR
+    return judge(Target.on(profile, device, ()), of or node(), replace(pair, granularity=granularity), 21)
 
 
 W8A8 = {"weight": ["int8", "uint8"], "activation": ["uint8"], "per_channel": ["int8"]}
@@ -65,12 +67,12 @@ W8A8 = {"weight": ["int8", "uint8"], "activation": ["uint8"], "per_channel": ["i
 
 def test_the_first_rule_that_allows_the_pair_makes_it_legal(profile: Any) -> None:
     found = profile({"pairs": [{"weight": ["int8"], "activation": ["uint16"]}]}, {"pairs": [W8A8]})
-    assert rule(found, Pair(I8, U8)) == Ruling(True, "r1")
-    assert rule(found, Pair(I8, U16)) == Ruling(True, "r0")
+    assert rule(found, QuantConfig(I8, U8)) == Ruling(True, "r1")
+    assert rule(found, QuantConfig(I8, U16)) == Ruling(True, "r0")
 
 
 def test_a_pair_that_no_rule_allows_is_illegal_and_the_reason_lists_what_is(profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8], "suggestion": "take w8a8"}), Pair(F16, F16))
+    ruling = rule(profile({"pairs": [W8A8], "suggestion": "take w8a8"}), QuantConfig(F16, F16))
     assert ruling.legal is False and ruling.rule == "r0" and ruling.suggestion == "take w8a8"
     assert "MatMul does not take float16/float16" in str(ruling.reason)
     assert "int8|uint8/uint8 (int8 also per channel)" in str(ruling.reason)
@@ -78,62 +80,65 @@ def test_a_pair_that_no_rule_allows_is_illegal_and_the_reason_lists_what_is(prof
 
 def test_scales_per_channel_are_allowed_by_weight_type(profile: Any) -> None:
     found = profile({"pairs": [W8A8]})
-    assert rule(found, Pair(I8, U8), per_channel=True).legal
-    ruling = rule(found, Pair(U8, U8), per_channel=True)
+    assert rule(found, QuantConfig(I8, U8), per_channel=True).legal
+    ruling = rule(found, QuantConfig(U8, U8), per_channel=True)
     assert ruling.legal is False and "per channel" in str(ruling.reason)
 
 
 def test_a_rule_without_a_weight_speaks_of_float_nodes_and_of_those_that_have_none(profile: Any) -> None:
     found = profile({"pairs": [{"activation": ["float16", "uint8"]}]})
-    assert rule(found, Pair(F16, F16)).legal and rule(found, Pair(None, U8)).legal
-    assert rule(found, Pair(I8, U8)).legal is False and rule(found, Pair(F32, F16)).legal is False
+    assert rule(found, QuantConfig(F16, F16)).legal and rule(found, QuantConfig(None, U8)).legal
+    assert rule(found, QuantConfig(I8, U8)).legal is False and rule(found, QuantConfig(F32, F16)).legal is False
 
 
 def test_a_refusal_ends_the_search_for_what_it_refuses(profile: Any) -> None:
     refusal = {"refuse": "it is slow", "pairs": [{"activation": ["uint8"]}], "suggestion": "take uint16"}
     found = profile(refusal, {"pairs": [W8A8, {"activation": ["uint16"], "weight": ["int8"]}]})
-    assert rule(found, Pair(I8, U8)) == Ruling(False, "r0", "it is slow", "take uint16")
-    assert rule(found, Pair(I8, U16)).legal
+    assert rule(found, QuantConfig(I8, U8)) == Ruling(False, "r0", "it is slow", "take uint16")
+    assert rule(found, QuantConfig(I8, U16)).legal
     everything = profile({"refuse": "never"}, {"pairs": [W8A8]})
-    assert rule(everything, Pair(I8, U8)).reason == "never"
+    assert rule(everything, QuantConfig(I8, U8)).reason == "never"
 
 
 def test_where_no_rule_speaks_the_answer_is_unknown(profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8]}), Pair(None, U8), of=node("Gelu"))
+    ruling = rule(profile({"pairs": [W8A8]}), QuantConfig(None, U8), of=node("Gelu"))
     assert ruling.legal is None and "no rule of the profile speaks of Gelu" in str(ruling.reason)
 
 
 def test_a_rule_may_ask_whether_the_shapes_of_results_are_known(profile: Any) -> None:
     found = profile({"when": {"static_outputs": False}, "refuse": "no shape"}, {"pairs": [W8A8]})
-    assert rule(found, Pair(I8, U8)).legal
+    assert rule(found, QuantConfig(I8, U8)).legal
     for unknown in (None, (2, None)):
-        assert rule(found, Pair(I8, U8), of=replace(node(), output_shapes=(unknown,))).reason == "no shape"
+        assert rule(found, QuantConfig(I8, U8), of=replace(node(), output_shapes=(unknown,))).reason == "no shape"
 
 
 def test_a_rule_may_ask_whether_a_tensor_is_empty(profile: Any) -> None:
     found = profile({"when": {"empty": True}, "refuse": "holds nothing"}, {"pairs": [W8A8]})
-    assert rule(found, Pair(I8, U8)).legal
-    assert rule(found, Pair(I8, U8), of=replace(node(), output_shapes=((0, 8),))).reason == "holds nothing"
+    assert rule(found, QuantConfig(I8, U8)).legal
+    assert rule(found, QuantConfig(I8, U8), of=replace(node(), output_shapes=((0, 8),))).reason == "holds nothing"
     none = node("MatMul", operand("x", Role.ACTIVATION, (0, 4)), operand("w", Role.WEIGHT, (4, 8)))
-    assert rule(found, Pair(I8, U8), of=none).reason == "holds nothing"
+    assert rule(found, QuantConfig(I8, U8), of=none).reason == "holds nothing"
 
 
 def test_traits_choose_the_rules_of_a_device(profile: Any) -> None:
     found = profile(
         {"pairs": [{"activation": ["float16"]}], "traits": ["half"]}, {"pairs": [W8A8], "without": ["half"]}
     )
-    assert rule(found, Pair(F16, F16)).legal and rule(found, Pair(I8, U8)).legal is False
-    assert rule(found, Pair(F16, F16), device="old").legal is False and rule(found, Pair(I8, U8), device="old").legal
+    assert rule(found, QuantConfig(F16, F16)).legal and rule(found, QuantConfig(I8, U8)).legal is False
+    assert (
+        rule(found, QuantConfig(F16, F16), device="old").legal is False
+        and rule(found, QuantConfig(I8, U8), device="old").legal
+    )
 
 
 def test_static_shapes_and_rank_are_limits_of_every_node(profile: Any) -> None:
     found = profile({"pairs": [W8A8]}, limits={"static_shapes": True, "max_rank": 3})
     dynamic = node("MatMul", operand("x", Role.ACTIVATION, (None, 4)), operand("w", Role.WEIGHT, (4, 8)))
-    ruling = rule(found, Pair(I8, U8), of=dynamic)
+    ruling = rule(found, QuantConfig(I8, U8), of=dynamic)
     assert (ruling.legal, ruling.rule) == (False, "static-shapes")
     assert "'x' has a dynamic shape [?, 4]" in str(ruling.reason) and "input shapes" in str(ruling.suggestion)
     deep = node("MatMul", operand("x", Role.ACTIVATION, (1, 1, 2, 4)), operand("w", Role.WEIGHT, (4, 8)))
-    ruling = rule(found, Pair(I8, U8), of=deep)
+    ruling = rule(found, QuantConfig(I8, U8), of=deep)
     assert (ruling.legal, ruling.rule) == (False, "max-rank") and "rank 4 is above the 3" in str(ruling.reason)
 
 
@@ -158,22 +163,22 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
 
 @pytest.mark.parametrize(("when", "of", "words"), _WHENS, ids=lambda v: json.dumps(v) if isinstance(v, dict) else None)
 def test_a_condition_that_is_not_met_is_the_reason(when: dict[str, Any], of: Node, words: str, profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8], "when": when}), Pair(I8, U8), of=of)
+    ruling = rule(profile({"pairs": [W8A8], "when": when}), QuantConfig(I8, U8), of=of)
     assert ruling.legal is False and words in str(ruling.reason)
 
 
 def test_an_absent_attribute_counts_as_its_default_of_onnx(profile: Any) -> None:
     found = profile({"ops": ["Gemm"], "when": {"attributes": {"transB": [0]}}, "pairs": [W8A8]})
-    assert rule(found, Pair(I8, U8), of=node("Gemm")).legal
-    assert rule(found, Pair(I8, U8), of=node("Gemm", transB=1)).legal is False
+    assert rule(found, QuantConfig(I8, U8), of=node("Gemm")).legal
+    assert rule(found, QuantConfig(I8, U8), of=node("Gemm", transB=1)).legal is False
 
 
 def test_fixed_parameters_come_with_the_ruling(profile: Any) -> None:
     fixed = {"uint16": {"scale": 1 / 65536, "zero_point": 0}}
     found = profile({"ops": ["Sigmoid"], "pairs": [{"activation": ["uint8", "uint16"]}], "fixed": fixed})
     sigmoid = node("Sigmoid", operand("x", Role.ACTIVATION, (2,)))
-    assert rule(found, Pair(None, U16), of=sigmoid).fixed == (1 / 65536, 0)
-    assert rule(found, Pair(None, U8), of=sigmoid).fixed is None
+    assert rule(found, QuantConfig(None, U16), of=sigmoid).fixed == FixedParameters(1 / 65536, 0)
+    assert rule(found, QuantConfig(None, U8), of=sigmoid).fixed is None
 
 
 # -- kernel tables ------------------------------------------------------------------------------------------------------
@@ -189,16 +194,16 @@ _KERNELS = {
 @pytest.mark.parametrize(
     ("op_type", "pair", "legal", "words"),
     [
-        ("MatMul", Pair(F16, F16), True, ""),
-        ("MatMul", Pair(I8, U8), True, ""),
-        ("MatMul", Pair(U8, U16), False, "QuantizeLinear has no uint16 kernel, only int8, uint8"),
-        ("MatMul", Pair(DType.INT4, U8), False, "DequantizeLinear has no int4 kernel"),
-        ("Erf", Pair(None, F16), False, "Erf has no float16 kernel"),
-        ("Erf", Pair(None, F32), True, ""),
-        ("Relu", Pair(None, F32), False, "Relu has no kernel"),
+        ("MatMul", QuantConfig(F16, F16), True, ""),
+        ("MatMul", QuantConfig(I8, U8), True, ""),
+        ("MatMul", QuantConfig(U8, U16), False, "QuantizeLinear has no uint16 kernel, only int8, uint8"),
+        ("MatMul", QuantConfig(DType.INT4, U8), False, "DequantizeLinear has no int4 kernel"),
+        ("Erf", QuantConfig(None, F16), False, "Erf has no float16 kernel"),
+        ("Erf", QuantConfig(None, F32), True, ""),
+        ("Relu", QuantConfig(None, F32), False, "Relu has no kernel"),
     ],
 )
-def test_a_kernel_table_decides_by_type(op_type: str, pair: Pair, legal: bool, words: str, profile: Any) -> None:
+def test_a_kernel_table_decides_by_type(op_type: str, pair: QuantConfig, legal: bool, words: str, profile: Any) -> None:
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=_KERNELS)
     of = node(op_type) if pair.weight else node(op_type, operand("x", Role.ACTIVATION, (2,)))
     ruling = rule(found, pair, of=of)
@@ -208,19 +213,19 @@ def test_a_kernel_table_decides_by_type(op_type: str, pair: Pair, legal: bool, w
 
 def test_a_missing_float16_kernel_is_cast_around_where_the_runtime_does_so(profile: Any) -> None:
     found = profile({"ops": ["*"], "kernels": "k.json", "cast_float16": True}, kernels=_KERNELS)
-    assert rule(found, Pair(None, F16), of=node("Erf", operand("x", Role.ACTIVATION, (2,)))).legal
+    assert rule(found, QuantConfig(None, F16), of=node("Erf", operand("x", Role.ACTIVATION, (2,)))).legal
 
 
 def test_an_operator_that_nobody_defines_is_refused_with_what_to_do(profile: Any) -> None:
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=_KERNELS)
-    ruling = rule(found, Pair(None, F32), of=node("Frobnicate", domain="acme", known=False))
+    ruling = rule(found, QuantConfig(None, F32), of=node("Frobnicate", domain="acme", known=False))
     assert ruling.legal is False and "acme:Frobnicate is defined neither" in str(ruling.reason) and ruling.suggestion
 
 
 def test_what_a_device_takes_decides_what_is_fused(profile: Any) -> None:
     found = profile({"ops": ["Gelu"], "traits": ["half"]}, {"ops": ["Erf"], "refuse": "no"}, {"ops": ["MatMul"], "kernels": "k.json"}, kernels=_KERNELS)  # fmt: skip
-    assert takes(found, "npu", "Gelu", 21) and not takes(found, "old", "Gelu", 21)
-    assert not takes(found, "npu", "Erf", 21) and takes(found, "npu", "MatMul", 21)
+    assert Target.on(found, "npu").takes("Gelu", 21) and not Target.on(found, "old").takes("Gelu", 21)
+    assert not Target.on(found, "npu").takes("Erf", 21) and Target.on(found, "npu").takes("MatMul", 21)
 
 
 @settings(deadline=None)
@@ -241,7 +246,8 @@ def test_every_ruling_of_the_shipped_profiles_is_whole(
         (operand("w", Role.WEIGHT, (4, 4, 1)),) if weight is not None else ()
     )
     for device in found.devices:
-        ruling = judge(node(op_type, *inputs), Pair(weight, activation), per_channel, found, device, 21)
+        config = QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
+        ruling = judge(Target.on(found, device, ()), node(op_type, *inputs), config, 21)
         assert (ruling.reason is None) is bool(ruling.legal)
         assert ruling.legal is None or ruling.rule
 
@@ -253,33 +259,42 @@ def test_an_operator_without_a_kernel_is_served_by_the_kernels_of_its_definition
     }
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
     x = operand("x", Role.ACTIVATION, (2, 4))
-    assert judge(node("ReduceLogSum", x), Pair(None, F32), False, found, "npu", 21).legal is True
+    assert judge(Target.on(found, "npu"), node("ReduceLogSum", x), QuantConfig(None, F32), 21).legal is True
     del kernels["Log"]
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
-    ruling = judge(node("ReduceLogSum", x), Pair(None, F32), False, found, "npu", 21)
+    ruling = judge(Target.on(found, "npu"), node("ReduceLogSum", x), QuantConfig(None, F32), 21)
     assert ruling.legal is False and "nor has Log, which defines it" in str(ruling.reason)
 
 
 def test_a_definition_that_depends_on_the_node_is_the_nodes_own(profile: Any) -> None:
     loss = node("NegativeLogLikelihoodLoss", operand("x", Role.ACTIVATION, (2, 4)))
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels={"Neg": [{"opset": "13+", "types": {"T": ["float"]}}]})
-    assert judge(replace(loss, expansion=("Neg", "Constant")), Pair(None, F32), False, found, "npu", 21).legal is True
-    assert judge(replace(loss, expansion=("Neg", "Where")), Pair(None, F32), False, found, "npu", 21).legal is False
+    assert (
+        judge(Target.on(found, "npu"), replace(loss, expansion=("Neg", "Constant")), QuantConfig(None, F32), 21).legal
+        is True
+    )
+    assert (
+        judge(Target.on(found, "npu"), replace(loss, expansion=("Neg", "Where")), QuantConfig(None, F32), 21).legal
+        is False
+    )
 
 
 def test_the_type_that_a_node_gives_needs_a_kernel_too(profile: Any) -> None:
     kernels = {"Cast": [{"opset": "19-30", "types": {"T1": ["float"], "T2": ["int8"]}}]}
     found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
     cast = node("Cast", operand("x", Role.EXACT, (2, 4)))
-    assert judge(replace(cast, output_dtypes=("int8",)), Pair(None, None), False, found, "npu", 21).legal is True
-    ruling = judge(replace(cast, output_dtypes=("int4",)), Pair(None, None), False, found, "npu", 21)
+    assert (
+        judge(Target.on(found, "npu"), replace(cast, output_dtypes=("int8",)), QuantConfig(None, None), 21).legal
+        is True
+    )
+    ruling = judge(Target.on(found, "npu"), replace(cast, output_dtypes=("int4",)), QuantConfig(None, None), 21)
     assert ruling.legal is False and "gives int4" in str(ruling.reason)
 
 
 def test_what_the_ep_was_seen_to_do_stands_above_the_rules(profile: Any) -> None:
     found = profile({"pairs": [{"weight": ["int8"], "activation": ["uint8"]}]})
-    pair = Pair(I8, U8)
-    key = ("npu", signature(node(), pair, False))
+    pair = QuantConfig(I8, U8)
+    key = ("npu", signature(node(), pair))
     seen = replace(found, learned={key: Learned(False, "no room", "a file")})
     ruling = rule(seen, pair)
     assert (ruling.legal, ruling.rule) == (False, "learned") and "no room" in str(ruling.reason)
@@ -291,8 +306,11 @@ def test_what_the_ep_was_seen_to_do_stands_above_the_rules(profile: Any) -> None
 def test_an_if_whose_branches_read_outer_weights_can_be_told_apart(profile: Any) -> None:
     found = profile({"ops": ["If"], "when": {"captures_constants": True}, "refuse": "no"}, {"ops": ["If"]})
     branch = node("If", operand("c", Role.EXACT, (), "bool"))
-    assert judge(branch, Pair(None, None), False, found, "npu", 21).legal is True
-    assert judge(replace(branch, captures_constants=True), Pair(None, None), False, found, "npu", 21).legal is False
+    assert judge(Target.on(found, "npu"), branch, QuantConfig(None, None), 21).legal is True
+    assert (
+        judge(Target.on(found, "npu"), replace(branch, captures_constants=True), QuantConfig(None, None), 21).legal
+        is False
+    )
 
 
 def test_a_bound_on_an_attribute(profile: Any) -> None:
@@ -301,6 +319,6 @@ def test_a_bound_on_an_attribute(profile: Any) -> None:
         {"ops": ["Conv"], "pairs": [{"activation": ["float32"]}]},
     )
     wide, narrow = node("Conv", dilations=(1, 4096)), node("Conv", dilations=(2048,))
-    assert rule(found, Pair(F32, F32), of=wide).legal is False
-    assert rule(found, Pair(F32, F32), of=narrow).legal is True
-    assert rule(found, Pair(F32, F32), of=node("Conv")).legal is True
+    assert rule(found, QuantConfig(F32, F32), of=wide).legal is False
+    assert rule(found, QuantConfig(F32, F32), of=narrow).legal is True
+    assert rule(found, QuantConfig(F32, F32), of=node("Conv")).legal is True

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.dtypes import DType
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, DType, QuantConfig
 from planner.errors import RequestError
-from planner.resolve.plan import ModelIdentity, Plan, PlanNode, TargetIdentity, read_plan
+from planner.profiles.schema import FixedParameters
+from planner.resolve.plan import Basis, ModelIdentity, Plan, PlanNode, ProfileIdentity, TargetIdentity, read_plan
 
 PLAN = Plan(
     model=ModelIdentity("model.onnx", "ab" * 32, 17, 3),
@@ -20,12 +21,27 @@ PLAN = Plan(
     precision="w8a16",
     opset=21,
     nodes=(
-        PlanNode("conv", "Conv", DType.INT8, DType.UINT16, True, None, "takes-conv", "w8a16", ("conv", "bias")),
-        PlanNode("sigmoid", "Sigmoid", None, DType.UINT16, False, (1 / 65536, 0), "sigmoid", "w8a16", ("sigmoid",)),
-        PlanNode("shape", "Shape", None, None, reason="left as it is"),
+        PlanNode(
+            "conv",
+            "Conv",
+            QuantConfig(DType.INT8, DType.UINT16, PER_CHANNEL),
+            rule="takes-conv",
+            reason="w8a16",
+            origins=("conv", "bias"),
+        ),
+        PlanNode(
+            "sigmoid",
+            "Sigmoid",
+            QuantConfig(None, DType.UINT16),
+            fixed=FixedParameters(1 / 65536, 0),
+            rule="sigmoid",
+            basis=Basis.RULE,
+            reason="w8a16",
+            origins=("sigmoid",),
+        ),
+        PlanNode("shape", "Shape", NO_PRECISION, basis=Basis.FALLBACK, on_target=False, reason="left as it is"),
     ),
-    profile_name="AcmeExecutionProvider",
-    profile_sha256="cd" * 32,
+    profile=ProfileIdentity("AcmeExecutionProvider", "cd" * 32),
     shapes={"x": (1, 3, 48, 320)},
     inputs={"source": "x.npz", "samples": 4, "sha256": "ef" * 32, "synthetic": False},
 )
@@ -43,8 +59,8 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_plan_is_quantized_where_an_activation_is_an_integer() -> None:
     assert PLAN.is_quantized
-    floats = tuple(PlanNode(n.name, n.op_type, None, DType.FLOAT16) for n in PLAN.nodes)
-    assert not Plan(PLAN.model, PLAN.target, "fp16", 21, floats, "x", "y").is_quantized
+    floats = tuple(PlanNode(n.name, n.op_type, QuantConfig(None, DType.FLOAT16)) for n in PLAN.nodes)
+    assert not Plan(PLAN.model, PLAN.target, "fp16", 21, floats, ProfileIdentity("x", "y")).is_quantized
 
 
 @pytest.mark.parametrize(
@@ -90,16 +106,19 @@ def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
         (("model",), None, "model: expected an object"),
         (("model", "sha256"), 5, "model.sha256: expected a string"),
         (("opset",), True, "opset: expected an integer"),
-        (("shapes", "x"), [1, 0], "shapes.x: expected a list of positive integers"),
-        (("shapes", "x"), [1, True], "shapes.x: expected a list of positive integers"),
+        (("shapes", "x"), [1, 0], "shapes.x[1]: expected an integer above 0"),
+        (("shapes", "x"), [1, True], "shapes.x[1]: expected an integer above 0"),
         (("nodes",), {}, "nodes: expected a list"),
         (("nodes", 1), "x", "nodes[1]: expected an object"),
-        (("nodes", 0, "weight"), "int7", "nodes[0].weight: expected a dtype"),
+        (("nodes", 0, "weight"), "int7", "nodes[0].weight: expected one of float32, float16, "),
         (("nodes", 0, "name"), None, "nodes[0].name: expected a string"),
         (("nodes", 1, "fixed", "scale"), 0, "nodes[1].fixed.scale: expected a number above 0"),
         (("nodes", 1, "fixed", "zero_point"), 0.5, "nodes[1].fixed.zero_point: expected an integer"),
         (("nodes", 1, "origins"), 5, "nodes[1].origins: expected a list"),
         (("nodes", 1, "per_channel"), "no", "nodes[1].per_channel: expected true or false"),
+        (("nodes", 1, "block_size"), 17, "nodes[1]: block_size: expected a power of two from 16 on, or null, not 17"),
+        (("nodes", 1, "replacement"), "X", "nodes[1].replacement: expected one of com.microsoft.MatMulNBits, "),
+        (("nodes", 1, "basis"), "guess", "nodes[1].basis: expected one of rule, learned, "),
         (("inputs",), [], "inputs: expected an object or null"),
     ],
     ids=lambda v: ".".join(map(str, v)) if isinstance(v, tuple) else None,

@@ -11,20 +11,17 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
-from planner.dtypes import DType, Pair, Precision, parse_precision, precision_by_name
-from planner.errors import RequestError
+from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
 from planner.model.read import Model, read_model
-from planner.pipeline import requested_precision
-from planner.profiles.load import load_profile, load_profiles
-from planner.profiles.schema import Profile
+from planner.profiles.load import load_profile
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
-from planner.resolve.plan import TargetIdentity
+from planner.resolve.target import Target
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 SOURCE = {"observed": "a test"}
 
 
-def profile(folder: Path, *rules: dict[str, Any], prefer: tuple[str, ...] = ("w8a8", "fp16")) -> Profile:
+def target(folder: Path, *rules: dict[str, Any], prefer: tuple[str, ...] = ("w8a8", "fp16")) -> Target:
     data = {
         "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
         "prefer": prefer,
@@ -33,7 +30,7 @@ def profile(folder: Path, *rules: dict[str, Any], prefer: tuple[str, ...] = ("w8
     }  # fmt: skip
     path = folder / "acme.yaml"
     path.write_text(json.dumps(data))
-    return load_profile(path)
+    return Target.on(load_profile(path), "npu")
 
 
 @pytest.fixture
@@ -47,11 +44,11 @@ EXACT = {"ops": ["ArgMax"], "pairs": []}
 
 
 def pairs(resolution: Any) -> dict[str, str]:
-    return {v.node.op_type: str(v.pair) + (" per channel" if v.per_channel else "") for v in resolution.verdicts}
+    return {v.node.op_type: str(v.config) for v in resolution.verdicts}
 
 
 def test_every_node_gets_its_pair_and_index_arithmetic_is_left_alone(model: Model, tmp_path: Path) -> None:
-    resolution = resolve(model, profile(tmp_path, EXACT, ANY8), "npu", parse_precision("w8a8"))
+    resolution = resolve(target(tmp_path, EXACT, ANY8), model, parse_precision("w8a8"))
     found = pairs(resolution)
     assert found["MatMul"] == "int8/uint8 per channel" and found["Relu"] == found["Softmax"] == "uint8"
     assert found["ArgMax"] == "as is"
@@ -59,27 +56,27 @@ def test_every_node_gets_its_pair_and_index_arithmetic_is_left_alone(model: Mode
 
 def test_per_tensor_where_the_profile_has_no_channels_and_then_unsigned_first(model: Model, tmp_path: Path) -> None:
     rule = {"ops": ["*"], "pairs": [{"weight": ["int8", "uint8"], "activation": ["uint8"]}, {"activation": ["uint8"]}]}
-    assert pairs(resolve(model, profile(tmp_path, rule), "npu", parse_precision("w8a8")))["MatMul"] == "uint8/uint8"
+    assert pairs(resolve(target(tmp_path, rule), model, parse_precision("w8a8")))["MatMul"] == "uint8/uint8"
 
 
 def test_a_precision_by_name_is_taken_by_the_letter(model: Model, tmp_path: Path) -> None:
-    found = resolve(model, profile(tmp_path, ANY8), "npu", precision_by_name(DType.UINT8, DType.UINT8))
+    found = resolve(target(tmp_path, ANY8), model, precision_by_name(DType.UINT8, DType.UINT8))
     assert pairs(found)["MatMul"] == "uint8/uint8"
-    found = resolve(model, profile(tmp_path, ANY8), "npu", precision_by_name(DType.INT8, DType.INT8))
-    assert found.legal is False and {str(v.pair) for v in found.violations} >= {"int8/int8", "int8"}
+    found = resolve(target(tmp_path, ANY8), model, precision_by_name(DType.INT8, DType.INT8))
+    assert found.legal is False and {str(v.config) for v in found.violations} >= {"int8/int8 per channel", "int8"}
 
 
 def test_a_mix_gives_nodes_with_weights_one_precision_and_the_others_another(model: Model, tmp_path: Path) -> None:
     floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
-    resolution = resolve(model, profile(tmp_path, ANY8, floats), "npu", parse_precision("w8a8+fp16"))
+    resolution = resolve(target(tmp_path, ANY8, floats), model, parse_precision("w8a8+fp16"))
     assert pairs(resolution)["MatMul"] == "int8/uint8 per channel" and pairs(resolution)["Softmax"] == "float16"
-    plan = make_plan(model, profile(tmp_path, ANY8, floats), TargetIdentity("AcmeExecutionProvider", "npu"), resolution)
+    plan = make_plan(target(tmp_path, ANY8, floats), model, resolution)
     assert plan.precision == "mixed"
 
 
 def test_a_violation_has_rule_reason_and_suggestion(model: Model, tmp_path: Path) -> None:
     refusal = {"ops": ["Softmax"], "refuse": "it has no Softmax", "suggestion": "use Sigmoid"}
-    resolution = resolve(model, profile(tmp_path, refusal, ANY8), "npu", parse_precision("w8a8"))
+    resolution = resolve(target(tmp_path, refusal, ANY8), model, parse_precision("w8a8"))
     (violation,) = resolution.violations
     assert resolution.legal is False
     assert violation.violation() == {
@@ -90,8 +87,8 @@ def test_a_violation_has_rule_reason_and_suggestion(model: Model, tmp_path: Path
 
 def test_what_no_rule_speaks_of_is_unknown_unless_something_is_illegal(model: Model, tmp_path: Path) -> None:
     some = {**ANY8, "ops": ["MatMul", "Relu", "ArgMax"]}
-    assert resolve(model, profile(tmp_path, some), "npu", parse_precision("w8a8")).legal is None
-    assert resolve(model, profile(tmp_path, some), "npu", parse_precision("fp16")).legal is False
+    assert resolve(target(tmp_path, some), model, parse_precision("w8a8")).legal is None
+    assert resolve(target(tmp_path, some), model, parse_precision("fp16")).legal is False
 
 
 # -- auto ---------------------------------------------------------------------------------------------------------------
@@ -99,8 +96,8 @@ def test_what_no_rule_speaks_of_is_unknown_unless_something_is_illegal(model: Mo
 
 def test_auto_follows_the_profiles_order_and_skips_what_is_illegal(model: Model, tmp_path: Path) -> None:
     floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
-    both = profile(tmp_path, ANY8, floats, prefer=("w8a16", "fp16", "w8a8"))
-    assert [r.precision for r in resolve_auto(model, both, "npu")] == ["fp16", "w8a8"]
+    both = target(tmp_path, ANY8, floats, prefer=("w8a16", "fp16", "w8a8"))
+    assert [r.precision for r in resolve_auto(both, model)] == ["fp16", "w8a8"]
 
 
 def test_auto_lets_single_nodes_fall_back_where_no_precision_serves_all(model: Model, tmp_path: Path) -> None:
@@ -108,26 +105,26 @@ def test_auto_lets_single_nodes_fall_back_where_no_precision_serves_all(model: M
         {"ops": ["Softmax"], "pairs": [{"activation": ["float16"]}]},
         {"ops": ["MatMul", "Relu", "ArgMax"], "pairs": ANY8["pairs"]},
     )
-    (resolution,) = resolve_auto(model, profile(tmp_path, *rules), "npu")
+    (resolution,) = resolve_auto(target(tmp_path, *rules), model)
     assert resolution.legal and pairs(resolution)["Softmax"] == "float16" and pairs(resolution)["Relu"] == "uint8"
 
 
 def test_auto_ends_with_the_first_failure_where_nothing_serves(model: Model, tmp_path: Path) -> None:
-    (resolution,) = resolve_auto(model, profile(tmp_path, {"ops": ["*"], "refuse": "no"}), "npu")
+    (resolution,) = resolve_auto(target(tmp_path, {"ops": ["*"], "refuse": "no"}), model)
     assert resolution.legal is False and resolution.precision == "w8a8"
 
 
 def test_a_requested_precision_never_becomes_another(model: Model, tmp_path: Path) -> None:
     """Only auto may choose: a node that cannot take what was asked for is a violation."""
     floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
-    assert resolve(model, profile(tmp_path, floats), "npu", parse_precision("w8a8")).legal is False
+    assert resolve(target(tmp_path, floats), model, parse_precision("w8a8")).legal is False
 
 
 # -- the model as it is -------------------------------------------------------------------------------------------------
 
 
 def test_a_float_model_as_it_is(model: Model) -> None:
-    resolution = judge_stored(model, load_profiles().find("cpu"), "cpu")
+    resolution = judge_stored(Target.open("cpu", processor=()), model)
     assert resolution.legal and resolution.precision == "as stored" and pairs(resolution)["MatMul"] == "float32/float32"
 
 
@@ -139,55 +136,30 @@ def test_a_quantized_model_as_it_is(tmp_path: Path) -> None:
     constants = {"s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8)}
     proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
     quantized = read_model(save(proto, tmp_path))
-    assert judge_stored(quantized, load_profiles().find("qnn"), "snapdragon-x-elite").legal
-    resolution = judge_stored(quantized, load_profiles().find("directml"), "gpu")
+    assert judge_stored(Target.open("qnn", "snapdragon-x-elite"), quantized).legal
+    resolution = judge_stored(Target.open("directml", "gpu"), quantized)
     assert resolution.legal is False and "no uint16 kernel" in str(resolution.violations[0].ruling.reason)
 
 
 # -- what is asked for --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        ((None, None, None), None),
-        (("auto", None, None), None),
-        ((" AUTO ", None, None), None),
-        (("w8a16", None, None), parse_precision("w8a16")),
-        ((None, "uint8", "uint16"), Precision("w8a16", (DType.UINT8,), (DType.UINT16,))),
-    ],
-)
-def test_requested_precision(asked: tuple[str | None, ...], expected: Precision | None) -> None:
-    assert requested_precision(*asked) == expected
-
-
-def test_options_that_contradict_one_another_are_refused() -> None:
-    for asked in (("fp16", "int8", "int8"), (None, "int8", None), (None, None, "int8")):
-        with pytest.raises(RequestError):
-            requested_precision(*asked)
-
-
 def test_a_plan_says_why_for_every_node_and_names_model_and_profile(model: Model, tmp_path: Path) -> None:
-    rules = profile(tmp_path, ANY8)
-    plan = make_plan(
-        model,
-        rules,
-        TargetIdentity("AcmeExecutionProvider", "npu"),
-        resolve(model, rules, "npu", parse_precision("w8a8")),
-    )
+    rules = target(tmp_path, ANY8)
+    plan = make_plan(rules, model, resolve(rules, model, parse_precision("w8a8")))
     assert [n.name for n in plan.nodes] == [n.name for n in model.nodes]
     assert all(n.reason and n.origins for n in plan.nodes)
-    assert plan.model.sha256 == model.sha256 and plan.profile_sha256 == rules.sha256 and plan.is_quantized
-    assert Pair(DType.INT8, DType.UINT8) in {n.pair for n in plan.nodes}
+    assert plan.model.sha256 == model.sha256 and plan.profile.sha256 == rules.profile.sha256 and plan.is_quantized
+    assert QuantConfig(DType.INT8, DType.UINT8, PER_CHANNEL) in {n.config for n in plan.nodes}
 
 
 def test_resolving_a_thousand_nodes_takes_little(tmp_path: Path) -> None:
     body = "\n".join(f"h{i + 1} = MatMul(h{i}, w)" if i % 2 else f"h{i + 1} = Relu(h{i})" for i in range(1000))
     proto = graph("(float[4,4] h0) => (float[4,4] h1000)", body, {"w": f32(np.eye(4))})
     long = read_model(save(proto, tmp_path))
-    qnn = load_profiles().find("qnn")
+    qnn = Target.open("qnn", "snapdragon-x-elite")
     started = time.process_time()
-    assert resolve(long, qnn, "snapdragon-x-elite", parse_precision("w8a16")).legal
+    assert resolve(qnn, long, parse_precision("w8a16")).legal
     assert time.process_time() - started < 1.0
 
 
@@ -196,7 +168,7 @@ def test_what_the_runtime_computes_while_it_loads_is_no_question_to_the_ep(tmp_p
     made = graph("(float[512,1024] x) => (float[512,1024] y)", body, {"s": np.array([512, 1024])})
     add = {"ops": ["Add"], "pairs": [{"activation": ["float32"]}]}
     refuse = {"ops": ["ConstantOfShape", "RandomNormalLike"], "refuse": "no such operator"}
-    verdicts = judge_stored(read_model(save(made, tmp_path)), profile(tmp_path, refuse, add), "npu").verdicts
+    verdicts = judge_stored(target(tmp_path, refuse, add), read_model(save(made, tmp_path))).verdicts
     legal = {v.node.op_type: (v.ruling.legal, v.ruling.rule) for v in verdicts}
     assert legal["ConstantOfShape"] == (True, "constant-folding")
     assert legal["RandomNormalLike"] == (False, "r0")

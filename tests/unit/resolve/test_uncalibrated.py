@@ -12,13 +12,16 @@ import small_models as sm
 from onnx import helper
 
 from planner.calibrate.ranges import Range
+from planner.calibrate.run import calibrate
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.pipeline import calibrate, quantize
+from planner.quantization.write import write_quantized
+from planner.resolve.choose import check_model, make_plan
 from planner.resolve.plan import Plan
+from planner.resolve.revise import notes_on_revisions, without_uncalibrated
 from planner.resolve.target import Target
-from planner.resolve.uncalibrated import notes_on_unreached, unreached, without_unreached
+from planner.resolve.uncalibrated import uncalibrated
 
 SEEN = Range(-1, 1)
 
@@ -46,9 +49,9 @@ def if_model(folder: Path) -> Path:
 def planned(path: Path, ep: str = "cpu", device: str | None = None) -> tuple[Target, Model, Plan]:
     target = Target.open(ep, device)
     model = target.read(path)
-    resolution = target.check(model, parse_precision("w8a8"))
+    resolution = check_model(target, model, parse_precision("w8a8"))
     assert resolution.legal is not False, [v.ruling for v in resolution.violations]
-    return target, model, target.plan(model, resolution)
+    return target, model, make_plan(target, model, resolution)
 
 
 REACHED = {"x": SEEN, "h": SEEN, "y": SEEN, "a": SEEN}
@@ -56,7 +59,7 @@ REACHED = {"x": SEEN, "h": SEEN, "y": SEEN, "a": SEEN}
 
 def test_the_branch_that_never_ran_is_named(tmp_path: Path) -> None:
     _, model, _ = planned(if_model(tmp_path))
-    assert unreached(model, REACHED) == {
+    assert uncalibrated(model, REACHED) == {
         "neg of else": "else_branch of If 'choose'",
         "relu of else": "else_branch of If 'choose'",
     }
@@ -64,25 +67,25 @@ def test_the_branch_that_never_ran_is_named(tmp_path: Path) -> None:
 
 def test_what_only_a_relu_reads_is_seen_with_the_relu(tmp_path: Path) -> None:
     _, model, _ = planned(if_model(tmp_path))
-    assert not unreached(model, {**REACHED, "b": SEEN})
+    assert not uncalibrated(model, {**REACHED, "b": SEEN})
 
 
 def test_unreached_nodes_stay_float_and_say_why(tmp_path: Path) -> None:
     target, model, plan = planned(if_model(tmp_path))
-    new = without_unreached(model, target.profile, plan, REACHED)
+    new = without_uncalibrated(target, model, plan, REACHED)
     lines = {line.name: line for line in new.nodes}
     assert lines["neg of else"].activation is lines["relu of else"].activation is DType.FLOAT32
     assert lines["relu"] == {line.name: line for line in plan.nodes}["relu"]
     assert "no calibration sample reached it (else_branch of If 'choose')" in lines["neg of else"].reason
     assert new.precision == "mixed"
-    (note,) = notes_on_unreached(new)
+    (note,) = notes_on_revisions(new)
     assert "2 of 5 nodes" in note and "'neg of else'" in note
 
 
 def test_a_plan_that_calibration_saw_whole_is_left_as_it_was(tmp_path: Path) -> None:
     target, model, plan = planned(if_model(tmp_path))
-    assert without_unreached(model, target.profile, plan, {**REACHED, "b": SEEN}) is plan
-    assert notes_on_unreached(plan) == ()
+    assert without_uncalibrated(target, model, plan, {**REACHED, "b": SEEN}) is plan
+    assert notes_on_revisions(plan) == ()
 
 
 def integers_only(folder: Path) -> Target:
@@ -105,13 +108,13 @@ def integers_only(folder: Path) -> Target:
 def test_a_device_without_float_refuses_by_node_branch_and_next_step(tmp_path: Path) -> None:
     target = integers_only(tmp_path)
     model = target.read(if_model(tmp_path))
-    plan = target.plan(model, target.check(model, parse_precision("w8a8")))
+    plan = make_plan(target, model, check_model(target, model, parse_precision("w8a8")))
     with pytest.raises(RequestError) as failed:
-        without_unreached(model, target.profile, plan, REACHED)
+        without_uncalibrated(target, model, plan, REACHED)
     assert "Neg 'neg of else' in else_branch of If 'choose' has no range" in str(failed.value)
     assert "cannot stay float on AcmeExecutionProvider" in str(failed.value)
     assert "--inputs" in failed.value.hint and "--allow-fallback" in failed.value.hint
-    new = without_unreached(model, target.profile, plan, REACHED, allow_fallback=True)
+    new = without_uncalibrated(target, model, plan, REACHED, allow_fallback=True)
     left = {line.name: line for line in new.nodes}["neg of else"]
     assert left.activation is DType.FLOAT32 and left.rule is None and "--allow-fallback" in left.reason
 
@@ -119,9 +122,9 @@ def test_a_device_without_float_refuses_by_node_branch_and_next_step(tmp_path: P
 def test_the_body_of_a_node_that_is_left_to_the_cpu_goes_with_it(tmp_path: Path) -> None:
     target = integers_only(tmp_path)
     model = target.read(if_model(tmp_path))
-    plan = target.plan(model, target.check(model, parse_precision("w8a8")))
-    plan = replace(plan, nodes=tuple(replace(n, rule=None) if n.op_type == "If" else n for n in plan.nodes))
-    new = without_unreached(model, target.profile, plan, REACHED)
+    plan = make_plan(target, model, check_model(target, model, parse_precision("w8a8")))
+    plan = replace(plan, nodes=tuple(replace(n, on_target=False) if n.op_type == "If" else n for n in plan.nodes))
+    new = without_uncalibrated(target, model, plan, REACHED)
     left = {line.name: line for line in new.nodes}["neg of else"]
     assert left.activation is DType.FLOAT32 and left.rule is None and "with 'choose'" in left.reason
 
@@ -132,8 +135,8 @@ def test_what_was_never_calibrated_computes_as_in_float32(tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     samples = [{"x": rng.normal(size=(1, 4)).astype(np.float32), "c": np.array(True)} for _ in range(3)]
     ranges = calibrate(model, samples)
-    new = without_unreached(model, target.profile, plan, ranges)
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    new = without_uncalibrated(target, model, plan, ranges)
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     x = np.array([[-500, 0.25, -0.125, 7]], np.float32)
     other = sm.run(tmp_path / "q.onnx", {"x": x, "c": np.array(False)})[0]
     assert (other == np.maximum(-x, 0)).all()
@@ -162,8 +165,8 @@ def test_a_loop_that_never_ran(tmp_path: Path) -> None:
     path = sm.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path)
     target, model, plan = planned(path)
     ranges = calibrate(model, [{"n": np.array(0), "x": np.ones(4, np.float32)}])
-    new = without_unreached(model, target.profile, plan, ranges)
+    new = without_uncalibrated(target, model, plan, ranges)
     assert "body of Loop 'loop'" in {line.name: line for line in new.nodes}["square"].reason
-    quantize(model, new, ranges, tmp_path / "q.onnx")
+    write_quantized(model, new, ranges, tmp_path / "q.onnx")
     (y,) = sm.run(tmp_path / "q.onnx", {"n": np.array(2), "x": np.full(4, 3, np.float32)})
     assert np.allclose(y, 81)

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
-from planner.dtypes import DType, Pair, parse_precision
+from planner.dtypes import PER_CHANNEL, DType, Granularity, QuantConfig, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profile, load_profiles
 from planner.profiles.schema import Profile
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.legality import judge
-from planner.resolve.plan import TargetIdentity, read_plan
+from planner.resolve.plan import read_plan
+from planner.resolve.target import Target
 
 SOURCE = {"observed": "a test"}
-BLOCKS = Pair(DType.UINT4, DType.FLOAT32, 32)
-DYNAMIC = Pair(DType.INT8, DType.UINT8, dynamic=True)
+BLOCKS = QuantConfig(DType.UINT4, DType.FLOAT32, Granularity(block_size=32))
+DYNAMIC = QuantConfig(DType.INT8, DType.UINT8, PER_CHANNEL, dynamic=True)
 
 
 def profile(folder: Path, *rules: dict[str, Any]) -> Profile:
@@ -51,42 +52,42 @@ FLOATS = {"ops": ["MatMul", "Mul", "Add"], "pairs": [{"activation": ["float32"]}
 
 def test_blocks_are_legal_where_matmulnbits_is_taken(matmul: Node, tmp_path: Path) -> None:
     contrib = {"ops": ["MatMulNBits"], "domain": "com.microsoft", "pairs": [{"activation": ["float32"]}]}
-    ruling = judge(matmul, BLOCKS, False, profile(tmp_path, FLOATS, contrib), "npu", 21)
+    ruling = judge(Target.on(profile(tmp_path, FLOATS, contrib), "npu"), matmul, BLOCKS, 21)
     assert ruling.legal and ruling.replacement == "com.microsoft.MatMulNBits" and ruling.rule == "r1"
-    ruling = judge(matmul, BLOCKS, False, profile(tmp_path, FLOATS), "npu", 21)
+    ruling = judge(Target.on(profile(tmp_path, FLOATS), "npu"), matmul, BLOCKS, 21)
     assert not ruling.legal and ruling.replacement is None
     only4 = {**contrib, "when": {"attributes": {"bits": [4]}}}
     found = profile(tmp_path, FLOATS, only4)
-    assert judge(matmul, BLOCKS, False, found, "npu", 21).legal
-    assert not judge(matmul, replace(BLOCKS, weight=DType.UINT8), False, found, "npu", 21).legal
+    assert judge(Target.on(found, "npu"), matmul, BLOCKS, 21).legal
+    assert not judge(Target.on(found, "npu"), matmul, replace(BLOCKS, weight=DType.UINT8), 21).legal
 
 
 def test_or_where_a_rule_allows_blocks_of_that_size_behind_a_dequantize_linear(matmul: Node, tmp_path: Path) -> None:
     allowed = {"weight": ["uint4"], "activation": ["float32", "uint16"], "blocks": [32]}
     found = profile(tmp_path, {"ops": ["MatMul"], "pairs": [allowed]})
     for activation in (DType.FLOAT32, DType.UINT16):
-        ruling = judge(matmul, replace(BLOCKS, activation=activation), False, found, "npu", 21)
+        ruling = judge(Target.on(found, "npu"), matmul, replace(BLOCKS, activation=activation), 21)
         assert ruling.legal and ruling.replacement is None
-    assert not judge(matmul, replace(BLOCKS, block_size=64), False, found, "npu", 21).legal
-    assert not judge(matmul, replace(BLOCKS, weight=DType.INT4), False, found, "npu", 21).legal
+    assert not judge(Target.on(found, "npu"), matmul, replace(BLOCKS, granularity=Granularity(block_size=64)), 21).legal
+    assert not judge(Target.on(found, "npu"), matmul, replace(BLOCKS, weight=DType.INT4), 21).legal
 
 
 def test_a_rule_that_saw_stored_blocks_taken_does_not_let_them_be_planned(matmul: Node, tmp_path: Path) -> None:
     seen = {"weight": ["uint4"], "activation": ["float32"], "per_channel": ["uint4"]}
     found = profile(tmp_path, {"ops": ["MatMul"], "when": {"blocked": True}, "pairs": [seen]})
-    assert not judge(matmul, BLOCKS, False, found, "npu", 21).legal
+    assert not judge(Target.on(found, "npu"), matmul, BLOCKS, 21).legal
     stored = replace(matmul, stored_blocked=True)
-    assert judge(stored, Pair(DType.UINT4, DType.FLOAT32), True, found, "npu", 21).legal
+    assert judge(Target.on(found, "npu"), stored, QuantConfig(DType.UINT4, DType.FLOAT32, PER_CHANNEL), 21).legal
 
 
 def test_dynamic_is_legal_where_every_operator_that_it_is_made_of_is(matmul: Node, tmp_path: Path) -> None:
     made = ["DynamicQuantizeLinear", "MatMulInteger", "Cast"]
     found = profile(tmp_path, FLOATS, {"ops": made, "pairs": []})
-    ruling = judge(matmul, DYNAMIC, True, found, "npu", 21)
+    ruling = judge(Target.on(found, "npu"), matmul, DYNAMIC, 21)
     assert ruling.legal and ruling.replacement == "MatMulInteger"
     for missing in made:
         found = profile(tmp_path, FLOATS, {"ops": [op for op in made if op != missing], "pairs": []})
-        assert not judge(matmul, DYNAMIC, True, found, "npu", 21).legal
+        assert not judge(Target.on(found, "npu"), matmul, DYNAMIC, 21).legal
 
 
 def test_the_cpu_ep_and_directml_are_asked_for_their_kernels(tmp_path: Path) -> None:
@@ -94,32 +95,32 @@ def test_the_cpu_ep_and_directml_are_asked_for_their_kernels(tmp_path: Path) -> 
     whole, cut = product(tmp_path).nodes[0], product(tmp_path, 100).nodes[0]
     for bits in (DType.UINT4, DType.INT4, DType.UINT8, DType.INT8):
         pair = replace(BLOCKS, weight=bits)
-        assert judge(whole, pair, False, cpu, "cpu", 21).replacement == "com.microsoft.MatMulNBits"
-        assert judge(cut, pair, False, cpu, "cpu", 21).legal
-        assert judge(whole, pair, False, directml, "gpu", 21).replacement == "com.microsoft.MatMulNBits"
-        ruling = judge(cut, pair, False, directml, "gpu", 21)
+        assert judge(Target.on(cpu, "cpu", ()), whole, pair, 21).replacement == "com.microsoft.MatMulNBits"
+        assert judge(Target.on(cpu, "cpu", ()), cut, pair, 21).legal
+        assert judge(Target.on(directml, "gpu"), whole, pair, 21).replacement == "com.microsoft.MatMulNBits"
+        ruling = judge(Target.on(directml, "gpu"), cut, pair, 21)
         assert ruling.legal is False and "whole blocks" in (ruling.reason or "")
-    assert judge(whole, DYNAMIC, True, cpu, "cpu", 21).replacement == "MatMulInteger"
+    assert judge(Target.on(cpu, "cpu", ()), whole, DYNAMIC, 21).replacement == "MatMulInteger"
 
 
 def test_sixteen_bit_activations_over_blocks_read_a_dequantize_linear(matmul: Node) -> None:
-    ruling = judge(matmul, replace(BLOCKS, activation=DType.UINT16), False, load_profiles().find("cpu"), "cpu", 21)
+    ruling = judge(Target.open("cpu", processor=()), matmul, replace(BLOCKS, activation=DType.UINT16), 21)
     assert ruling.legal and ruling.replacement is None
 
 
 def test_the_npu_plans_no_blocks_on_evidence_of_stored_ones(tmp_path: Path) -> None:
-    qnn = load_profiles().find("qnn")
+    qnn = Target.open("qnn", "snapdragon-x-elite")
     model = product(tmp_path)
-    plan = resolve(model, qnn, "snapdragon-x-elite", parse_precision("w4a16"))
-    assert {v.pair.block_size for v in plan.verdicts} == {None}
+    plan = resolve(qnn, model, parse_precision("w4a16"))
+    assert {v.config.block_size for v in plan.verdicts} == {None}
 
 
 @pytest.mark.parametrize("precision", ["w4", "w8", "w8a8-dynamic", "w4a16"])
 def test_a_plan_with_blocks_or_dynamic_nodes_survives_its_file(precision: str, tmp_path: Path) -> None:
-    model, cpu = product(tmp_path), load_profiles().find("cpu")
-    plan = make_plan(model, cpu, TargetIdentity(cpu.ep, "cpu"), resolve(model, cpu, "cpu", parse_precision(precision)))
+    model, cpu = product(tmp_path), Target.open("cpu", processor=())
+    plan = make_plan(cpu, model, resolve(cpu, model, parse_precision(precision)))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan.to_json()))
     assert read_plan(path) == plan
     assert plan.is_quantized is (precision == "w4a16")
-    assert plan.nodes[0].pair.block_size == (None if "dynamic" in precision else 32)
+    assert plan.nodes[0].config.block_size == (None if "dynamic" in precision else 32)

@@ -8,13 +8,14 @@ import pytest
 from msgspec import ValidationError, convert, structs
 
 from examples import digits
-from planner.dtypes import DType, Pair
+from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, Operand
 from planner.model.read import read_model
 from planner.operators import Role
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Cost, Profile
-from planner.search.candidates import make_ladder
+from planner.resolve.target import Target
+from planner.search.candidates import find_candidates
 from planner.search.cost import Work, node_cost, share_in_8_bit, work
 
 
@@ -30,7 +31,7 @@ def node(op_type: str, shapes: list[tuple[int, ...]], output: tuple[int, ...], *
         ("float32",),
         attributes,
         (),
-        Pair(DType.FLOAT32, DType.FLOAT32),
+        QuantConfig(DType.FLOAT32, DType.FLOAT32),
     )
 
 
@@ -52,21 +53,25 @@ def test_multiply_accumulates_by_operator(made: Node, macs: int) -> None:
 def test_wider_types_cost_more_and_declared_rates_count() -> None:
     done = Work(macs=1000, operations=0, weights=100, activations=50)
     pairs = [
-        Pair(DType.INT8, DType.UINT8),
-        Pair(DType.INT8, DType.UINT16),
-        Pair(DType.INT16, DType.UINT16),
-        Pair(DType.FLOAT32, DType.FLOAT32),
+        QuantConfig(DType.INT8, DType.UINT8),
+        QuantConfig(DType.INT8, DType.UINT16),
+        QuantConfig(DType.INT16, DType.UINT16),
+        QuantConfig(DType.FLOAT32, DType.FLOAT32),
     ]
     costs = [node_cost(done, pair, Cost()) for pair in pairs]
     assert costs == sorted(costs) and len(set(costs)) == 4
     assert node_cost(done, pairs[1], Cost(byte=0, multiply={"8x16": 3})) == 3000
     assert node_cost(done, pairs[0], Cost(byte=2)) == 1000 + 2 * 150
-    assert node_cost(done, Pair(None, None), Cost()) == 0
+    assert node_cost(done, QuantConfig(None, None), Cost()) == 0
 
 
 def test_the_share_of_macs_in_8_bit_counts_nodes_with_a_weight() -> None:
     done = [Work(300, 0, 1, 1), Work(100, 0, 1, 1), Work(999, 0, 0, 1)]
-    pairs = [Pair(DType.INT8, DType.UINT16), Pair(DType.FLOAT16, DType.FLOAT16), Pair(None, DType.UINT8)]
+    pairs = [
+        QuantConfig(DType.INT8, DType.UINT16),
+        QuantConfig(DType.FLOAT16, DType.FLOAT16),
+        QuantConfig(None, DType.UINT8),
+    ]
     assert share_in_8_bit(zip(done, pairs, strict=True)) == 0.75
     assert share_in_8_bit([]) is None
 
@@ -87,17 +92,17 @@ def test_every_shipped_profile_declares_what_computing_costs_and_where_that_is_k
 
 def test_a_type_that_the_device_holds_as_another_costs_what_that_one_costs() -> None:
     done = Work(macs=1000, operations=0, weights=100, activations=50)
-    float32, float16 = Pair(DType.FLOAT32, DType.FLOAT32), Pair(DType.FLOAT16, DType.FLOAT16)
+    float32, float16 = QuantConfig(DType.FLOAT32, DType.FLOAT32), QuantConfig(DType.FLOAT16, DType.FLOAT16)
     held = Cost(held_as={DType.FLOAT32: DType.FLOAT16})
     assert node_cost(done, float32, held) == node_cost(done, float16, held) < node_cost(done, float32, Cost())
 
 
 def test_the_shipped_rates_say_what_each_device_is_fast_at() -> None:
     layer = Work(macs=10**8, operations=0, weights=10**5, activations=10**5)
-    w8a8, w8a16 = Pair(DType.INT8, DType.UINT8), Pair(DType.INT8, DType.UINT16)
-    float16, float32 = Pair(DType.FLOAT16, DType.FLOAT16), Pair(DType.FLOAT32, DType.FLOAT32)
+    w8a8, w8a16 = QuantConfig(DType.INT8, DType.UINT8), QuantConfig(DType.INT8, DType.UINT16)
+    float16, float32 = QuantConfig(DType.FLOAT16, DType.FLOAT16), QuantConfig(DType.FLOAT32, DType.FLOAT32)
 
-    def costs(ep: str, *pairs: Pair) -> list[float]:
+    def costs(ep: str, *pairs: QuantConfig) -> list[float]:
         profile = load_profiles().find(ep)
         return [node_cost(layer, pair, profile.cost(profile.file.default_device)) for pair in pairs]
 
@@ -115,7 +120,7 @@ def test_the_search_goes_by_the_rates_of_the_profile() -> None:
     turned = replace(profile, file=structs.replace(profile.file, cost=Cost(byte=0, multiply={"8x8": 9, "8x16": 1})))
 
     def cheapest(profile: Profile) -> str:
-        return make_ladder(model, profile, "snapdragon-x-elite").levels[0].name
+        return find_candidates(Target.on(profile, "snapdragon-x-elite"), model).levels[0].name
 
     assert cheapest(profile) == "w8a8"
     assert cheapest(turned).startswith("w8a16")

@@ -8,18 +8,22 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from planner.dtypes import DType, Pair
+from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role
 from planner.resolve.choose import Verdict
 from planner.resolve.legality import Ruling
-from planner.search.candidates import IDEAL, Assignment, Ladder, Level, units
+from planner.search.candidates import IDEAL, Assignment, Candidates, Level, units
 from planner.search.cost import Work
 from planner.search.evaluator import leaving
 from planner.search.search import Found, Goal, Measured, search
 from planner.search.sensitivity import NOISE_LIMIT, measure_blocks
 
-PAIRS = (Pair(DType.INT8, DType.UINT8), Pair(DType.INT8, DType.UINT16), Pair(DType.FLOAT16, DType.FLOAT16))
+PAIRS = (
+    QuantConfig(DType.INT8, DType.UINT8),
+    QuantConfig(DType.INT8, DType.UINT16),
+    QuantConfig(DType.FLOAT16, DType.FLOAT16),
+)
 NAMES = ("w8a8", "w8a16", "fp16")
 COSTS = (1.0, 2.0, 4.0)
 
@@ -35,17 +39,17 @@ def node(index: int, op_type: str = "Conv") -> Node:
         output_dtypes=("float32",),
         attributes={},
         origins=(),
-        stored=Pair(DType.FLOAT32, DType.FLOAT32),
+        stored=QuantConfig(DType.FLOAT32, DType.FLOAT32),
     )
 
 
-def ladder(count: int) -> Ladder:
+def candidates(count: int) -> Candidates:
     nodes = tuple(node(i) for i in range(count))
     levels = tuple(
-        Level(name, tuple(Verdict(n, pair, False, Ruling(True, "r")) for n in nodes), (cost,) * count)
+        Level(name, tuple(Verdict(n, pair, Ruling(True, "r")) for n in nodes), (cost,) * count)
         for name, pair, cost in zip(NAMES, PAIRS, COSTS, strict=True)
     )
-    return Ladder(levels, nodes, (Work(1, 0, 1, 1),) * count, units(nodes))
+    return Candidates(levels, nodes, (Work(1, 0, 1, 1),) * count, units(nodes))
 
 
 @dataclass
@@ -78,8 +82,8 @@ class Network:
         alone = enumerate(assignment)
         return tuple(i for i, a in alone if self.on_ep(a, i) > 10 * self.noise(a, i)) if self.shows_suspects else ()
 
-    def find(self, count: int) -> tuple[Found, Ladder]:
-        steps = ladder(count)
+    def find(self, count: int) -> tuple[Found, Candidates]:
+        steps = candidates(count)
         return search(steps, self, Goal(self.goal_db, 3.0, 10 ** (-self.goal_db / 10))), steps
 
 
@@ -147,7 +151,7 @@ def test_a_suspect_of_the_ep_stays_where_it_was_at_the_cost_of_few_runs() -> Non
 def test_a_mix_keeps_the_margin_that_the_goal_asks_for() -> None:
     noise = with_hot({i: 1e-5 * i for i in range(100)})
     network = Network(noise, goal_db=30)
-    found = search(ladder(100), network, Goal(30, 3.0, 1e-3, margin=1.0))
+    found = search(candidates(100), network, Goal(30, 3.0, 1e-3, margin=1.0))
     assert found.passed
     assert 31 <= found.measured.score < 32
 

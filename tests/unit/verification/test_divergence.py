@@ -10,10 +10,11 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from planner.codec import to_json
 from planner.resolve.plan import TargetIdentity
 from planner.verification.divergence import Row, find_parting, rank, shared_tensors
 from planner.verification.floor import Floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 ELSEWHERE = TargetIdentity("DmlExecutionProvider", "gpu", {})
 
@@ -134,10 +135,10 @@ def test_a_float16_overflow_is_named_by_the_emulation(tmp_path: Path) -> None:
 def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path / "nowhere"))
     candidate, reference = overflow_pair(tmp_path)
-    found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], floor=Floor("sqnr", 20))
+    found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], Criteria(Floor("sqnr", 20)))
     assert not found.passed
     assert any("'too_large'" in reason for reason in found.reasons)
-    data = found.to_json()
+    data = to_json(found)
     assert (data["ran_on"], data["kind"]) == ("CPUExecutionProvider", "emulation")
     assert data["placement"]["on_target"] is None
     assert data["fidelity"][0]["sqnr_db"] == -200
@@ -146,6 +147,8 @@ def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest
 
 def test_the_same_model_within_range_passes(tmp_path: Path) -> None:
     candidate, reference = overflow_pair(tmp_path)
-    found = verify(candidate, reference, ELSEWHERE, [{"x": np.full((1, 4), 0.1, np.float32)}], floor=Floor("sqnr", 40))
+    found = verify(
+        candidate, reference, ELSEWHERE, [{"x": np.full((1, 4), 0.1, np.float32)}], Criteria(Floor("sqnr", 40))
+    )
     assert found.passed, found.reasons
     assert found.parting is None

@@ -14,7 +14,7 @@ from planner.resolve.plan import TargetIdentity
 from planner.runtime.registry import CPU
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import Floor, load_metric, parse_floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 
 def _fidelity(db: float, top1: float | None = None, finite: bool = True) -> Fidelity:
@@ -83,12 +83,12 @@ def test_a_metric_runs_the_candidate_and_the_reference(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     sample = {"x": np.ones((1, 2), np.float32)}
     floor = parse_floor("0.75", "my_metric:largest")
-    found = verify(paths[1], paths[0], TargetIdentity(CPU, "cpu"), [sample], floor=floor)
+    found = verify(paths[1], paths[0], TargetIdentity(CPU, "cpu"), [sample], Criteria(floor))
     assert found.metric is not None
     assert (found.metric.value, found.metric.reference) == (0.5, 1.0)
     assert found.reasons[0] == "my_metric:largest is 0.5, below the floor of 0.75"
-    assert verify(paths[0], paths[0], TargetIdentity(CPU, "cpu"), [sample], floor=floor).passed
+    assert verify(paths[0], paths[0], TargetIdentity(CPU, "cpu"), [sample], Criteria(floor)).passed
     with pytest.raises(RequestError, match="KeyError"):
-        verify(paths[0], paths[0], TargetIdentity(CPU, "cpu"), [sample], floor=parse_floor("1", "my_metric:broken"))
+        verify(paths[0], paths[0], TargetIdentity(CPU, "cpu"), [sample], Criteria(parse_floor("1", "my_metric:broken")))
     with pytest.raises(RequestError, match="no_such"):
         load_metric("my_metric:no_such")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from planner.codec import to_json
 from planner.runtime.client import Assigned, Opened
 from planner.runtime.refusals import Refusal
 from planner.verification.placement import Placement, contradictions, own_name, placement_of, unplaced
@@ -42,7 +43,7 @@ def test_all_on_the_target() -> None:
     placement = placement_of(
         opened((NPU, "Conv", "conv_token_1"), (NPU, "Transpose", "Transpose_token_4")), NPU, CANDIDATE
     )
-    assert placement.to_json() == {"total": 2, "on_target": 2, "by": "onnxruntime-qnn 2.7.0", "fallback": []}
+    assert to_json(placement) == {"total": 2, "on_target": 2, "by": "onnxruntime-qnn 2.7.0", "fallback": []}
     assert placement.nodes == {"conv": NPU}
 
 

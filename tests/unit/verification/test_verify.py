@@ -9,11 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from planner.codec import to_json
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed
 from planner.verification.floor import Floor
-from planner.verification.verify import verify
+from planner.verification.verify import Criteria, verify
 
 CPU = TargetIdentity("CPUExecutionProvider", "cpu", {})
 WEIGHT = np.random.default_rng(0).uniform(-1, 1, (16, 4)).astype(np.float32)
@@ -38,35 +39,35 @@ def test_the_cpu_ep_is_verified_really(tmp_path: Path) -> None:
     model = write(tmp_path / "m.onnx")
     seen: list[tuple[int, int]] = []
     found = verify(
-        model, model, CPU, SAMPLES, floor=Floor("sqnr", 60), progress=lambda done, total: seen.append((done, total))
+        model, model, CPU, SAMPLES, Criteria(Floor("sqnr", 60)), progress=lambda done, total: seen.append((done, total))
     )
     assert found.passed, found.reasons
     assert (found.ran_on, found.kind) == ("CPUExecutionProvider", "hardware")
     (package,) = found.runtime.items()
-    assert found.placement.to_json() == {"total": 1, "on_target": 1, "by": " ".join(package), "fallback": []}
+    assert to_json(found.placement) == {"total": 1, "on_target": 1, "by": " ".join(package), "fallback": []}
     assert found.fidelity[0].sqnr_db == 200
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_an_output_below_the_floor_fails_and_the_reason_says_how_far(tmp_path: Path) -> None:
     candidate, reference = write(tmp_path / "c.onnx", gain=1.1), write(tmp_path / "r.onnx")
-    found = verify(candidate, reference, CPU, SAMPLES, floor=Floor("sqnr", 30))
+    found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
     assert not found.passed
     assert found.fidelity[0].sqnr_db == pytest.approx(20, abs=0.1)  # an error of a tenth
     assert found.reasons[0] == "output 'y' has 20.0 dB SQNR, below the floor of 30 dB"
-    assert verify(candidate, reference, CPU, SAMPLES, floor=Floor("sqnr", 15)).passed
+    assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 15))).passed
 
 
 def test_the_loss_of_the_candidates_own_numbers_is_told_from_the_eps(tmp_path: Path) -> None:
     candidate, reference = write(tmp_path / "c.onnx", gain=1.1), write(tmp_path / "r.onnx")
-    (causes,) = verify(candidate, reference, CPU, SAMPLES, floor=Floor("sqnr", 15)).causes
+    (causes,) = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 15))).causes
     assert causes.quantizing == pytest.approx(20, abs=0.1)
     assert causes.ep is not None and causes.ep > 100
 
 
 def test_float16_inputs_and_outputs_are_fed_and_compared(tmp_path: Path) -> None:
     candidate, reference = write(tmp_path / "c.onnx", TensorProto.FLOAT16), write(tmp_path / "r.onnx")
-    found = verify(candidate, reference, CPU, SAMPLES, floor=Floor("sqnr", 50))
+    found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 50)))
     assert found.passed, found.reasons
     assert found.fidelity[0].sqnr_db < 100
 
@@ -76,29 +77,29 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     candidate, reference = write(tmp_path / "c.onnx", TensorProto.FLOAT16, gain=2), write(tmp_path / "r.onnx")
-    assert verify(candidate, reference, CPU, SAMPLES, floor=Floor("sqnr", 50)).parting is not None
+    assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 50))).parting is not None
     assert list(temporary.iterdir()) == []
 
 
 def test_no_samples_an_unreadable_file_or_a_missing_input_is_a_wrong_request(tmp_path: Path) -> None:
     model = write(tmp_path / "m.onnx")
     with pytest.raises(RequestError, match="no samples"):
-        verify(model, model, CPU, [], floor=Floor("sqnr", 30))
+        verify(model, model, CPU, [], Criteria(Floor("sqnr", 30)))
     with pytest.raises(RequestError, match="'x'"):
-        verify(model, model, CPU, [{"z": np.ones(1)}], floor=Floor("sqnr", 30))
+        verify(model, model, CPU, [{"z": np.ones(1)}], Criteria(Floor("sqnr", 30)))
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"this is no model")
     with pytest.raises(RequestError, match=r"broken\.onnx"):
-        verify(broken, model, CPU, SAMPLES, floor=Floor("sqnr", 30))
+        verify(broken, model, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
     with pytest.raises(RequestError, match=r"missing\.onnx"):
-        verify(tmp_path / "missing.onnx", model, CPU, SAMPLES, floor=Floor("sqnr", 30))
+        verify(tmp_path / "missing.onnx", model, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
 
 
 def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_not(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.onnx"), write(tmp_path / "bad.onnx", op_type="Nonsense")
-    found = verify(bad, good, CPU, SAMPLES, floor=Floor("sqnr", 30))
+    found = verify(bad, good, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
     assert not found.passed
     assert found.session_error is not None and "Nonsense" in found.session_error
     assert found.placement.on_target == 0
     with pytest.raises(SessionFailed):
-        verify(good, bad, CPU, SAMPLES, floor=Floor("sqnr", 30))
+        verify(good, bad, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))

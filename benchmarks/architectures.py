@@ -1,0 +1,449 @@
+"""The published architectures that benchmarks/latency.py can export: each at its published input size, random weights.
+
+Names are those of the published measurements (quic/ai-hub-models, perf.yaml). Needs torch, torchvision, timm,
+transformers and ultralytics, in an environment of their own; planner itself needs none of them. Weights are random,
+since a schedule depends on shapes alone: `python -m benchmarks.latency trained` shows it on models that carry theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as it was measured.
+
+    Attributes:
+        model: folder of the published measurement. component: its part of a model that has several, or "".
+        family: what is left out together when the model is cross-validated.
+        parameters: published, in millions; 0 where none is. A build that is off by more than 5 % is refused.
+        build: makes (module, inputs): a torch.nn.Module in eval mode and example inputs by name.
+    """
+
+    model: str
+    component: str
+    family: str
+    parameters: float
+    build: Callable[[], tuple[Any, dict[str, Any]]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}.{self.component}" if self.component else self.model
+
+
+def _image(*shape: int) -> dict[str, Any]:
+    import torch
+
+    return {"image": torch.rand(shape)}
+
+
+def _wrap(module: Any, forward: Callable[..., Any]) -> Any:
+    """A module whose forward is `forward(module, *inputs)`."""
+    from torch import nn
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, *inputs: Any) -> Any:
+            return forward(self.inner, *inputs)
+
+    return Wrapped().eval()
+
+
+def _normalized(image: Any) -> Any:
+    import torch
+
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)
+    return (image - mean) / torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+
+
+def _classifier(make: Callable[[], Any], height: int, width: int) -> tuple[Any, dict[str, Any]]:
+    return _wrap(make(), lambda net, image: net(_normalized(image))), _image(1, 3, height, width)
+
+
+def _torchvision(name: str, height: int = 224, width: int = 224) -> Callable[[], Any]:
+    def build() -> Any:
+        from torchvision import models
+
+        extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        return _classifier(lambda: models.get_model(name, weights=None, **extra), height, width)
+
+    return build
+
+
+def _timm(name: str, height: int = 224, width: int = 224) -> Callable[[], Any]:
+    def build() -> Any:
+        import timm
+
+        return _classifier(lambda: timm.create_model(name, pretrained=False), height, width)
+
+    return build
+
+
+def _video(name: str) -> Callable[[], Any]:
+    def build() -> Any:
+        from torchvision.models import video
+
+        return getattr(video, name)(weights=None).eval(), {"video": _image(1, 3, 16, 112, 112)["image"]}
+
+    return build
+
+
+def _segmenter(name: str, height: int, width: int) -> Callable[[], Any]:
+    def build() -> Any:
+        import torch
+        from torchvision.models import segmentation
+
+        net = getattr(segmentation, name)(weights=None, weights_backbone=None, aux_loss=False, num_classes=21)
+        return _wrap(net, lambda inner, image: inner(_normalized(image))["out"].argmax(1).to(torch.uint8)), _image(
+            1, 3, height, width
+        )
+
+    return build
+
+
+# -- transformers ------------------------------------------------------------------------------------------------------
+
+
+def _masked_language(kind: str, length: int = 384, **settings: Any) -> Callable[[], Any]:
+    """Logits of one masked token, as the published models give it."""
+
+    def build() -> Any:
+        import torch
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**settings)
+        config._attn_implementation = "eager"
+        heads = {"Electra": "ElectraForMaskedLM"}
+        net = getattr(transformers, heads.get(kind, f"{kind}ForMaskedLM"))(config)
+
+        def forward(inner: Any, tokens: Any, mask: Any, index: Any) -> Any:
+            logits = inner(tokens, attention_mask=mask).logits
+            return logits[torch.arange(1), index.to(torch.int64)].argmax(dim=-1)
+
+        inputs = {
+            "input_tokens": torch.ones(1, length, dtype=torch.int32),
+            "attention_masks": torch.ones(1, length, dtype=torch.float32),
+            "mask_indices": torch.zeros(1, dtype=torch.int32),
+        }
+        return _wrap(net, forward), inputs
+
+    return build
+
+
+def _discriminator() -> tuple[Any, dict[str, Any]]:
+    import torch
+    import transformers
+
+    config = transformers.ElectraConfig(embedding_size=768, hidden_size=768, intermediate_size=3072)
+    config.num_hidden_layers, config.num_attention_heads = 12, 12
+    config._attn_implementation = "eager"
+    net = transformers.ElectraForPreTraining(config)
+    inputs = {
+        "input_tokens": torch.ones(1, 384, dtype=torch.int32),
+        "attention_masks": torch.ones(1, 384, dtype=torch.float32),
+    }
+    return _wrap(net, lambda inner, tokens, mask: inner(tokens, attention_mask=mask).logits), inputs
+
+
+def _clip() -> tuple[Any, dict[str, Any]]:
+    import torch
+    import transformers
+
+    vision = {"patch_size": 16, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+    text = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+    config = transformers.CLIPConfig(vision_config={**vision, "num_attention_heads": 12}, text_config=text)
+    config._attn_implementation = "eager"
+    net = transformers.CLIPModel(config)
+
+    def forward(inner: Any, image: Any, tokens: Any) -> Any:
+        return inner(input_ids=tokens.clip(0, 49407), pixel_values=image).logits_per_image
+
+    return _wrap(net, forward), {**_image(1, 3, 224, 224), "text": torch.ones(1, 77, dtype=torch.int32)}
+
+
+def _segformer() -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    config = transformers.SegformerConfig(num_labels=150)
+    config._attn_implementation = "eager"
+    net = transformers.SegformerForSemanticSegmentation(config)
+    return _wrap(net, lambda inner, image: inner(_normalized(image)).logits), _image(1, 3, 512, 512)
+
+
+def _detr(kind: str, backbone: str) -> Callable[[], Any]:
+    def build() -> Any:
+        import torch
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(
+            backbone=backbone, use_timm_backbone=True, use_pretrained_backbone=False, num_labels=91
+        )
+        config._attn_implementation = "eager"
+        net = getattr(transformers, f"{kind}ForObjectDetection")(config)
+
+        def forward(inner: Any, image: Any) -> Any:
+            found = inner(_normalized(image), pixel_mask=torch.ones(1, 480, 480, dtype=torch.int64))
+            scores, labels = found.logits.softmax(-1)[..., :-1].max(-1)
+            return found.pred_boxes * 480, scores, labels.to(torch.uint8)
+
+        return _wrap(net, forward), _image(1, 3, 480, 480)
+
+    return build
+
+
+def _depth_anything() -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    backbone = transformers.Dinov2Config(
+        hidden_size=384,
+        num_attention_heads=6,
+        image_size=518,
+        patch_size=14,
+        out_features=["stage3", "stage6", "stage9", "stage12"],
+    )
+    backbone.reshape_hidden_states, backbone.apply_layernorm = False, True
+    backbone._attn_implementation = "eager"
+    config = transformers.DepthAnythingConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[48, 96, 192, 384],
+        fusion_hidden_size=64,
+        reassemble_hidden_size=384,
+    )
+    net = transformers.DepthAnythingForDepthEstimation(config)
+    return _wrap(net, lambda inner, image: inner(_normalized(image)).predicted_depth), _image(1, 3, 518, 518)
+
+
+def _video_mae() -> tuple[Any, dict[str, Any]]:
+    import torch
+    import transformers
+
+    config = transformers.VideoMAEConfig(num_labels=400)
+    config._attn_implementation = "eager"
+    net = transformers.VideoMAEForVideoClassification(config)
+    return _wrap(net, lambda inner, video: inner(video.transpose(1, 2)).logits), {
+        "video": torch.rand(1, 3, 16, 224, 224)
+    }
+
+
+def _mobile_vit() -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    config = transformers.MobileViTConfig(num_labels=1000)
+    config._attn_implementation = "eager"
+    net = transformers.MobileViTForImageClassification(config)
+    return _wrap(net, lambda inner, image: inner(image).logits), _image(1, 3, 256, 256)
+
+
+def _trocr_encoder() -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    config = transformers.DeiTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=384)
+    config._attn_implementation = "eager"
+    net = transformers.DeiTModel(config, add_pooling_layer=False)
+    return _wrap(net, lambda inner, image: inner(image).last_hidden_state), {
+        "pixel_values": _image(1, 3, 384, 384)["image"]
+    }
+
+
+def _marian_encoder() -> tuple[Any, dict[str, Any]]:
+    import torch
+    import transformers
+
+    config = transformers.MarianConfig(
+        vocab_size=65001,
+        d_model=512,
+        encoder_layers=6,
+        encoder_ffn_dim=2048,
+        encoder_attention_heads=8,
+        activation_function="swish",
+        pad_token_id=65000,
+        scale_embedding=True,
+        decoder_layers=6,
+    )
+    config._attn_implementation = "eager"
+    net = transformers.MarianModel(config).get_encoder()
+    inputs = {"input_ids": torch.ones(1, 256, dtype=torch.int32), "mask": torch.ones(1, 256, dtype=torch.int32)}
+    return _wrap(net, lambda inner, tokens, mask: inner(tokens, attention_mask=mask).last_hidden_state), inputs
+
+
+def _whisper_encoder(width: int, layers: int, heads: int, mels: int = 80) -> Callable[[], Any]:
+    def build() -> Any:
+        import torch
+        import transformers
+
+        config = transformers.WhisperConfig(
+            d_model=width,
+            encoder_layers=layers,
+            encoder_attention_heads=heads,
+            encoder_ffn_dim=4 * width,
+            num_mel_bins=mels,
+        )
+        config._attn_implementation = "eager"
+        net = transformers.WhisperModel(config).get_encoder()
+        return _wrap(net, lambda inner, mel: inner(mel).last_hidden_state), {"mel": torch.rand(1, mels, 3000)}
+
+    return build
+
+
+# -- ultralytics and others --------------------------------------------------------------------------------------------
+
+
+def _ultralytics(file: str, side: int = 640) -> Callable[[], Any]:
+    def build() -> Any:
+        from ultralytics.nn import tasks
+
+        kind = tasks.SegmentationModel if "-seg" in file else tasks.DetectionModel
+        net = kind(file, verbose=False).eval()
+        head = net.model[-1]
+        head.export, head.format = True, "onnx"
+        return _wrap(net, lambda inner, image: inner(image)), _image(1, 3, side, side)
+
+    return build
+
+
+def _network(name: str, inputs: Shapes, **settings: Any) -> Callable[[], Any]:
+    """One of the definitions in benchmarks/networks.py."""
+
+    def build() -> Any:
+        import torch
+
+        from benchmarks import networks
+
+        net = getattr(networks, name)(**settings).eval()
+        return net, {key: torch.rand(shape) for key, shape in inputs.items()}
+
+    return build
+
+
+_ALBERT = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+_SMALL = {"image": (1, 3, 128, 128)}
+_TRACK = {"image": (1, 3, 320, 576)}
+_A = Architecture
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    _A("resnet18", "", "resnet", 11.7, _torchvision("resnet18")),
+    _A("resnet50", "", "resnet", 25.5, _torchvision("resnet50")),
+    _A("resnet101", "", "resnet", 44.5, _torchvision("resnet101")),
+    _A("resnext50", "", "resnet", 25.0, _torchvision("resnext50_32x4d")),
+    _A("resnext101", "", "resnet", 88.7, _torchvision("resnext101_32x8d")),
+    _A("mobilenet_v2", "", "mobilenet", 3.49, _torchvision("mobilenet_v2")),
+    _A("mobilenet_v3_large", "", "mobilenet", 5.47, _torchvision("mobilenet_v3_large")),
+    _A("mobilenet_v3_small", "", "mobilenet", 2.54, _torchvision("mobilenet_v3_small")),
+    _A("densenet121", "", "densenet", 7.99, _torchvision("densenet121")),
+    _A("efficientnet_b4", "", "efficientnet", 19.3, _torchvision("efficientnet_b4", 380, 380)),
+    _A("regnet_y_800mf", "", "regnet", 6.43, _torchvision("regnet_y_800mf")),
+    _A("shufflenet_v2", "", "shufflenet", 1.37, _torchvision("shufflenet_v2_x0_5")),
+    _A("convnext_tiny", "", "convnext", 28.6, _torchvision("convnext_tiny")),
+    _A("convnext_base", "", "convnext", 88.6, _torchvision("convnext_base")),
+    _A("resnet_3d", "", "resnet3d", 33.4, _video("r3d_18")),
+    _A("resnet_2plus1d", "", "resnet3d", 31.5, _video("r2plus1d_18")),
+    _A("fcn_resnet50", "", "fcn", 33.0, _segmenter("fcn_resnet50", 520, 520)),
+    _A("dla102x", "", "dla", 26.3, _timm("dla102x")),
+    _A("efficientvit_b2_cls", "", "efficientvit", 24.3, _timm("efficientvit_b2")),
+    _A("efficientvit_l2_cls", "", "efficientvit", 63.7, _timm("efficientvit_l2")),
+    _A("nasnet", "", "nasnet", 88.7, _timm("nasnetalarge")),
+    _A("bert_base_uncased_hf", "", "bert", 110, _masked_language("Bert")),
+    _A("distil_bert_base_uncased_hf", "", "bert", 0, _masked_language("DistilBert")),
+    _A("albert_base_v2_hf", "", "bert", 11.8, _masked_language("Albert", **_ALBERT)),
+    _A("electra_bert_base_discrim_google", "", "bert", 109, _discriminator),
+    _A("mobile_bert_uncased_google", "", "mobilebert", 25.3, _masked_language("MobileBert")),
+    _A("openai_clip", "", "clip", 150, _clip),
+    _A("segformer_base", "", "segformer", 3.75, _segformer),
+    _A("detr_resnet50", "", "detr", 41.4, _detr("Detr", "resnet50")),
+    _A("detr_resnet101", "", "detr", 60.3, _detr("Detr", "resnet101")),
+    _A("conditional_detr_resnet50", "", "detr", 43.6, _detr("ConditionalDetr", "resnet50")),
+    _A("depth_anything", "", "depth-anything", 24.7, _depth_anything),
+    _A("video_mae", "", "videomae", 87.7, _video_mae),
+    _A("mobile_vit", "", "mobilevit", 5.57, _mobile_vit),
+    _A("trocr", "TrOCREncoder", "deit", 23.0, _trocr_encoder),
+    _A("opus_mt_en_es", "OpusMTEncoder", "marian", 0, _marian_encoder),
+    _A("whisper_tiny", "HfWhisperEncoder", "whisper", 9.39, _whisper_encoder(384, 4, 6)),
+    _A("whisper_base", "HfWhisperEncoder", "whisper", 23.7, _whisper_encoder(512, 6, 8)),
+    _A("whisper_small", "HfWhisperEncoder", "whisper", 102, _whisper_encoder(768, 12, 12)),
+    _A("yolov8_det", "", "yolov8", 3.18, _ultralytics("yolov8n.yaml")),
+    _A("yolov8_seg", "", "yolov8", 3.43, _ultralytics("yolov8n-seg.yaml")),
+    _A("fastsam_s", "", "yolov8", 11.8, _ultralytics("yolov8s-seg.yaml")),
+    _A("fastsam_x", "", "yolov8", 72.2, _ultralytics("yolov8x-seg.yaml")),
+    _A("yolov10_det", "", "yolov10", 2.33, _ultralytics("yolov10n.yaml")),
+    _A("yolov3", "", "yolov3", 11.5, _ultralytics("yolov3-tiny.yaml", 416)),
+    _A("unet_segmentation", "", "unet", 31.0, _network("UNet", {"image": (1, 3, 640, 1280)})),
+    _A("quicksrnetsmall", "", "quicksrnet", 0.0333, _network("QuickSRNet", _SMALL, width=32, layers=2)),
+    _A("quicksrnetmedium", "", "quicksrnet", 0.061, _network("QuickSRNet", _SMALL, width=32, layers=5)),
+    _A("quicksrnetlarge", "", "quicksrnet", 0.436, _network("QuickSRNet", _SMALL, width=64, layers=11, joined=True)),
+    _A("sesr_m5", "", "sesr", 0.343, _network("Sesr", _SMALL)),
+    _A("xlsr", "", "xlsr", 0.028, _network("Xlsr", _SMALL)),
+    _A("real_esrgan_general_x4v3", "", "esrgan", 1.21, _network("CompactVgg", _SMALL)),
+    _A("real_esrgan_x4plus", "", "esrgan", 16.7, _network("Rrdb", _SMALL)),
+    _A("posenet_mobilenet", "", "mobilenet", 3.31, _network("PoseNet", {"image": (1, 3, 513, 257)})),
+    _A("yamnet", "", "mobilenet", 3.73, _network("YamNet", {"audio": (1, 1, 96, 64)})),
+    _A("easyocr", "EasyOCRDetector", "craft", 20.8, _network("Craft", {"image": (1, 3, 608, 800)})),
+    _A("deeplabv3_plus_mobilenet", "", "deeplab", 5.80, _network("DeepLabMobile", {"image": (1, 3, 513, 513)})),
+    _A("midas", "", "midas", 16.6, _network("Midas", {"image": (1, 3, 256, 256)})),
+    _A("hrnet_face", "", "hrnet", 9.68, _network("HrNetFace", {"image": (1, 3, 256, 256)})),
+    _A("deepbox", "VGG3DDetection", "vgg", 46.1, _network("DeepBox", {"image": (1, 3, 224, 224)})),
+    _A("aotgan", "", "aotgan", 15.2, _network("AotGan", {"image": (1, 3, 512, 512), "mask": (1, 1, 512, 512)})),
+    _A("track_anything", "TrackAnythingEncodeKeyWithShrinkage", "xmem", 9.72, _network("XMemKey", _TRACK)),
+    _A("yolox", "", "yolox", 8.98, _network("YoloX", {"image": (1, 3, 640, 640)})),
+    _A("yolov5", "", "yolov5", 21.2, _network("Yolo5", {"image": (1, 3, 640, 640)})),
+)
+
+
+def export(architecture: Architecture, path: Path) -> None:
+    """Write the architecture as ONNX, opset 17, float32.
+
+    Raises:
+        ValueError: the number of parameters is not the published one.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    module, inputs = architecture.build()
+    found = sum(p.numel() for p in module.parameters()) / 1e6
+    if architecture.parameters and abs(found / architecture.parameters - 1) > 0.05:
+        raise ValueError(f"{found:.2f} M parameters; published: {architecture.parameters} M")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with torch.no_grad():
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            str(temporary),
+            input_names=list(inputs),
+            opset_version=17,
+            dynamo=False,
+            do_constant_folding=True,
+        )
+    temporary.rename(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    args = parser.parse_args()
+    for architecture in ARCHITECTURES:
+        path = args.folder / f"{architecture.name}.onnx"
+        if path.exists() or (args.only and architecture.name not in args.only):
+            continue
+        started = time.perf_counter()
+        try:
+            export(architecture, path)
+        except Exception as error:
+            print(f"{architecture.name}: not exported: {type(error).__name__}: {str(error)[:300]}", flush=True)
+        else:
+            print(f"{architecture.name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The options that commands share, and what they ask for. No heavy import at the top."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planner.cli.common import say
+from planner.errors import RequestError
+
+if TYPE_CHECKING:
+    from planner.api import Source
+    from planner.dtypes import Precision
+    from planner.resolve.target import Target
+    from planner.verification.floor import Floor
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """--ep, --device and --profile."""
+    group = parser.add_argument_group("target")
+    group.add_argument(
+        "--ep",
+        required=True,
+        metavar="EP",
+        help="execution provider: an alias (qnn, directml, cpu, ...) or the full name",
+    )
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="device of the profile: npu, gpu, cpu or a chip (see `planner eps`); default: the profile's own",
+    )
+    add_profile_argument(group)
+    add_evidence_argument(group)
+
+
+def add_profile_argument(parser: argparse._ActionsContainer) -> None:
+    """--profile, of a parser or of a group in one."""
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a profile that adds to or overrides the shipped ones; may be repeated",
+    )
+
+
+def add_evidence_argument(parser: argparse._ActionsContainer) -> None:
+    """--evidence, of a parser or of a group in one."""
+    parser.add_argument(
+        "--evidence",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="what `planner probe --from-model` learned of an EP: it stands above the profile's rules; may be repeated",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, name: str = "model") -> None:
+    """MODEL and --shape."""
+    parser.add_argument(name, metavar=name.upper(), type=Path, help="an ONNX file")
+    parser.add_argument(
+        "--shape",
+        metavar="[NAME=]D,D,...",
+        type=shape,
+        action="append",
+        default=[],
+        help="fix the shape of a model input, for example x=1,3,48,320; may be repeated",
+    )
+
+
+def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """--precision, or --weight-type with --activation-type."""
+    group = parser.add_argument_group("precision")
+    group.add_argument(
+        "--precision",
+        metavar="P",
+        help="auto, fp32, fp16, w8a8 (int8), w8a16, w16a16 (int16), w4a16, w4a8, or a mix such as w8a16+fp16; without calibration: "
+        f"w4, w8 (weights alone), w4-fp16, w8-fp16, w8a8-dynamic (dynamic); default: {default}",
+    )
+    group.add_argument(
+        "--weight-type", metavar="DTYPE", help="type of the weights, for example uint8; goes with --activation-type"
+    )
+    group.add_argument("--activation-type", metavar="DTYPE", help="type of the activations, for example uint16")
+
+
+def add_inputs_arguments(parser: argparse.ArgumentParser, *, calibration: bool = False) -> None:
+    """--inputs and --seed; --calibration for the commands that make a plan."""
+    parser.add_argument(
+        "--inputs",
+        metavar="SOURCE",
+        help="calibration and evaluation data: an .npz file (one array per model input, leading axis = samples), a folder of "
+        "such files, or package.module:function yielding dicts; without it, synthetic data, and the result says so",
+    )
+    if calibration:
+        parser.add_argument(
+            "--calibration",
+            metavar="METHOD",
+            default="minmax",
+            choices=("minmax", "average", "percentile", "entropy", "mse"),
+            help="how ranges of 8-bit activations are taken from the data: minmax, average, percentile, entropy or mse "
+            "(default: minmax; 16-bit ones always get all that was seen)",
+        )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document on stdout; everything else goes to stderr"
+    )
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name (empty for the only input) and dimensions of a --shape."""
+    name, separator, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(d) for d in dims.replace("x", ",").split(",") if d != "")
+    except ValueError:
+        shape = ()
+    if not shape or any(d <= 0 for d in shape) or (separator and not name):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write NAME=1,3,224,224 with positive numbers")
+    return name, shape
+
+
+def shapes(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """The --shape arguments by input name ("" for the only input)."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, dims in args.shape:
+        if name in found:
+            raise RequestError(f"--shape is given twice for {name or 'the input'!r}")
+        found[name] = dims
+    return found
+
+
+def target(args: argparse.Namespace) -> Target:
+    """The profile and device that the target arguments name."""
+    from planner.resolve.target import Target
+
+    opened = Target.open(args.ep, args.device, args.profile, args.evidence)
+    for note in opened.profile.notes:
+        say(f"planner: note: {note}")
+    return opened
+
+
+def precision(args: argparse.Namespace) -> str | Precision | None:
+    """The precision that the options ask for; None where they say nothing.
+
+    Raises:
+        RequestError: options that contradict one another.
+    """
+    if args.weight_type is None and args.activation_type is None:
+        return str(args.precision) if args.precision is not None else None
+    from planner.dtypes import parse_dtype, precision_by_name
+
+    if args.precision is not None:
+        raise RequestError("--precision and --weight-type/--activation-type exclude one another", "give one of them")
+    if args.weight_type is None or args.activation_type is None:
+        raise RequestError(
+            "--weight-type and --activation-type go together",
+            "for example --weight-type uint8 --activation-type uint16",
+        )
+    return precision_by_name(parse_dtype(args.weight_type), parse_dtype(args.activation_type))
+
+
+def source(args: argparse.Namespace) -> Source:
+    """Where the samples come from."""
+    from planner.api import Source
+
+    return Source(args.inputs, args.seed, getattr(args, "calibration", "minmax"))
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """--output, --overwrite, --float16-io."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="where to write the model; default: beside it, named after precision and EP",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--float16-io",
+        action="store_true",
+        help="let the graph's inputs and outputs be float16 where the plan is (default: they stay float32)",
+    )
+
+
+def add_floor_argument(parser: argparse.ArgumentParser) -> None:
+    """--floor, --metric and --allow-fallback."""
+    group = parser.add_argument_group("what counts as faithful")
+    group.add_argument(
+        "--floor",
+        metavar="F",
+        help="least SQNR that every output must reach, in dB (default: 20); or top1=0.99: the least share of top-1 answers "
+        "equal to float32's; with --metric, the least value of the metric",
+    )
+    group.add_argument(
+        "--metric",
+        metavar="MODULE:FUNCTION",
+        help="judge by a function of your own: function(run) returns a number, larger is better; run(sample) runs the model "
+        "on a dict of inputs and returns the dict of its outputs",
+    )
+    group.add_argument(
+        "--allow-fallback",
+        action="store_true",
+        help="let nodes run on the CPU EP where the target does not take them",
+    )
+
+
+def floor(args: argparse.Namespace) -> Floor | None:
+    """The floor that the options ask for; None where they say nothing."""
+    from planner.verification.floor import parse_floor
+
+    if args.floor is None:
+        if args.metric is not None:
+            raise RequestError("--metric needs --floor", "give the least value that counts, for example --floor 0.95")
+        return None
+    return parse_floor(args.floor, args.metric)

@@ -1,0 +1,82 @@
+"""Asking the EP's compiler for the schedule of a model: it builds a session in the worker, and runs nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from planner.errors import EPError, RequestError
+from planner.estimate.schedule import Schedule, joined, read_schedule
+from planner.runtime.client import Worker
+from planner.runtime.registry import launcher
+
+_PATTERN = "*_schematic.bin"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of a model for one chip.
+
+    Attributes:
+        schedule: of all graphs that the EP took. elsewhere: operators left to another EP: the schedule knows nothing of
+            them. seconds: to compile. runtime: versions of the packages that the EP comes from.
+    """
+
+    schedule: Schedule
+    elsewhere: tuple[str, ...]
+    seconds: float
+    runtime: Mapping[str, str]
+
+
+class Compiler:
+    """The EP's compiler in a worker of its own; use as a context manager."""
+
+    def __init__(self, ep: str, *, timeout: float = 600) -> None:
+        """Prepare to start the EP.
+
+        Args:
+            ep: full provider name.
+            timeout: seconds that compiling one model may take.
+
+        Raises:
+            RequestError: the EP's compiler writes no schedule.
+        """
+        if not launcher(ep).schedules:
+            raise RequestError(f"{ep} writes no schedule to estimate from", "estimate for --ep qnn")
+        self.ep = ep
+        self._worker = Worker(ep, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+    def compile(self, model: Path, options: Mapping[str, str]) -> Compiled:
+        """Compile a model and read its schedule.
+
+        Args:
+            model: an ONNX file, as it would run: quantized where that is meant.
+            options: provider options, as in a profile; they name the chip.
+
+        Raises:
+            EPError: the EP is not here, refuses the model, crashes, takes none of it, or writes an unknown form.
+        """
+        with tempfile.TemporaryDirectory(prefix="planner-") as name:
+            folder = Path(name)
+            assignment, seconds = self._worker.schedule(model, folder, options)
+            files = sorted(folder.glob(_PATTERN))
+            if not files:
+                raise EPError(
+                    f"{self.ep} took nothing of {model.name}: there is no schedule to estimate from",
+                    "`planner check` says what the profile knows of the model's nodes",
+                )
+            schedule = joined(read_schedule(file) for file in files)
+        elsewhere = tuple(a.op_type for a in assignment if a.ep != self.ep)
+        return Compiled(schedule, elsewhere, seconds, dict(self._worker.runtime))

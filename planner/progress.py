@@ -1,0 +1,12 @@
+"""How long work tells of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Called with what is being done, how many steps are done, of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress is shown."""

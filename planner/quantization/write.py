@@ -1,0 +1,75 @@
+"""From a plan to a file: the plan is applied to its model, and what comes out is written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.calibrate.ranges import Range
+from planner.files import atomic
+from planner.model.read import Model
+from planner.model.write import save
+from planner.quantization.walk import apply_plan
+from planner.resolve.plan import Plan, TargetIdentity
+from planner.resolve.revise import notes_on_revisions
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A written model.
+
+    Attributes:
+        path: the ONNX file.
+        sha256: of the file and its external data.
+        bytes: size of both.
+        notes: what whoever uses it should know.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, notes: tuple[str, ...] = ()) -> Artifact:
+        """The model in a file."""
+        digest, size = hashlib.sha256(), 0
+        for file in with_data(path):
+            size += file.stat().st_size
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return cls(str(path), digest.hexdigest(), size, notes)
+
+
+def with_data(path: Path) -> list[Path]:
+    """The model's file, and that of its external data where there is one."""
+    return [file for file in (path, path.with_name(f"{path.name}.data")) if file.exists()]
+
+
+def write_quantized(
+    model: Model, plan: Plan, ranges: Mapping[str, Range], output: Path, *, float16_io: bool = False
+) -> Artifact:
+    """Apply the plan and write the model to ``output``.
+
+    The same model, plan and inputs give the same bytes.
+
+    Args:
+        model: the one that the plan was made for, in the form in which its target sees it.
+        plan: what each node is to be.
+        ranges: what calibration saw, by tensor; empty where the plan quantizes no activation.
+        output: an ONNX file; large weights lie beside it in ``output``.data.
+        float16_io: let the graph's inputs and outputs be float16 where the plan is.
+    """
+    applied = apply_plan(model, plan, ranges, float16_io=float16_io)
+    with atomic(output) as temporary:
+        save(applied.model, temporary)
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)))
+
+
+def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:
+    """`model.onnx` becomes `model.w8a16.qnn.onnx` beside it."""
+    ep = target.ep.removesuffix("ExecutionProvider").lower()
+    return model.with_name(f"{model.stem}.{precision.replace('/', '-')}.{ep}.onnx")

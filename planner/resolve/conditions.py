@@ -1,0 +1,140 @@
+"""Does a node meet the conditions of a rule? Pure; each answer is the first condition that it does not meet, in words."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import onnx
+
+from planner.dtypes import QuantConfig
+from planner.model.node import Node, Operand
+from planner.profiles.schema import OperandCondition, When
+from planner.resolve.replacements import matrix_of
+
+
+def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int) -> str | None:
+    """The first condition that the node does not meet, in words; None where it meets all.
+
+    Args:
+        when: the conditions.
+        node: of the model.
+        config: what is planned for it.
+        opset: ai.onnx opset of the model that is to run.
+    """
+    problems = itertools.chain(
+        _weight_problems(when, node, config),
+        _result_problems(when, node),
+        _bound_problems(when, node, opset),
+        _attribute_problems(when, node, opset),
+        _operand_problems(when, node),
+    )
+    return next(problems, None)
+
+
+def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[str]:
+    has = node.weight is not None
+    if when.weight is not None and when.weight != has:
+        yield "its weight is not constant" if when.weight else "it has a constant weight"
+    if when.per_channel is not None and when.per_channel != (config.per_channel and has):
+        yield "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
+    if when.blocked is not None and when.blocked != (node.stored_blocked or config.block_size is not None):
+        yield "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
+        yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
+
+
+def _result_problems(when: When, node: Node) -> Iterator[str]:
+    if when.captures_constants is not None and when.captures_constants != node.captures_constants:
+        yield f"its body reads {'no' if when.captures_constants else 'some'} constants of the graph around it"
+    if when.static_outputs is not None and when.static_outputs != node.static_outputs:
+        yield f"the shapes of its results are {'not ' if when.static_outputs else ''}known"
+    if when.empty is not None and when.empty != node.has_empty:
+        yield f"{'none' if when.empty else 'one'} of its operands and results is empty"
+    if when.min_outputs is not None and sum(1 for name in node.outputs if name) < when.min_outputs:
+        yield f"it has fewer than {when.min_outputs} outputs"
+
+
+def _bound_problems(when: When, node: Node, opset: int) -> Iterator[str]:
+    for bound, value, least, most in (
+        ("opset", opset, when.min_opset, when.max_opset),
+        ("rank", node.rank, when.min_rank, when.max_rank),
+    ):
+        if least is not None and value < least:
+            yield f"{bound} {value} is below {least}"
+        if most is not None and value > most:
+            yield f"{bound} {value} is above {most}"
+
+
+def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
+    for name, allowed in when.attributes.items():
+        value = attribute(node, name, opset)
+        if value not in allowed:
+            yield f"attribute {name}={value} is not among {', '.join(map(str, allowed))}"
+    for name, excluded in when.attributes_not.items():
+        value = attribute(node, name, opset)
+        if value is None or value in excluded:
+            yield f"attribute {name}={value} is among {', '.join(map(str, excluded))}"
+    for name, bound in when.attributes_above.items():
+        value = attribute(node, name, opset)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if not any(isinstance(n, int | float) and n > bound for n in numbers):
+            yield f"attribute {name}={value} is not above {bound:g}"
+
+
+def _operand_problems(when: When, node: Node) -> Iterator[str]:
+    for position, condition in when.inputs.items():
+        index = int(position)
+        operand = node.inputs[index] if index < len(node.inputs) else None
+        problem = _unmet_operand(condition, operand)
+        if problem is not None:
+            yield f"input {index} {problem}"
+
+
+def _unmet_operand(condition: OperandCondition, operand: Operand | None) -> str | None:
+    if condition.present is not None and condition.present != (operand is not None):
+        return "is missing" if condition.present else "is given"
+    if operand is None:
+        return None
+    if condition.constant is not None and condition.constant != operand.constant:
+        return "is not constant" if condition.constant else "is constant"
+    if condition.dtype is not None and operand.dtype is not None and operand.dtype not in condition.dtype:
+        return f"has type {operand.dtype}, not {' or '.join(condition.dtype)}"
+    rank = None if operand.shape is None else len(operand.shape)
+    if rank is not None and condition.min_rank is not None and rank < condition.min_rank:
+        return f"has rank {rank}, below {condition.min_rank}"
+    if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
+        return f"has rank {rank}, above {condition.max_rank}"
+    return None
+
+
+def _cuts_a_block(node: Node, config: QuantConfig) -> bool:
+    """Whether the numbers along the blocks of a weight are no multiple of the block size."""
+    numbers, size = node.attributes.get("K"), node.attributes.get("block_size")
+    if isinstance(numbers, int) and isinstance(size, int) and size > 0:  # MatMulNBits
+        return numbers % size != 0
+    if config.block_size is None:
+        return False
+    matrix = matrix_of(node)
+    return not isinstance(matrix, str) and matrix.numbers % config.block_size != 0
+
+
+def attribute(node: Node, name: str, opset: int) -> object:
+    """The attribute's value, or ONNX's default for it; None where there is neither."""
+    if name in node.attributes:
+        value = node.attributes[name]
+        return list(value) if isinstance(value, tuple) else value
+    return _default(node.op_type, node.domain, name, opset)
+
+
+@functools.cache
+def _default(op_type: str, domain: str, name: str, opset: int) -> object:
+    try:
+        formal = onnx.defs.get_schema(op_type, opset, domain).attributes.get(name)
+    except onnx.defs.SchemaError:
+        return None
+    if formal is None or formal.default_value.type == onnx.AttributeProto.UNDEFINED:
+        return None
+    value = onnx.helper.get_attribute_value(formal.default_value)
+    return value.decode() if isinstance(value, bytes) else value

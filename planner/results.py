@@ -1,0 +1,268 @@
+"""What the public functions return: one frozen value each, with the one JSON form that `--json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner import codec
+from planner.calibrate.inputs import Inputs
+from planner.errors import RequestError
+from planner.model.read import Model
+from planner.quantization.write import Artifact
+from planner.reporting.baseline import Difference
+from planner.reporting.data import Report
+from planner.reporting.gate import Failure, exit_status
+from planner.resolve.choose import Resolution, Verdict
+from planner.resolve.plan import ModelIdentity, Plan, TargetIdentity
+from planner.resolve.target import Target
+from planner.resolve.verdicts import NodeVerdict, Violation
+from planner.runtime.compile import Compiled
+from planner.search.run import Attempt, Selection
+from planner.verification.verify import Verification
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The verdict of the profile on a precision, or on the model as it is. Nothing ran.
+
+    Attributes:
+        model: what was judged.
+        target: where it is to run.
+        resolution: a verdict for each node.
+        notes: what reading the model told.
+    """
+
+    model: ModelIdentity
+    target: TargetIdentity
+    resolution: Resolution
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: Model, target: Target, resolution: Resolution) -> CheckResult:
+        """The result for a model that was read and judged."""
+        return cls(ModelIdentity.of(model), target.identity, resolution, model.notes)
+
+    @property
+    def precision(self) -> str:
+        """Name of the precision that was judged, or "as stored"."""
+        return self.resolution.precision
+
+    @property
+    def legal(self) -> bool | None:
+        """True, False, or None where something is unknown and nothing is illegal."""
+        return self.resolution.legal
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One for each node."""
+        return self.resolution.verdicts
+
+    @property
+    def violations(self) -> tuple[Verdict, ...]:
+        """Those of the nodes that are illegal."""
+        return self.resolution.violations
+
+    @property
+    def unknown(self) -> tuple[Verdict, ...]:
+        """Those of the nodes of which the profile says nothing."""
+        return self.resolution.unknown
+
+    def sentence(self) -> str:
+        """Why it is not legal, in one line."""
+        at, all_ = f"{self.target.ep}, {self.target.device}", len(self.verdicts)
+        if self.violations:
+            first = self.violations[0]
+            return (
+                f"illegal on {at}: {len(self.violations)} of {all_} nodes; first {first.node.op_type} "
+                f"{first.node.name!r}: {first.ruling.reason}"
+            )
+        first = self.unknown[0]
+        return (
+            f"cannot tell: no evidence for {len(self.unknown)} of {all_} nodes; first {first.node.op_type} "
+            f"{first.node.name!r}"
+        )
+
+    def suggestion(self) -> str:
+        """What would change that, in one line; may be empty."""
+        if self.violations:
+            return self.violations[0].ruling.suggestion or ""
+        return "verify on the EP itself (`planner target`), or accept it with --allow-unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner check --json`."""
+        return {
+            "schema": "planner/check/1",
+            "model": codec.to_json(self.model),
+            "target": codec.to_json(self.target),
+            "precision": self.precision,
+            "legal": self.legal,
+            "nodes": [codec.to_json(NodeVerdict.of(v)) for v in self.verdicts],
+            "violations": [codec.to_json(Violation.of(v)) for v in self.violations],
+            "notes": list(self.notes),
+        }
+
+
+class NotLegalError(RequestError):
+    """There is no plan: the precision is illegal, or the profile has no evidence for some node.
+
+    Attributes:
+        check: the verdict; its JSON is what `planner plan --json` prints then.
+        exit_status: 1 illegal, 4 no evidence.
+    """
+
+    def __init__(self, check: CheckResult) -> None:
+        super().__init__(check.sentence(), check.suggestion())
+        self.check = check
+        self.exit_status = 1 if check.legal is False else 4
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """A plan that was applied.
+
+    Attributes:
+        model: the float32 model.
+        target: where it is to run.
+        plan: as it was applied: nodes that calibration did not reach are float.
+        artifact: what was written.
+    """
+
+    model: ModelIdentity
+    target: TargetIdentity
+    plan: Plan
+    artifact: Artifact
+
+    @property
+    def path(self) -> str:
+        """Where the model was written."""
+        return self.artifact.path
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner quantize --json`."""
+        return {
+            "schema": "planner/quantize/1",
+            "model": codec.to_json(self.model),
+            "target": codec.to_json(self.target),
+            "plan": self.plan.to_json(),
+            "artifact": codec.to_json(self.artifact),
+        }
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """A candidate that was run beside its reference.
+
+    Attributes:
+        model: the float32 reference.
+        target: where the candidate is to run.
+        verification: what was found.
+        inputs: what it was judged on.
+    """
+
+    model: ModelIdentity
+    target: TargetIdentity
+    verification: Verification
+    inputs: Inputs
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is placed and faithful as demanded."""
+        return self.verification.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner verify --json`."""
+        return {
+            "schema": "planner/verify/1",
+            "model": codec.to_json(self.model),
+            "target": codec.to_json(self.target),
+            "verification": codec.to_json(self.verification),
+            "passed": self.passed,
+            "inputs": self.inputs.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """What the whole job came to.
+
+    Attributes:
+        check: the profile's verdict on the precision; with auto, on the first candidate.
+        selection: what was tried and kept; None where nothing was allowed to run.
+        inputs: what calibrated and judged it; None where nothing ran.
+        compiled: the model compiled for the chip, where that was asked for and succeeded.
+        compile_error: why it was not compiled.
+        report: files of the report, where one was asked for.
+    """
+
+    check: CheckResult
+    selection: Selection | None = None
+    inputs: Inputs | None = None
+    compiled: Compiled | None = None
+    compile_error: str | None = None
+    report: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> Attempt | None:
+        """The attempt whose model was written."""
+        return None if self.selection is None else self.selection.kept
+
+    @property
+    def passed(self) -> bool:
+        """Whether a verified model was written."""
+        return self.kept is not None and self.kept.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner target --json`."""
+        kept, tried = self.kept, self.selection
+        artifact: Mapping[str, Any] | None = None
+        if kept is not None:
+            artifact = {**codec.to_json(kept.artifact), "compiled": codec.plain(self.compiled)}
+        return {
+            "schema": "planner/target/1",
+            "model": codec.to_json(self.check.model),
+            "target": codec.to_json(self.check.target),
+            "plan": None if kept is None else kept.plan.to_json(),
+            "artifact": artifact,
+            "verification": None if kept is None else codec.to_json(kept.verification),
+            "passed": self.passed,
+            "violations": [codec.to_json(Violation.of(v)) for v in self.check.violations] if kept is None else [],
+            "attempts": [] if tried is None else [attempt.to_json() for attempt in tried.attempts],
+            "search": None if tried is None else codec.plain(tried.search),
+            "latency_ms": None if kept is None else codec.plain(kept.latency),
+            "speedup": None if kept is None else kept.speedup,
+        }
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """A compatibility matrix, and what it fails.
+
+    Attributes:
+        report: the rows.
+        files: what was written.
+        failures: what it does not meet: verdicts and the gate; with a baseline, only what that met.
+        difference: what changed since the baseline; None where none was given.
+    """
+
+    report: Report
+    files: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    difference: Difference | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0 nothing fails; else a proven no, or what got worse (1), before an EP failure (3) before "cannot tell" (4)."""
+        worse = self.difference is not None and bool(self.difference.worse)
+        return 1 if worse else exit_status(self.failures)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner report --json`: that of report.json, and what it fails."""
+        changes = None if self.difference is None else codec.plain(self.difference.changes)
+        return {
+            **self.report.to_json(),
+            "files": list(self.files),
+            "failures": codec.plain(self.failures),
+            "changes": changes,
+        }

@@ -1,0 +1,36 @@
+"""What the options ask for."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import pytest
+
+from planner.cli import arguments
+from planner.dtypes import DType, Precision
+from planner.errors import RequestError
+
+
+def options(precision: str | None, weight_type: str | None, activation_type: str | None) -> Namespace:
+    return Namespace(precision=precision, weight_type=weight_type, activation_type=activation_type)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ((None, None, None), None),
+        (("auto", None, None), "auto"),
+        (("w8a16", None, None), "w8a16"),
+        ((None, "uint8", "uint16"), Precision("w8a16", (DType.UINT8,), (DType.UINT16,))),
+    ],
+)
+def test_a_precision_is_named_or_made_of_two_types(
+    asked: tuple[str | None, str | None, str | None], expected: str | Precision | None
+) -> None:
+    assert arguments.precision(options(*asked)) == expected
+
+
+def test_options_that_contradict_one_another_are_refused() -> None:
+    for asked in (("fp16", "int8", "int8"), (None, "int8", None), (None, None, "int8")):
+        with pytest.raises(RequestError):
+            arguments.precision(options(*asked))

@@ -1,0 +1,98 @@
+"""Gemm: every form computes the same numbers once its bias is one number a column and its factors are folded."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from small_models import f32, graph, random_feed, run, sqnr
+
+from planner.model.normalize import normalize
+
+ROWS, SUMMED, COLUMNS = 6, 5, 4
+
+
+def normalized(
+    bias: tuple[int, ...] | None,
+    attributes: str = "",
+    *,
+    columns: int = COLUMNS,
+    constant_weight: bool = True,
+    constant_bias: bool = True,
+) -> tuple[ir.Model, float]:
+    """The normalized Gemm, and how near it stays to the original in dB."""
+    rng = np.random.default_rng(3)
+    inputs, constants = [f"float[{ROWS},{SUMMED}] x"], {}
+    for name, shape, is_constant in (("w", (SUMMED, columns), constant_weight), ("b", bias, constant_bias)):
+        if shape is None:
+            continue
+        if is_constant:
+            constants[name] = f32(rng.normal(size=shape))
+        else:
+            inputs.append(f"float[{','.join(map(str, shape))}] {name}")
+    given = "x, w" if bias is None else "x, w, b"
+    model = graph(
+        f"({', '.join(inputs)}) => (float[{ROWS},{columns}] y)",
+        f"[gemm] g = Gemm{attributes}({given})\ny = Sigmoid(g)",
+        constants,
+    )
+    found: ir.Model = ir.from_proto(model)
+    normalize(found, {}, 21, frozenset())
+    feed = random_feed(model)
+    (reference,), (value,) = run(model, feed), run(found, feed)
+    assert reference.shape == value.shape
+    return found, sqnr(reference, value)
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (COLUMNS,), (1, 1), (1, COLUMNS)])
+@pytest.mark.parametrize("attributes", ["", "<beta = 0.5>", "<alpha = 2.0>", "<alpha = 0.25, beta = 3.0>"])
+def test_a_bias_of_one_number_a_column_or_one_for_all_becomes_a_vector(shape: tuple[int, ...], attributes: str) -> None:
+    found, db = normalized(shape, attributes)
+    gemm = found.graph[0]
+    assert operators(found) == ["Gemm", "Sigmoid"] and gemm.name == "gemm"
+    assert gemm.inputs[2].shape == ir.Shape([COLUMNS])
+    assert not {"alpha", "beta"} & set(gemm.attributes)
+    assert db > 100
+
+
+@pytest.mark.parametrize("shape", [(ROWS, 1), (ROWS, COLUMNS)])
+@pytest.mark.parametrize("attributes", ["", "<alpha = 2.0, beta = 0.5>"])
+def test_a_bias_that_differs_between_rows_is_added(shape: tuple[int, ...], attributes: str) -> None:
+    found, db = normalized(shape, attributes)
+    assert operators(found) == ["Gemm", "Add", "Sigmoid"] and len(found.graph[0].inputs) == 2
+    assert db > 100
+
+
+def test_a_square_bias_is_no_vector() -> None:
+    found, db = normalized((ROWS, ROWS), columns=ROWS)
+    assert operators(found) == ["Gemm", "Add", "Sigmoid"]
+    assert db > 100
+
+
+@pytest.mark.parametrize("bias", [None, (COLUMNS,), (1, COLUMNS)])
+def test_alpha_between_two_activations_becomes_a_multiplication(bias: tuple[int, ...] | None) -> None:
+    found, db = normalized(bias, "<alpha = 0.5>", constant_weight=False)
+    assert operators(found)[:2] == ["Gemm", "Mul"]
+    assert db > 100
+
+
+@pytest.mark.parametrize("shape", [(COLUMNS,), (1, COLUMNS), (ROWS, COLUMNS)])
+def test_beta_of_a_bias_that_flows_becomes_a_multiplication(shape: tuple[int, ...]) -> None:
+    found, db = normalized(shape, "<beta = 0.5>", constant_bias=False)
+    assert operators(found)[:2] == ["Mul", "Gemm"]
+    assert db > 100
+
+
+def test_a_bias_times_zero_is_dropped() -> None:
+    found, db = normalized((1, COLUMNS), "<beta = 0.0>")
+    assert len(found.graph[0].inputs) == 2
+    assert db > 100
+
+
+def test_a_plain_gemm_stays_what_it_is() -> None:
+    found, _ = normalized((COLUMNS,))
+    assert found.graph[0].inputs[2].name == "b"
