@@ -226,7 +226,7 @@ class _Walk:
                     continue
                 axis = channel_axis(node.op_type, i, array.ndim, attributes) if line.config.per_channel else None
                 bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-                bias = constant_array(bias_value) if _has_int32_bias(node) else None
+                bias = constant_array(bias_value) if _has_int32_bias(node) and not line.float_bias else None
                 means = self._means(node)
                 new = self._weight(value, array, line.weight, axis, bias, data)
                 weight = weight or self.stored[new].parameters
@@ -238,15 +238,13 @@ class _Walk:
                 node.replace_input_with(i, self._as_float(value, DType.FLOAT32, node))
             elif role is Role.BIAS:
                 if array is not None and error is not None and array.size == error.size:
-                    new = self._bias(value, array - error.reshape(array.shape), data, weight, activation, node)
-                else:
-                    new = self._bias(value, array, data, weight, activation, node)
-                node.replace_input_with(i, new)
+                    array = array - error.reshape(array.shape)
+                node.replace_input_with(i, self._bias(value, array, data, weight, line, node))
         if error is not None and node.op_type == "Conv" and (len(node.inputs) < 3 or node.inputs[2] is None):
             graph = graph_of(node)
             none = initializer(graph, f"{node.name}_bias", np.zeros(error.shape, np.float32), ir.DataType.FLOAT)
             node.resize_inputs(3)
-            node.replace_input_with(2, self._bias(none, -error, data, weight, activation, node))
+            node.replace_input_with(2, self._bias(none, -error, data, weight, line, node))
         share = data if node.op_type in DATA_MOVEMENT and _keeps_range(node) else None
         for out in list(node.outputs):
             if out.dtype == ir.DataType.FLOAT16:
@@ -476,9 +474,17 @@ class _Walk:
         array: np.ndarray | None,
         data: q.Parameters | None,
         weight: q.Parameters | None,
-        activation: DType,
+        line: PlanNode,
         node: ir.Node,
     ) -> ir.Value:
+        activation = line.activation
+        assert activation is not None
+        if line.float_bias:
+            same = array is None or array is constant_array(value)
+            own = constant_array(value)
+            if array is None or (own is not None and np.array_equal(array, own)):
+                return self._as_float(value, DType.FLOAT32, node)
+            return self._float_bias(value, array)
         if array is None or data is None or weight is None:
             return (
                 self._as_quantized(value, activation, node)
@@ -495,6 +501,13 @@ class _Walk:
             shared = sum(1 for k in self.conversions if k[0] is value)
             suffix = "_int32" + (f"_{shared}" if shared else "")
             self.conversions[key] = self._stored_constant(value, codes, parameters, ir.DataType.INT32, suffix)
+        return self.conversions[key]
+
+    def _float_bias(self, value: ir.Value, array: np.ndarray) -> ir.Value:
+        """The bias with other numbers than the model has, as float32."""
+        key = (value, ("bias", array.tobytes()))
+        if key not in self.conversions:
+            self.conversions[key] = self._float_constant(value, array, DType.FLOAT32)
         return self.conversions[key]
 
     def _as_float(self, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
