@@ -20,31 +20,24 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from planner.calibrate.inputs import Inputs, load_inputs
-from planner.calibrate.run import calibrate
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
 from planner.files import check_output, write_text
 from planner.model.read import Model
-from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.quantization.write import default_output, write_quantized
-from planner.reporting import FIGURES, FORMATS, Report, compare, parse_gate, read_report, write_report
-from planner.reporting.gate import failing
-from planner.reporting.matrix import Subject, Told, make_report, open_targets
-from planner.reporting.single import target_report
-from planner.reporting.write import check_directory
 from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
-from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
 from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
-from planner.runtime.compile import compile_model, require_compiler
-from planner.search.run import Demands, select
-from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria
-from planner.verification.verify import verify as run_verification
+
+# Each function imports what it alone needs: checking a model must not pay for running one.
+if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
+    from planner.reporting import Report
+    from planner.reporting.matrix import Subject, Told
+    from planner.verification.floor import Floor
 
 Shapes = Mapping[str, Sequence[int]]
 _log = logging.getLogger("planner")
@@ -165,9 +158,13 @@ def quantize(
         RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
         EPError: calibrating failed.
     """
+    from planner.calibrate.run import calibrate
+    from planner.quantization.write import default_output, write_quantized
+    from planner.resolve.revise import without_uncalibrated
+
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    target = _open(made.target.ep, made.target.device, profiles, evidence)
+    target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
     check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
     read = _read(target, source, made.shapes)
@@ -177,8 +174,6 @@ def quantize(
             f"{model} is not the model that {whose} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    if target.profile.sha256 != made.profile.sha256:
-        _log.warning("the profile of %s has changed since the plan was made", made.target.ep)
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
@@ -196,7 +191,7 @@ def verify(
     device: str | None = None,
     shapes: Shapes | None = None,
     inputs: str | Source | None = None,
-    floor: Floor = DEFAULT_FLOOR,
+    floor: Floor | None = None,
     allow_fallback: bool = False,
     bisect: bool = False,
     profiles: Sequence[Path] = (),
@@ -215,7 +210,7 @@ def verify(
         shapes: fixed dimensions of inputs, by name.
         inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
             synthetic data. A `Source` also gives the seed and how ranges are taken.
-        floor: what the candidate must reach.
+        floor: what the candidate must reach; None for 20 dB.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
         profiles: files that add to or override the shipped profiles.
@@ -226,6 +221,11 @@ def verify(
         RequestError: what was given cannot be read, or does not fit together.
         EPError: the EP or its worker failed.
     """
+    from planner.model.write import save
+    from planner.verification.floor import DEFAULT_FLOOR
+    from planner.verification.verify import Criteria
+    from planner.verification.verify import verify as run_verification
+
     target = _open(ep, device, profiles, evidence)
     predicted = _predicted(target, Path(candidate))
     read = _read(target, reference, shapes)
@@ -242,7 +242,7 @@ def verify(
             Path(reference),
             target.identity,
             samples,
-            Criteria(floor, allow_fallback, predicted),
+            Criteria(floor or DEFAULT_FLOOR, allow_fallback, predicted),
             normalized=normalized,
             bisect=True if bisect else None,
             progress=lambda done, total: progress(f"running on {target.ep}", done, total),
@@ -300,6 +300,13 @@ def target(
         RequestError: what was given cannot be read, or an output exists.
         EPError: the EP or its worker failed.
     """
+    from planner.quantization.write import default_output
+    from planner.reporting import FIGURES, FORMATS, write_report
+    from planner.reporting.single import target_report
+    from planner.reporting.write import check_directory
+    from planner.runtime.compile import require_compiler
+    from planner.search.run import Demands, select
+
     opened, asked, source = _open(ep, device, profiles, evidence), _precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
@@ -342,7 +349,7 @@ def report(
     seed: int = 0,
     gate: Sequence[str] = (),
     baseline: Report | Path | str | None = None,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] | None = None,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
@@ -362,7 +369,7 @@ def report(
         seed: of synthetic data.
         gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
         baseline: an earlier report: only what got worse since fails.
-        formats: files to write: html, markdown, json, sarif, junit, svg.
+        formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
         profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
@@ -371,6 +378,12 @@ def report(
     Raises:
         RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
     """
+    from planner.reporting import FORMATS, Report, compare, parse_gate, read_report, write_report
+    from planner.reporting.gate import failing
+    from planner.reporting.matrix import Subject, make_report, open_targets
+    from planner.reporting.write import check_directory
+
+    formats = tuple(FORMATS) if formats is None else formats
     demanded = parse_gate(gate)
     before = baseline if baseline is None or isinstance(baseline, Report) else read_report(baseline)
     if output is not None:
@@ -411,6 +424,25 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
     return opened
 
 
+def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    """The target of a plan, with the evidence that it was made with: as given, or from where the plan says.
+
+    Raises:
+        RequestError: it is missing, or not the same (its hash differs).
+    """
+    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
+    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
+    target = _open(plan.target.ep, plan.target.device, profiles, paths)
+    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
+        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
+    if target.profile.sha256 != plan.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
+    return target
+
+
 def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:
     read = target.read(Path(path), shapes, stored=stored)
     _tell_notes(read.notes)
@@ -429,10 +461,12 @@ def _precision(asked: str | Precision | None) -> Precision | None:
     return None if asked.strip().lower() == "auto" else parse_precision(asked)
 
 
-def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True) -> Inputs:
+def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
     """Load samples, and say loudly where they prove little."""
+    from planner.calibrate.inputs import load_inputs
+
     source = inputs if isinstance(inputs, Source) else Source(inputs)
-    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method)
+    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
     _warn_of(loaded, calibrates=calibrates)
     return loaded
 
@@ -448,16 +482,19 @@ def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
 
 
 def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
+    """The inputs that a plan was made with, loaded again: from ``source``, or from the file or folder that the plan names.
 
     Raises:
-        RequestError: they are not the same (their hash differs).
+        RequestError: they are not the same (their hash differs), or the plan names a function: only ``source`` may.
     """
     planned = plan.inputs or {"synthetic": True, "seed": 0}
+    given = source is not None
     if source is None and not planned.get("synthetic"):
         source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    loaded = _load(Source(source, int(planned.get("seed") or 0), method), model)
+    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
+    if not isinstance(method, str) or type(seed) is not int or seed < 0:
+        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
+    loaded = _load(Source(source, seed, method), model, may_run=given)
     if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",
@@ -479,6 +516,8 @@ def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
 
 def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -> TargetResult:
     """The result with the compiled model, or with why there is none."""
+    from planner.runtime.compile import compile_model
+
     assert result.inputs is not None
     try:
         made = compile_model(model, output, target.identity, result.inputs.evaluation[0])

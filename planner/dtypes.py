@@ -160,7 +160,8 @@ class Precision:
     @property
     def flows(self) -> DType | None:
         """The float type of everything that flows between nodes, where only weights are stored as integers: such a
-        precision needs no calibration, and a node that cannot take it keeps float weights. None for any other."""
+        precision needs no calibration, and a node that cannot take it keeps float weights. None for any other.
+        """
         if self.dynamic:
             return DType.FLOAT32
         weights_only = all(a.is_float for a in self.activations) and not any(w.is_float for w in self.weights)

@@ -66,6 +66,12 @@ def processor_traits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     return (request.param,) if request.param else ()
 
 
+@pytest.fixture
+def exact_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made as on a processor whose sums are exact."""
+    monkeypatch.setenv("PLANNER_PROCESSOR", "")
+
+
 @pytest.fixture(scope="session")
 def example() -> Callable[[str], Path]:
     """Path of an example model by its name in EXAMPLES; skips the test, by that name, where it cannot be had."""

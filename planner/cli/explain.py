@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from planner import codec
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.probe.evidence import stored
 
     domain, name = split(args.op)

@@ -15,7 +15,7 @@ from typing import NoReturn
 import planner
 from planner.cli import common
 from planner.cli.deferred import defer_imports
-from planner.errors import EPError, PlannerError, RequestError
+from planner.errors import EPError, PlannerError, RequestError, planner_error_in
 
 COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
 
@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("interrupted", "")
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except Exception as error:
+        error = planner_error_in(error) or error
         if os.environ.get("PLANNER_DEBUG") and not isinstance(error, PlannerError | OSError):
             raise
         return _fail(error, as_json="--json" in given)
@@ -130,7 +131,7 @@ def _told(error: Exception) -> tuple[int, str, str, str]:
 def _end_as_interrupted() -> None:
     """Let SIGTERM end a run as Ctrl-C does: with its temporary files and its worker gone."""
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(number)
 
     signal.signal(signal.SIGTERM, stop)

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner import codec
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _matrix(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.errors import RequestError
     from planner.probe import evidence as files
     from planner.probe.ask import ask
@@ -184,6 +184,7 @@ def _versions(evidence: Evidence) -> str:
 
 def _registry(args: argparse.Namespace, target: Target) -> int:
     """An EP whose rules follow the kernel registry is asked for that registry."""
+    from planner import codec
     from planner.profiles import kernels
 
     before = kernels.read(kernels.stored(target.profile.ep))
@@ -212,6 +213,7 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
 
 
 def _from_model(args: argparse.Namespace, target: Target) -> int:
+    from planner import codec
     from planner.probe import learned
 
     found = learned.from_model(args.from_model, target.profile, target.device)

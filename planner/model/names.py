@@ -1,4 +1,4 @@
-"""Names of nodes."""
+"""Names of nodes and values."""
 
 from __future__ import annotations
 
@@ -17,3 +17,34 @@ def name_nodes(model: ir.Model) -> None:
             name = f"{base}#{count}"
         seen.add(name)
         node.name = name
+
+
+class Names:
+    """The names of a model's values and nodes, over all its graphs: the one place that makes up new ones."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._values: set[str] = set()
+        self._nodes: set[str] = set()
+        for graph in (model.graph, *model.graph.subgraphs()):
+            self._values.update(value.name for value in graph.inputs if value.name)
+            self._values.update(graph.initializers)
+            for node in graph:
+                self._nodes.add(node.name or "")
+                self._values.update(value.name for value in node.outputs if value.name)
+
+    def value(self, name: str) -> str:
+        """A name for a new value: this one, with a number where it is taken. It is taken from now on."""
+        return _free(name, self._values)
+
+    def node(self, name: str) -> str:
+        """A name for a new node: this one, with a number where it is taken. It is taken from now on."""
+        return _free(name, self._nodes)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.probe.run import Outcome, Result
 
 SCHEMA = "planner/evidence/1"
@@ -135,9 +136,7 @@ def load(path: Path) -> Evidence:
         RequestError: it is missing or no evidence file.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not an evidence file")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, "an evidence file", limit=_LARGEST_FILE))
         if data["schema"] != SCHEMA:
             raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}")
         return Evidence(
@@ -149,9 +148,7 @@ def load(path: Path) -> Evidence:
             probe=int(data["probe"]),
             outcomes=_merged(_base(path, data), _outcomes(data["cases"], data["reasons"])),
         )
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", "make one with `planner probe -o FILE`") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise RequestError(f"{path}: not an evidence file ({type(error).__name__}: {error})") from None
 
 
@@ -162,7 +159,7 @@ def _base(path: Path, data: Mapping[str, Any]) -> Mapping[str, Outcome]:
     name = str(data["base"])
     if Path(name).name != name:
         raise ValueError(f"base {name!r} is no device name")
-    other = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+    other = json.loads(read_text(path.with_name(f"{name}.json"), limit=_LARGEST_FILE))
     if "base" in other:
         raise ValueError(f"base {name!r} has a base itself")
     return _merged({}, _outcomes(other["cases"], other["reasons"]))

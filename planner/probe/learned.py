@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.model.node import signature
 from planner.model.read import read_model
 from planner.profiles.schema import Learned as Known
@@ -117,9 +118,7 @@ def load(path: Path) -> FromModel:
     """
     hint = "make one with `planner probe --from-model MODEL -o FILE`"
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not learned evidence")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, "learned evidence", limit=_LARGEST_FILE))
         if data["schema"] != SCHEMA:
             raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}", hint)
         nodes = tuple(Learned(**node) for node in data["nodes"])
@@ -127,9 +126,7 @@ def load(path: Path) -> FromModel:
             raise ValueError("a node without a signature or an answer")
         runtime = {str(k): str(v) for k, v in data["runtime"].items()}
         return FromModel(str(data["model"]), str(data["ep"]), str(data["device"]), runtime, nodes)
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", hint) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RequestError(f"{path}: not learned evidence ({type(error).__name__}: {error})", hint) from None
 
 

@@ -66,12 +66,13 @@ def read(path: Path) -> Table:
         RequestError: it is missing or no kernel table.
     """
     from planner.errors import RequestError
+    from planner.files import read_text
     from planner.profiles.load import read_kernel_table
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", "make one with `planner probe -o FILE`") from None
+        text = read_text(path)
+    except RequestError as error:
+        raise RequestError(str(error), "make one with `planner probe -o FILE`") from None
     read_kernel_table(path, text)  # for its checks
     table: Table = json.loads(text)
     return table

@@ -16,6 +16,7 @@ import yaml
 
 from planner.dtypes import DType, parse_precision
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.profiles.installed import installed_kernels
 from planner.profiles.schema import PROCESSOR_TRAITS, Kernel, KernelTable, Profile, ProfileFile, index_rules
 
@@ -111,19 +112,13 @@ def json_schema() -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not a profile")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", "give the path of a YAML profile") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{path}: not a text file", "a profile is YAML in UTF-8") from None
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}") from None
+        return read_text(path, limit=_LARGEST_FILE)
+    except RequestError as error:
+        raise RequestError(str(error), "give the path of a profile: YAML in UTF-8") from None
 
 
 def _beside(path: Path, name: str) -> Path:
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise RequestError(f"{path}: kernel table {name!r} must be a file beside the profile")
     own = path.parent / name
     return own if own.exists() else shipped_directory() / name

@@ -30,7 +30,11 @@ def mean_error(
     Padding is taken for data: at the borders a little too much is taken off.
 
     Args:
-        weight: float. means: of the data, a channel each.
+        op_type: of the node.
+        attributes: of the node.
+        weight: float.
+        parameters: that it is stored with.
+        means: of the data, a channel each.
     """
     if means is None or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
         return None

@@ -46,7 +46,10 @@ def quantize_blocks(rows: np.ndarray, dtype: DType, block_size: int, kind: type[
     """Quantize each row of a float matrix in blocks: a signed type around zero, an unsigned one over the block's own range.
 
     Args:
-        rows: float[rows, numbers], finite. kind: type of the scales.
+        rows: float[rows, numbers], finite.
+        dtype: of the codes.
+        block_size: numbers that share a scale.
+        kind: type of the scales.
     """
     count, numbers = rows.shape
     blocks = -(-numbers // block_size)
@@ -112,7 +115,8 @@ def unsigned(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
     """uint8 codes along the last axis, two to a byte where they have 4 bits, the first in the lower half; an odd last one
-    stands alone in its byte."""
+    stands alone in its byte.
+    """
     if bits == 8:
         return codes
     if codes.shape[-1] % 2:

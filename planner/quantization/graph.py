@@ -1,14 +1,17 @@
-"""Pieces of a graph that is being rewritten: new initializers, where a conversion goes, numbers of attributes."""
+"""A graph that is being rewritten: what was made so far, new values and nodes, where a conversion goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType
+from planner.model.names import Names
+from planner.quantization.parameters import Parameters
 
 IR_TYPES = {
     DType.FLOAT32: ir.DataType.FLOAT,
@@ -20,6 +23,7 @@ IR_TYPES = {
     DType.UINT4: ir.DataType.UINT4,
     DType.INT4: ir.DataType.INT4,
 }
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 NUMPY_FLOATS: dict[DType, type[np.floating]] = {DType.FLOAT32: np.float32, DType.FLOAT16: np.float16}
 
 
@@ -36,7 +40,13 @@ def summed_axis(node: ir.Node) -> int:
     return 1 if node.op_type == "Gemm" and number_of(node, "transB", 0) else 0
 
 
+def attributes_of(node: ir.Node) -> dict[str, object]:
+    """The node's attributes as plain values."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
 def number_of(node: ir.Node, name: str, default: float = 1.0) -> float:
+    """A number among the node's attributes."""
     attribute = node.attributes.get(name)
     return default if attribute is None else float(attribute.value)
 
@@ -52,33 +62,99 @@ def place_of(value: ir.Value, consumer: ir.Node) -> ir.Node | ir.Graph:
 
 
 def graph_of(place: ir.Node | ir.Graph) -> ir.Graph:
+    """The graph of a place."""
     graph = place if isinstance(place, ir.Graph) else place.graph
     assert isinstance(graph, ir.Graph)
     return graph
 
 
 def initializer_graph(value: ir.Value) -> ir.Graph:
+    """The graph that an initializer belongs to."""
     assert isinstance(value.graph, ir.Graph)
     return value.graph
 
 
-def initializer(graph: ir.Graph, name: str, array: np.ndarray | Made, dtype: ir.DataType) -> ir.Value:
-    if name in graph.initializers:
-        number = 2
-        while f"{name}_{number}" in graph.initializers:
-            number += 1
-        name = f"{name}_{number}"
+@dataclass(frozen=True)
+class Stored:
+    """A value that comes out of a DequantizeLinear.
 
-    def tensor(array: np.ndarray) -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
+    Attributes:
+        parameters: what it is stored with.
+        source: name of the float tensor that it stands for.
+    """
 
-    shape = ir.Shape(array.shape)
-    content: ir.TensorProtocol
-    if isinstance(array, Made):
-        make = array.make
-        content = ir.LazyTensor(lambda: tensor(make()), dtype, shape, name=name)
+    parameters: Parameters
+    source: str
+
+
+@dataclass
+class Rewriting:
+    """A model that is being rewritten, and what was made for it so far.
+
+    Attributes:
+        names: of its values and nodes.
+        ranges: what calibration saw of each float tensor, by name.
+        notes: on what had to be done to values.
+        stored: what the results of DequantizeLinear nodes are stored as.
+        made: by value and what was made of it, the new value: each is made once.
+        packed: the same, where several values are made of one.
+        mean_errors: by result of a MatMul, what rounding its weight adds to each channel on average.
+    """
+
+    names: Names
+    ranges: Mapping[str, Range]
+    notes: list[str] = field(default_factory=list)
+    stored: dict[ir.Value, Stored] = field(default_factory=dict)
+    made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
+    packed: dict[tuple[object, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
+    mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def initializer(self, graph: ir.Graph, name: str, array: np.ndarray | Made, dtype: ir.DataType) -> ir.Value:
+        """A new initializer of the graph, under this name or one like it."""
+        name = self.names.value(name)
+
+        def tensor(array: np.ndarray) -> ir.TensorProtocol:
+            return ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, dtype=dtype, name=name)
+
+        shape = ir.Shape(array.shape)
+        content: ir.TensorProtocol
+        if isinstance(array, Made):
+            make = array.make
+            content = ir.LazyTensor(lambda: tensor(make()), dtype, shape, name=name)
+        else:
+            content = tensor(array)
+        value = ir.Value(name=name, const_value=content, shape=shape, type=ir.TensorType(dtype))
+        graph.register_initializer(value)
+        return value
+
+    def node(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        result: tuple[str, ir.DataType, ir.Shape | None],
+        *,
+        name: str,
+        attributes: Mapping[str, int] | None = None,
+    ) -> ir.Node:
+        """A new node with one result, not yet in a graph.
+
+        Args:
+            op_type: of ai.onnx.
+            inputs: its operands.
+            result: name, type and shape of what it computes.
+            name: of the node.
+            attributes: integers, by name.
+        """
+        made = ir.node(op_type, inputs, attributes or {}, name=self.names.node(name))
+        out = made.outputs[0]
+        out.name, out.shape, out.type = self.names.value(result[0]), result[2], ir.TensorType(result[1])
+        return made
+
+
+def put(made: ir.Node | Sequence[ir.Node], place: ir.Node | ir.Graph) -> None:
+    """Put nodes behind a node, or at the head of a graph."""
+    graph = graph_of(place)
+    if isinstance(place, ir.Node):
+        graph.insert_after(place, made)
     else:
-        content = tensor(array)
-    value = ir.Value(name=name, const_value=content, shape=shape, type=ir.TensorType(dtype))
-    graph.register_initializer(value)
-    return value
+        graph.insert_before(next(iter(graph)), made)

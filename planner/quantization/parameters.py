@@ -68,6 +68,8 @@ def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = Fals
     8-bit codes cover the range that the calibration method chose; 16-bit codes all that was seen, with headroom.
 
     Args:
+        observed: low and high of the tensor, masks apart.
+        dtype: of the codes.
         bounded: the tensor cannot leave the observed range by much (a Softmax, say), so that headroom would be wasted.
     """
     low, high = observed.low, observed.high
@@ -98,6 +100,8 @@ def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Paramete
 
     Args:
         magnitude: largest absolute value; scalar, or one per channel.
+        dtype: of the codes.
+        axis: of the channels; None per tensor.
     """
     largest = dtype.integer_range[1]
     middle = 0 if dtype.is_signed else (largest + 1) // 2

@@ -21,6 +21,7 @@ from planner.calibrate.inputs import Inputs, load_inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
+from planner.files import read_text
 from planner.model.read import Model as ReadModel
 from planner.probe import learned
 from planner.profiles.load import load_profiles
@@ -76,15 +77,15 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         RequestError: it cannot be read, or is malformed (named by its path inside the file).
     """
     try:
-        manifest = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _Manifest)
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}", "give a YAML file with a list `models`") from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        manifest = msgspec.convert(yaml.safe_load(read_text(path, limit=1 << 24)), _Manifest)
+    except RequestError as error:
+        raise RequestError(str(error), "give a YAML file with a list `models`") from None
+    except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise RequestError(
+                f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
+            ) from None
         raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
-    except msgspec.ValidationError as error:
-        raise RequestError(
-            f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
-        ) from None
     if not manifest.models:
         raise RequestError(f"{path}: lists no models")
     found = []
@@ -117,11 +118,12 @@ def open_targets(
     known = load_profiles(profiles)
     everything = ALL in eps
     chosen = list(known.by_ep.values()) if everything else [known.find(ep) for ep in dict.fromkeys(eps)]
+    taught: dict[str, list[Path]] = {}
     for path in evidence:
         about = learned.load(path).ep
         if about not in {profile.ep for profile in chosen}:
             raise RequestError(f"{path} is about {about}, which is not asked for")
-        chosen = [learned.with_learned(p, path) if p.ep == about else p for p in chosen]
+        taught.setdefault(about, []).append(path)
     wanted = list(dict.fromkeys(devices))
     targets: dict[tuple[str, str], Target] = {}
     for profile in chosen:
@@ -135,7 +137,7 @@ def open_targets(
                 f"it has: {', '.join(profile.devices)}",
             )
         for name in names:
-            targets.setdefault((profile.ep, name), Target.on(profile, name))
+            targets.setdefault((profile.ep, name), Target.on(profile, name, taught.get(profile.ep, ())))
     for device in wanted:
         if device != ALL and not any(device in profile.devices for profile in chosen):
             there = dict.fromkeys(name for profile in chosen for name in profile.devices)

@@ -113,7 +113,8 @@ class _Constants:
 
     def folds(self, node: Node) -> bool:
         """Whether onnxruntime computes the node while it loads the model: all its inputs are known, it has no body, and it
-        gives the same every time."""
+        gives the same every time.
+        """
         inputs = [o for o in node.inputs if o is not None]
         known = (bool(inputs) or node.op_type == "Constant") and all(
             o.constant or o.name in self.values for o in inputs
@@ -185,7 +186,8 @@ def _as_asked(target: Target, model: Model, verdict: Verdict, precision: Precisi
 def resolve_auto(target: Target, model: Model) -> Iterator[Resolution]:
     """What `auto` tries, in the profile's order of preference: each precision that is legal for every node; if
     none is, the first one with the nodes that cannot take it at a later one. Ends with the first failure, so that
-    there is always something to tell."""
+    there is always something to tell.
+    """
     preferences = target.preferred
     failed: Resolution | None = None
     found = False
@@ -241,6 +243,7 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
         nodes=nodes,
         profile=ProfileIdentity(target.ep, target.profile.sha256),
         shapes=model.shapes,
+        evidence=target.evidence,
     )
     return replace(plan, inputs=inputs.to_json()) if inputs is not None and plan.is_quantized else plan
 

@@ -117,6 +117,14 @@ class ProfileIdentity:
 
 
 @dataclass(frozen=True)
+class EvidenceIdentity:
+    """A file of what a model taught: where it lay, and its hash."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """A lock file: which config each node gets, for which model, under which profile, calibrated on what.
 
@@ -125,6 +133,7 @@ class Plan:
         opset: ai.onnx opset that the applied model will have.
         shapes: input shapes the model was bound to.
         inputs: what calibrates it, as a JSON object (source, samples, sha256, synthetic); None before calibrating.
+        evidence: what stood above the profile's rules.
     """
 
     model: ModelIdentity
@@ -135,6 +144,7 @@ class Plan:
     profile: ProfileIdentity
     shapes: Mapping[str, tuple[Annotated[int, Meta(gt=0)], ...]] = field(default_factory=dict)
     inputs: Mapping[str, Any] | None = None
+    evidence: tuple[EvidenceIdentity, ...] = ()
 
     @property
     def is_quantized(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile, Rule
-from planner.resolve.plan import TargetIdentity
+from planner.resolve.plan import EvidenceIdentity, TargetIdentity
 from planner.runtime.processor import traits
 
 
@@ -22,10 +23,12 @@ class Target:
     Attributes:
         profile: with the evidence and the processor's traits applied.
         identity: the full name of the EP, the device, and the provider options that start it.
+        evidence: the files of what models taught.
     """
 
     profile: Profile
     identity: TargetIdentity
+    evidence: tuple[EvidenceIdentity, ...] = ()
 
     @classmethod
     def open(
@@ -47,28 +50,30 @@ class Target:
             RequestError: unknown EP or device, malformed profile or evidence.
         """
         profile = load_profiles(profiles).find(ep)
+        return cls.on(profile, device or profile.file.default_device, evidence)
+
+    @classmethod
+    def on(cls, profile: Profile, device: str, evidence: Sequence[Path] = ()) -> Target:
+        """The target that a loaded profile has in a device. A processor has the traits of this machine's.
+
+        Args:
+            profile: as it was loaded.
+            device: name from the profile.
+            evidence: as for `open`.
+
+        Raises:
+            RequestError: unknown device, malformed evidence.
+        """
         if evidence:
             from planner.probe.learned import with_learned
 
             for path in evidence:
                 profile = with_learned(profile, path)
-        return cls.on(profile, device or profile.file.default_device)
-
-    @classmethod
-    def on(cls, profile: Profile, device: str) -> Target:
-        """The target that a loaded profile has in a device. A processor has the traits of this machine's.
-
-        Args:
-            profile: with the evidence applied.
-            device: name from the profile.
-
-        Raises:
-            RequestError: unknown device.
-        """
+        known = tuple(EvidenceIdentity(str(p), hashlib.sha256(p.read_bytes()).hexdigest()) for p in evidence)
         identity = TargetIdentity(profile.ep, device, profile.options(device))
         if profile.device(device).kind == "cpu":
             profile = profile.with_traits(device, traits())
-        return cls(profile, identity)
+        return cls(profile, identity, known)
 
     @property
     def ep(self) -> str:
@@ -97,7 +102,8 @@ class Target:
     @property
     def computes_float32(self) -> bool:
         """Whether float32 stays float32: a device may take such graphs and compute them in float16; its profile never
-        prefers fp32."""
+        prefers fp32.
+        """
         return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
 
     def takes(self, op_type: str, opset: int) -> bool:

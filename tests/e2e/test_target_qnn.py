@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from planner.cli import main as cli
+from planner.dtypes import parse_precision
 from planner.resolve.choose import check_model, make_plan
 
 pytestmark = [pytest.mark.qnn, pytest.mark.models, pytest.mark.slow]

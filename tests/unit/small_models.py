@@ -43,12 +43,16 @@ def f32(value: object) -> Array:
     return np.asarray(value, np.float32)
 
 
-def run(model: onnx.ModelProto | ir.Model | Path, feed: Mapping[str, Array]) -> list[Array]:
-    """Outputs on onnxruntime's CPU EP, without its own graph rewriting."""
+def run(model: onnx.ModelProto | ir.Model | Path, feed: Mapping[str, Array], *, optimize: bool = False) -> list[Array]:
+    """Outputs on onnxruntime's CPU EP, without its own graph rewriting unless ``optimize``.
+
+    Without it Q and DQ are computed as they stand, with it they become integer kernels.
+    """
     if isinstance(model, ir.Model):
         model = ir.to_proto(model)
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     source = str(model) if isinstance(model, Path) else model.SerializeToString()

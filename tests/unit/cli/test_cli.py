@@ -421,7 +421,7 @@ def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatc
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("division by zero\nmore")
 
-    monkeypatch.setattr("planner.resolve.choose.check_model", broken)
+    monkeypatch.setattr("planner.api.check_model", broken)
     monkeypatch.delenv("PLANNER_DEBUG", raising=False)
     result = planner("check", model, "--ep", "cpu", "--json")
     assert result.status == 3 and "defect of planner" in result.err
@@ -443,7 +443,7 @@ def test_an_interruption_is_one_line(
     def broken(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("planner.resolve.choose.check_model", broken)
+    monkeypatch.setattr("planner.api.check_model", broken)
     result = planner("check", model, "--ep", "cpu")
     assert result.status == status and len(result.err.splitlines()) <= 2 and result.out == ""
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from small_models import f32, graph, save
 
+from planner.codec import to_json
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profile
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
 from planner.resolve.target import Target
+from planner.resolve.verdicts import Violation
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 SOURCE = {"observed": "a test"}
@@ -79,7 +81,7 @@ def test_a_violation_has_rule_reason_and_suggestion(model: Model, tmp_path: Path
     resolution = resolve(target(tmp_path, refusal, ANY8), model, parse_precision("w8a8"))
     (violation,) = resolution.violations
     assert resolution.legal is False
-    assert violation.violation() == {
+    assert to_json(Violation.of(violation)) == {
         "node": violation.node.name, "op_type": "Softmax", "weight": None, "activation": "uint8",
         "rule": "r0", "reason": "it has no Softmax", "suggestion": "use Sigmoid",
     }  # fmt: skip
@@ -123,8 +125,9 @@ def test_a_requested_precision_never_becomes_another(model: Model, tmp_path: Pat
 # -- the model as it is -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("exact_sums")
 def test_a_float_model_as_it_is(model: Model) -> None:
-    resolution = judge_stored(Target.open("cpu", processor=()), model)
+    resolution = judge_stored(Target.open("cpu"), model)
     assert resolution.legal and resolution.precision == "as stored" and pairs(resolution)["MatMul"] == "float32/float32"
 
 

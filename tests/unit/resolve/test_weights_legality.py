@@ -90,21 +90,23 @@ def test_dynamic_is_legal_where_every_operator_that_it_is_made_of_is(matmul: Nod
         assert not judge(Target.on(found, "npu"), matmul, DYNAMIC, 21).legal
 
 
+@pytest.mark.usefixtures("exact_sums")
 def test_the_cpu_ep_and_directml_are_asked_for_their_kernels(tmp_path: Path) -> None:
     cpu, directml = load_profiles().find("cpu"), load_profiles().find("directml")
     whole, cut = product(tmp_path).nodes[0], product(tmp_path, 100).nodes[0]
     for bits in (DType.UINT4, DType.INT4, DType.UINT8, DType.INT8):
         pair = replace(BLOCKS, weight=bits)
-        assert judge(Target.on(cpu, "cpu", ()), whole, pair, 21).replacement == "com.microsoft.MatMulNBits"
-        assert judge(Target.on(cpu, "cpu", ()), cut, pair, 21).legal
+        assert judge(Target.on(cpu, "cpu"), whole, pair, 21).replacement == "com.microsoft.MatMulNBits"
+        assert judge(Target.on(cpu, "cpu"), cut, pair, 21).legal
         assert judge(Target.on(directml, "gpu"), whole, pair, 21).replacement == "com.microsoft.MatMulNBits"
         ruling = judge(Target.on(directml, "gpu"), cut, pair, 21)
         assert ruling.legal is False and "whole blocks" in (ruling.reason or "")
-    assert judge(Target.on(cpu, "cpu", ()), whole, DYNAMIC, 21).replacement == "MatMulInteger"
+    assert judge(Target.on(cpu, "cpu"), whole, DYNAMIC, 21).replacement == "MatMulInteger"
 
 
+@pytest.mark.usefixtures("exact_sums")
 def test_sixteen_bit_activations_over_blocks_read_a_dequantize_linear(matmul: Node) -> None:
-    ruling = judge(Target.open("cpu", processor=()), matmul, replace(BLOCKS, activation=DType.UINT16), 21)
+    ruling = judge(Target.open("cpu"), matmul, replace(BLOCKS, activation=DType.UINT16), 21)
     assert ruling.legal and ruling.replacement is None
 
 
@@ -115,9 +117,10 @@ def test_the_npu_plans_no_blocks_on_evidence_of_stored_ones(tmp_path: Path) -> N
     assert {v.config.block_size for v in plan.verdicts} == {None}
 
 
+@pytest.mark.usefixtures("exact_sums")
 @pytest.mark.parametrize("precision", ["w4", "w8", "w8a8-dynamic", "w4a16"])
 def test_a_plan_with_blocks_or_dynamic_nodes_survives_its_file(precision: str, tmp_path: Path) -> None:
-    model, cpu = product(tmp_path), Target.open("cpu", processor=())
+    model, cpu = product(tmp_path), Target.open("cpu")
     plan = make_plan(cpu, model, resolve(cpu, model, parse_precision(precision)))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan.to_json()))
