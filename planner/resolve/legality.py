@@ -85,7 +85,9 @@ def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int)
     """Judge a node that keeps its operator."""
     ruling = _by_rules(target, node, config, opset)
     if ruling.legal and _would_store_integer_bias(target, node, config):
-        ruling = replace(ruling, float_bias=not _by_rules(target, replace(node, integer_bias=True), config, opset).legal)
+        ruling = replace(
+            ruling, float_bias=not _by_rules(target, replace(node, integer_bias=True), config, opset).legal
+        )
     if not target.profile.learned:
         return ruling
     seen = target.profile.learned.get((target.device, signature(node, config)))

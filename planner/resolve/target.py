@@ -11,7 +11,7 @@ from planner.dtypes import DType, Precision
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile, Rule
+from planner.profiles.schema import Profile, Rule, When
 from planner.resolve.plan import EvidenceIdentity, TargetIdentity
 from planner.runtime.processor import traits
 
@@ -107,13 +107,21 @@ class Target:
         return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
 
     def takes(self, op_type: str, opset: int) -> bool:
-        """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it."""
-        for rule in self.rules_for(op_type):
+        """Whether the device takes the operator at all: what decides if a decomposed one is fused into it.
+
+        Args:
+            op_type: with its domain before a dot, where that is not ONNX's own.
+            opset: of the model.
+        """
+        domain, _, name = op_type.rpartition(".")
+        for rule in self.rules_for(name, domain):
             if rule.kernels is not None:
-                if self.profile.tables[rule.kernels].types(op_type, "", opset) is not None:
+                if self.profile.tables[rule.kernels].types(name, domain, opset) is not None:
                     return True
             elif rule.refuse is None:
                 return True
+            elif self.computes_float32 and rule.when == When() and any(DType.FLOAT32 in p.activation for p in rule.pairs):
+                return False  # its parts may be float32, the operator not
         return False
 
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
