@@ -17,6 +17,7 @@ from planner.model.names import name_nodes
 from planner.model.passes.batch_norm import fuse_batch_normalization
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
+from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import eliminate_identities
 from planner.model.passes.opset import raise_opset
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
@@ -35,7 +36,7 @@ def normalize(
     Args:
         model: changed in place.
         shapes: the fixed shape of each graph input that is to be bound.
-        target_opset: the ai.onnx opset to raise the model to where it is below it.
+        target_opset: the ai.onnx opset to bring the model to.
         fused: operators that decomposed ones may be fused into.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
@@ -51,7 +52,7 @@ def normalize(
         lift_constants(model)
         say_onesided(model)
         infer_shapes(model)
-        if not as_stored and (note := raise_opset(model, target_opset)) is not None:
+        if not as_stored and (note := _set_opset(model, target_opset)) is not None:
             notes.append(note)
         # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).
         for _ in range(2):
@@ -67,6 +68,14 @@ def normalize(
         infer_shapes(model)
     name_nodes(model)
     return notes
+
+
+def _set_opset(model: ir.Model, target: int) -> str | None:
+    """Bring the model to the opset; what could not be done, in words."""
+    have = model.opset_imports.get("", model.opset_imports.get("ai.onnx", target))
+    if have == target:
+        return None
+    return raise_opset(model, target) if have < target else lower_opset(model, target)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from schedule_texts import NAMES, ROWS, Row, stream, text
 
 from planner.estimate import schedule as module
 from planner.estimate.schedule import Unit, UnknownForm, is_spill, joined, parse
+from tests.unit.estimate.schedule_texts import NAMES, ROWS, Row, stream, text
 
 
 def test_traffic_is_the_sum_over_the_scheduled_operators() -> None:
