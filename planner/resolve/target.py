@@ -125,7 +125,7 @@ class Target:
             elif rule.refuse is None:
                 return True
             elif (
-                self.computes_float32 and rule.when == When() and any(DType.FLOAT32 in p.activation for p in rule.pairs)
+                self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation
             ):
                 return False  # its parts may be float32, the operator not
         return False
