@@ -124,9 +124,7 @@ class Target:
                     return True
             elif rule.refuse is None:
                 return True
-            elif (
-                self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation
-            ):
+            elif self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation:
                 return False  # its parts may be float32, the operator not
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +101,20 @@ class Launcher:
     def kind(self) -> tuple[Kind | None, str]:
         """What a run here would be, given that the packages are installed; (None, reason) if there is none."""
         return "hardware", ""
+
+    def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:
+        """Make an environment of the EP's own; the packages in it, with their versions.
+
+        Args:
+            folder: where; what was made there before is replaced.
+            say: told each step before it is taken.
+
+        Raises:
+            EPError: a step failed.
+        """
+        from planner.runtime.make import virtual_environment
+
+        return virtual_environment(folder, [need.split("|")[0] for need in self.needs], say)
 
     # -- in the worker ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class DirectMl(Launcher):
         elif not (reason := environment.missing(found)):
             kind = "placement"
         return Availability(kind, {} if found is None else found.packages, reason, self.python)
+
+    def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:
+        if platform.system() == "Windows":
+            return super().make_environment(folder, say)
+        from planner.runtime.eps.directml.setup import create
+
+        return create(folder, say=say).packages
 
     def server(self) -> Any:
         if platform.system() == "Windows":
