@@ -15,11 +15,15 @@ EXTRAS := cpu,test,lint
 SETUP := $(STAMP)
 endif
 
-.PHONY: setup setup-openvino demo examples reports test test-old-cpu lint format clean
+.PHONY: setup setup-openvino setup-directml demo examples reports test test-old-cpu lint format clean
 
 setup: $(SETUP)
 
 setup-openvino: $(OPENVINO_STAMP)
+
+# DirectML asked on Linux under Wine; as root on Debian or Ubuntu it installs the system packages that this needs.
+setup-directml: $(STAMP)
+	$(BIN)/python -m planner.runtime.eps.directml.setup .venv-directml
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "planner needs Python 3.11 or later: make PYTHON=...")'
@@ -72,4 +76,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-openvino out build dist
+	rm -rf $(VENV) .venv-openvino .venv-directml out build dist
