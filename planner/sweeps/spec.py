@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from planner.errors import RequestError
 from planner.files import read_text
-from planner.profiles.kernels import cache_folder
+from planner.runtime.environment import cache_folder
 
 Count = Annotated[int, Meta(ge=1)]
 _LARGEST_FILE = 1 << 24
@@ -137,7 +137,7 @@ def _paths(text: str, folder: Path, where: str) -> list[Path]:
     if "://" in text:
         return [_fetched(text, where)]
     if glob.has_magic(text):
-        matched = sorted(glob.glob(str(folder / text), recursive=True))
+        matched = sorted(glob.glob(str(folder / text), recursive=True))  # noqa: PTH207 - the text may be absolute
         if not matched:
             raise RequestError(f"{where}: {text}: matches no file")
         return [Path(path) for path in matched]
@@ -158,4 +158,6 @@ def _fetched(url: str, where: str) -> Path:
         return Path(fsspec.open_local(f"filecache::{url}", filecache={"cache_storage": storage, "check_files": True}))
     except Exception as error:
         # Each storage has errors of its own.
-        raise RequestError(f"{where}: {url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+        raise RequestError(
+            f"{where}: {url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
