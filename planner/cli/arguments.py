@@ -10,7 +10,7 @@ from planner.cli.common import say
 from planner.errors import RequestError
 
 if TYPE_CHECKING:
-    from planner.api import Source
+    from planner.calibrate.source import Source
     from planner.dtypes import Precision
     from planner.resolve.target import Target
     from planner.verification.floor import Floor
@@ -167,7 +167,7 @@ def precision(args: argparse.Namespace) -> str | Precision | None:
 
 def source(args: argparse.Namespace) -> Source:
     """Where the samples come from."""
-    from planner.api import Source
+    from planner.calibrate.source import Source
 
     return Source(args.inputs, args.seed, getattr(args, "calibration", "minmax"))
 
