@@ -112,7 +112,8 @@ def case_by_id(name: str) -> Case:
 
 def _with_opsets() -> Iterator[Form]:
     """All forms, then each base form at every opset from 11 on at which ONNX changed the operator, and at every element
-    type that ONNX allows it."""
+    type that ONNX allows it.
+    """
     forms = list(all_forms())
     seen = {(form.name, form.condition) for form in forms}
     yield from forms

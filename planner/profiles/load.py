@@ -129,7 +129,8 @@ _Lines = dict[tuple[str | int, ...], int]
 
 def _parse(path: Path, text: str) -> tuple[_Lines, Any]:
     """The YAML document as plain data, and the line of every key. Aliases, custom tags and duplicate keys are refused:
-    a profile needs none, and they are how a YAML file attacks its reader."""
+    a profile needs none, and they are how a YAML file attacks its reader.
+    """
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):

@@ -155,7 +155,8 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """What holds for every node: shapes must be known ahead; no tensor has more dimensions; the nodes inside an If,
-    Loop or Scan that the EP leaves to another are left with it."""
+    Loop or Scan that the EP leaves to another are left with it.
+    """
 
     static_shapes: bool = False
     max_rank: int | None = None
