@@ -20,31 +20,24 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from planner.calibrate.inputs import Inputs, load_inputs
-from planner.calibrate.run import calibrate
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
 from planner.files import check_output, write_text
 from planner.model.read import Model
-from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.quantization.write import default_output, write_quantized
-from planner.reporting import FIGURES, FORMATS, Report, compare, parse_gate, read_report, write_report
-from planner.reporting.gate import failing
-from planner.reporting.matrix import Subject, Told, make_report, open_targets
-from planner.reporting.single import target_report
-from planner.reporting.write import check_directory
 from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
-from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
 from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
-from planner.runtime.compile import compile_model, require_compiler
-from planner.search.run import Demands, select
-from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria
-from planner.verification.verify import verify as run_verification
+
+# Each function imports what it alone needs: checking a model must not pay for running one.
+if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
+    from planner.reporting import Report
+    from planner.reporting.matrix import Subject, Told
+    from planner.verification.floor import Floor
 
 Shapes = Mapping[str, Sequence[int]]
 _log = logging.getLogger("planner")
@@ -165,6 +158,10 @@ def quantize(
         RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
         EPError: calibrating failed.
     """
+    from planner.calibrate.run import calibrate
+    from planner.quantization.write import default_output, write_quantized
+    from planner.resolve.revise import without_uncalibrated
+
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     target = _open_planned(made, profiles, evidence)
@@ -194,7 +191,7 @@ def verify(
     device: str | None = None,
     shapes: Shapes | None = None,
     inputs: str | Source | None = None,
-    floor: Floor = DEFAULT_FLOOR,
+    floor: Floor | None = None,
     allow_fallback: bool = False,
     bisect: bool = False,
     profiles: Sequence[Path] = (),
@@ -213,7 +210,7 @@ def verify(
         shapes: fixed dimensions of inputs, by name.
         inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
             synthetic data. A `Source` also gives the seed and how ranges are taken.
-        floor: what the candidate must reach.
+        floor: what the candidate must reach; None for 20 dB.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
         profiles: files that add to or override the shipped profiles.
@@ -224,6 +221,11 @@ def verify(
         RequestError: what was given cannot be read, or does not fit together.
         EPError: the EP or its worker failed.
     """
+    from planner.model.write import save
+    from planner.verification.floor import DEFAULT_FLOOR
+    from planner.verification.verify import Criteria
+    from planner.verification.verify import verify as run_verification
+
     target = _open(ep, device, profiles, evidence)
     predicted = _predicted(target, Path(candidate))
     read = _read(target, reference, shapes)
@@ -240,7 +242,7 @@ def verify(
             Path(reference),
             target.identity,
             samples,
-            Criteria(floor, allow_fallback, predicted),
+            Criteria(floor or DEFAULT_FLOOR, allow_fallback, predicted),
             normalized=normalized,
             bisect=True if bisect else None,
             progress=lambda done, total: progress(f"running on {target.ep}", done, total),
@@ -298,6 +300,13 @@ def target(
         RequestError: what was given cannot be read, or an output exists.
         EPError: the EP or its worker failed.
     """
+    from planner.quantization.write import default_output
+    from planner.reporting import FIGURES, FORMATS, write_report
+    from planner.reporting.single import target_report
+    from planner.reporting.write import check_directory
+    from planner.runtime.compile import require_compiler
+    from planner.search.run import Demands, select
+
     opened, asked, source = _open(ep, device, profiles, evidence), _precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
@@ -322,7 +331,8 @@ def target(
         if compiled and selection.kept.passed:
             result = _compiled(result, written, context, opened)
     if report_to is not None:
-        files = write_report(target_report(result, opened, read, asked), Path(report_to), (*FORMATS, FIGURES))
+        made = target_report(opened, read, asked, first, result.selection, result.inputs)
+        files = write_report(made, Path(report_to), (*FORMATS, FIGURES))
         result = replace(result, report=tuple(map(str, files)))
     return result
 
@@ -340,7 +350,7 @@ def report(
     seed: int = 0,
     gate: Sequence[str] = (),
     baseline: Report | Path | str | None = None,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] | None = None,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
@@ -360,7 +370,7 @@ def report(
         seed: of synthetic data.
         gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
         baseline: an earlier report: only what got worse since fails.
-        formats: files to write: html, markdown, json, sarif, junit, svg.
+        formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
         profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
@@ -369,6 +379,12 @@ def report(
     Raises:
         RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
     """
+    from planner.reporting import FORMATS, Report, compare, parse_gate, read_report, write_report
+    from planner.reporting.gate import failing
+    from planner.reporting.matrix import Subject, make_report, open_targets
+    from planner.reporting.write import check_directory
+
+    formats = tuple(FORMATS) if formats is None else formats
     demanded = parse_gate(gate)
     before = baseline if baseline is None or isinstance(baseline, Report) else read_report(baseline)
     if output is not None:
@@ -448,6 +464,8 @@ def _precision(asked: str | Precision | None) -> Precision | None:
 
 def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
     """Load samples, and say loudly where they prove little."""
+    from planner.calibrate.inputs import load_inputs
+
     source = inputs if isinstance(inputs, Source) else Source(inputs)
     loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
     _warn_of(loaded, calibrates=calibrates)
@@ -499,9 +517,11 @@ def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
 
 def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -> TargetResult:
     """The result with the compiled model, or with why there is none."""
+    from planner.runtime.compile import compile_model
+
     assert result.inputs is not None
     try:
-        made = compile_model(model, output, target.identity, result.inputs.evaluation[0])
+        made = compile_model(model, output, target.ep, target.options, result.inputs.evaluation[0])
     except EPError as error:
         return replace(result, compile_error=str(error))
     return replace(result, compiled=made)

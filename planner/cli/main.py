@@ -131,7 +131,7 @@ def _told(error: Exception) -> tuple[int, str, str, str]:
 def _end_as_interrupted() -> None:
     """Let SIGTERM end a run as Ctrl-C does: with its temporary files and its worker gone."""
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(number)
 
     signal.signal(signal.SIGTERM, stop)

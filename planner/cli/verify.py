@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     from planner import api
-    from planner.verification.floor import DEFAULT_FLOOR
 
     with common.progress() as progress:
         result = api.verify(
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             shapes=arguments.shapes(args),
             inputs=arguments.source(args),
-            floor=arguments.floor(args) or DEFAULT_FLOOR,
+            floor=arguments.floor(args),
             allow_fallback=args.allow_fallback,
             bisect=args.bisect,
             profiles=args.profile,

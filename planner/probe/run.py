@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
 
 from planner.errors import PlannerError
-from planner.probe.cases import NODE, PROBE_VERSION, Case, build, case_by_id, inputs_of
+from planner.probe.build import NODE, build, inputs_of
+from planner.probe.case import Case
+from planner.probe.cases import PROBE_VERSION, case_by_id
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import CPU
 
@@ -67,12 +69,14 @@ def probe(
     *,
     workers: int = 2,
     partial: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
     """Put every case to the EP.
 
     Args:
-        cases: what to ask. ep: full provider name. options: provider options of the device.
+        cases: what to ask.
+        ep: full provider name.
+        options: provider options of the device.
         workers: processes of the EP at a time, each with one of the CPU EP beside it for comparison.
         partial: a file that keeps outcomes as they come in; answers already there are not asked again.
         progress: called with the number of cases done and in all.
@@ -83,42 +87,41 @@ def probe(
     Raises:
         EPError: the EP cannot be started here.
     """
-    done: dict[str, Outcome] = {}
     with Worker(ep) as first:
         runtime = _versions(first, options)
-    stamp = {"ep": ep, "options": dict(options), "runtime": runtime, "probe": PROBE_VERSION}
+    done: dict[str, Outcome] = {}
     if partial is not None:
+        stamp = {"ep": ep, "options": dict(options), "runtime": runtime, "probe": PROBE_VERSION}
         done = _read_partial(partial, stamp, {c.id for c in cases})
-    pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
-    for case in cases:
-        if case.id not in done:
-            pending.put(case)
-    lock = threading.Lock()
-    failures: list[BaseException] = []
-    progress(len(done), len(cases))
     with partial.open("a", encoding="utf-8") if partial is not None else contextlib.nullcontext() as stream:
+        interview = _Interview(cases, done, stream, progress or (lambda *_: None))
+        interview.hold(ep, options, workers)
+    return {case.id: interview.done[case.id] for case in cases}, runtime
 
-        def keep(case: Case, outcome: Outcome) -> None:
-            with lock:
-                done[case.id] = outcome
-                if stream is not None:
-                    stream.write(json.dumps({"case": case.id, **asdict(outcome)}) + "\n")
-                    stream.flush()
-                progress(len(done), len(cases))
 
-        def work() -> None:
-            try:
-                with _Asker(ep, options) as asker:
-                    while not failures:
-                        try:
-                            case = pending.get_nowait()
-                        except queue.Empty:
-                            return
-                        keep(case, asker.ask(case))
-            except BaseException as error:
-                failures.append(error)
+class _Interview:
+    """Cases that wait for an answer, and the answers as they come in from several threads."""
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        done: dict[str, Outcome],
+        stream: IO[str] | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.done, self.total = done, len(cases)
+        self._stream, self._progress = stream, progress
+        self._pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
+        for case in cases:
+            if case.id not in done:
+                self._pending.put(case)
+        self._lock = threading.Lock()
+        self._failures: list[BaseException] = []
+        progress(len(done), self.total)
+
+    def hold(self, ep: str, options: Mapping[str, str], workers: int) -> None:
+        """Ask until no case waits, or a thread fails."""
+        threads = [threading.Thread(target=self._work, args=(ep, options), daemon=True) for _ in range(workers)]
         for thread in threads:
             thread.start()
         try:
@@ -126,11 +129,30 @@ def probe(
                 while thread.is_alive():
                     thread.join(0.2)
         except KeyboardInterrupt:
-            failures.append(KeyboardInterrupt())
+            self._failures.append(KeyboardInterrupt())
             raise
-    if failures:
-        raise failures[0]
-    return {case.id: done[case.id] for case in cases}, runtime
+        if self._failures:
+            raise self._failures[0]
+
+    def _work(self, ep: str, options: Mapping[str, str]) -> None:
+        try:
+            with _Asker(ep, options) as asker:
+                while not self._failures:
+                    try:
+                        case = self._pending.get_nowait()
+                    except queue.Empty:
+                        return
+                    self._keep(case, asker.ask(case))
+        except BaseException as error:
+            self._failures.append(error)
+
+    def _keep(self, case: Case, outcome: Outcome) -> None:
+        with self._lock:
+            self.done[case.id] = outcome
+            if self._stream is not None:
+                self._stream.write(json.dumps({"case": case.id, **asdict(outcome)}) + "\n")
+                self._stream.flush()
+            self._progress(len(self.done), self.total)
 
 
 def _versions(worker: Worker, options: Mapping[str, str]) -> dict[str, str]:

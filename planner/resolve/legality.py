@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, signature
-from planner.profiles.schema import FixedParameters, PairRule, Rule
+from planner.profiles.schema import FixedParameters, Rule
 from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import missing_kernel, qualified
 from planner.resolve.plan import Basis
@@ -138,7 +138,9 @@ def _not_allowed(node: Node, config: QuantConfig, allowing: list[Rule], unmet: l
     """
     if allowing:
         reason = f"{node.op_type} does not take {config}; allowed: {_choices(allowing)}"
-        return Ruling(False, allowing[0].id, reason, allowing[0].suggestion)
+        return Ruling(
+            False, allowing[0].id, reason, allowing[0].suggestion or "choose one of the pairs that are allowed"
+        )
     if unmet:
         rule, condition = unmet[0]
         return Ruling(False, rule.id, condition, rule.suggestion)
@@ -187,38 +189,39 @@ def _dims(shape: tuple[int | None, ...]) -> str:
 
 
 def _refused(rule: Rule, config: QuantConfig) -> bool:
-    if not rule.pairs:
-        return True
-    return any(
-        config.activation in refused.activation and (refused.weight is None or config.weight in refused.weight)
-        for refused in rule.pairs
-    )
+    return (not rule.activation or config.activation in rule.activation) and (not rule.weight or _names(rule, config))
+
+
+def _names(rule: Rule, config: QuantConfig) -> bool:
+    """Whether the rule's weights include the node's, scaled as it is."""
+    if config.weight is None:
+        return False
+    if config.block_size is not None:
+        return rule.names_blocked_weight(config.weight)
+    return rule.names_weight(config.weight, per_channel=config.per_channel)
 
 
 def _allowed(rule: Rule, config: QuantConfig) -> Ruling | None:
     if config.activation is None:
         return Ruling(True, rule.id)
-    if any(_allows(allowed, config) for allowed in rule.pairs):
+    if _allows(rule, config):
         return Ruling(True, rule.id, fixed=rule.fixed.get(config.activation))
     return None
 
 
-def _allows(allowed: PairRule, config: QuantConfig) -> bool:
-    if config.activation not in allowed.activation:
+def _allows(rule: Rule, config: QuantConfig) -> bool:
+    if config.activation not in rule.activation:
         return False
-    if allowed.weight is None:
+    if not rule.weight:
         # A rule without a weight speaks of nodes that have none, and of float nodes, whose weight has their own type.
         return config.weight is None or (config.weight.is_float and config.weight == config.activation)
-    if config.block_size is not None:
-        return config.weight in allowed.weight and config.block_size in allowed.blocks
-    return config.weight in allowed.weight and (not config.per_channel or config.weight in allowed.per_channel)
+    return (config.block_size is None or config.block_size in rule.blocks) and _names(rule, config)
 
 
 def _choices(rules: Iterable[Rule]) -> str:
     choices: dict[str, None] = {}
-    for allowed in (pair for rule in rules for pair in rule.pairs):
-        activations = "|".join(allowed.activation)
-        weights = "" if allowed.weight is None else f"{'|'.join(allowed.weight)}/"
-        channels = f" ({'|'.join(allowed.per_channel)} also per channel)" if allowed.per_channel else ""
-        choices[f"{weights}{activations}{channels}"] = None
+    for rule in rules:
+        if rule.activation:
+            weights = f"{'|'.join(rule.weight)}/" if rule.weight else ""
+            choices[f"{weights}{'|'.join(rule.activation)}"] = None
     return ", ".join(choices) or "nothing"

@@ -289,7 +289,8 @@ def _answer(
         case "open":
             return server.open(request), {}
         case "run":
-            return server.run(arrays)
+            reply, outputs = server.run(arrays)
+            return reply, outputs
         case "time":
             return server.time(arrays, request), {}
         case "compile":

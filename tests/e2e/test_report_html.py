@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -18,11 +17,9 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
-import report_samples as samples  # noqa: E402
-from conftest import lacking  # noqa: E402
-
 from planner.reporting import Report, write_report  # noqa: E402
+from tests.capabilities import lacking  # noqa: E402
+from tests.unit import report_samples as samples  # noqa: E402
 
 Browser = Any
 Open = Callable[[Report], Browser]

@@ -58,7 +58,7 @@ class Asker:
         Raises:
             Died: it does not start.
         """
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._display: Display | None = None
         self._program: subprocess.Popen[bytes] | None = None
         try:
