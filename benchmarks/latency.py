@@ -167,7 +167,9 @@ def show(rows: Sequence[Row], *, details: bool) -> None:
             order = np.argsort(-np.abs(found.predicted / found.measured - 1))
             for i in order:
                 row = found.rows[i]
-                print(f"  {row.model} {row.precision}: {found.measured[i]:.2f} ms, predicted {found.predicted[i]:.2f} ms")
+                print(
+                    f"  {row.model} {row.precision}: {found.measured[i]:.2f} ms, predicted {found.predicted[i]:.2f} ms"
+                )
 
 
 def rates(rows: Rows) -> LatencyModel:
