@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from planner import limits
 from planner.errors import EPError, RequestError
 from planner.files import atomic
 from planner.resolve.plan import TargetIdentity
@@ -62,7 +63,7 @@ def compile_model(
         RequestError: as `require_compiler`.
     """
     require_compiler(target.ep)
-    with atomic(output) as temporary, Worker(target.ep, timeout=timeout) as worker:
+    with atomic(output) as temporary, Worker(target.ep, timeout=limits.current().seconds or timeout) as worker:
         soc, seconds = worker.compile(model, temporary, target.options)
         opened = worker.open(temporary, target.options)
         elsewhere = [a for a in opened.assignment if a.ep != target.ep]
