@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING
 from planner.calibrate.source import Source, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
-from planner.files import check_output, write_text
+from planner.files import check_output, temporary_folder, write_text
 from planner.model.read import Model
 from planner.progress import Progress, silent
 from planner.resolve.choose import check_model, make_plan, resolve_each
@@ -219,7 +218,7 @@ def verify(
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
