@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
-from tests.capabilities import lacking, missing
+from tests.capabilities import lacking
 
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"
@@ -106,7 +107,11 @@ def digits() -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this machine could not test."""
-    if missing:
+    # The reports of the skipped tests, since with xdist the tests ran in other processes.
+    skipped = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    if skipped:
         terminalreporter.section("NOT TESTED HERE", sep="!", yellow=True, bold=True)
-        for reason, count in sorted(missing.items()):
-            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped for want of {reason}")
+        for reason, count in sorted(skipped.items()):
+            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped: {reason}")

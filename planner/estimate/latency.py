@@ -13,7 +13,7 @@ from functools import cache
 
 from planner.codec import read_json
 from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, is_reorder
-from planner.profiles.load import shipped_directory
+from planner.profiles.shipped import shipped_directory
 from planner.runtime.registry import launcher
 
 _SCHEMA = "planner/latency/1"

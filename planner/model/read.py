@@ -363,6 +363,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
@@ -496,6 +497,13 @@ def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
             if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
                 return True
     return False
+
+
+def _has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a bias is stored as int32 behind a DequantizeLinear."""
+    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
+    sources = [quantized_source(value) for value in biases]
+    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

@@ -79,6 +79,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         min_opset, max_opset: bounds of the model's ai.onnx opset.
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
+        integer_bias: whether its bias is stored as int32 behind a DequantizeLinear. Where that is refused, and the node is
+            not for its own sake, a plan keeps the bias float.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
@@ -97,6 +99,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     min_rank: int | None = None
     max_rank: int | None = None
     blocked: bool | None = None
+    integer_bias: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None

@@ -282,7 +282,7 @@ def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
 
 
 def _answer(
-    server: Any, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+    server: Server, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Do what the request says; returns the reply and the arrays that go with it."""
     match request["do"]:

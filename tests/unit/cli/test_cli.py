@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from planner.cli import main as cli
 from planner.cli.common import print_table
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 ROOT = Path(__file__).parents[3]
