@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from planner.api import check, plan, quantize, report, target, verify
+    from planner.api import check, estimate, plan, quantize, report, target, verify
     from planner.profiles.load import load_profile
     from planner.sweeps.sweep import diff, sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "diff", "load_profile", "plan", "quantize", "report", "sweep", "target", "verify"]
+__all__ = ["check", "diff", "estimate", "load_profile", "plan", "quantize", "report", "sweep", "target", "verify"]
 
 _HOMES = {"load_profile": "planner.profiles.load", "diff": "planner.sweeps.sweep", "sweep": "planner.sweeps.sweep"}
 

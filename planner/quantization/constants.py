@@ -180,8 +180,12 @@ def weight_in_blocks(
         kind: of its codes.
         block_size: so many numbers share a scale.
         dtype: float type that comes out.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
     """
     axis = summed_axis(node)
+    require_blocks(node, array, axis, block_size)
     key = (value, "blocks", kind, axis, block_size, dtype)
     if key not in rewriting.made:
         rows = array if axis == 1 else array.T
@@ -192,6 +196,26 @@ def weight_in_blocks(
             f"_{kind}_blocks_{dtype}", {"axis": axis, "block_size": block_size},
         )  # fmt: skip
     return rewriting.made[key]
+
+
+def require_blocks(node: ir.Node, array: np.ndarray, axis: int, block_size: int) -> None:
+    """See that a constant can be cut into blocks.
+
+    Args:
+        node: that reads it.
+        array: its content.
+        axis: along which the blocks run.
+        block_size: so many numbers share a scale.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
+    """
+    if array.ndim != 2 or array.shape[axis] < block_size:
+        raise RequestError(
+            f"the plan stores the weight of {node.op_type} {node.name!r} in blocks of {block_size}, but its shape is "
+            f"{list(array.shape)}",
+            "make the plan anew with `planner plan`",
+        )
 
 
 def _stored(

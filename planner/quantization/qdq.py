@@ -109,7 +109,11 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
 
 def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, array: np.ndarray) -> ir.Value:
     node, config = state.node, state.config
-    assert config.weight is not None
+    if config.weight is None or config.weight.is_float:
+        raise RequestError(
+            f"the plan gives {node.op_type} {node.name!r} integer activations, and its weight no integer type",
+            "make the plan anew with `planner plan`",
+        )
     if config.block_size is not None:
         return weight_in_blocks(rewriting, node, value, array, config.weight, config.block_size, DType.FLOAT32)
     attributes = attributes_of(node)

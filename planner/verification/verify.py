@@ -152,7 +152,7 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
-    timeout: float = 300,
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
@@ -169,7 +169,7 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
-        timeout: seconds that one request to a worker may take.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -282,7 +282,7 @@ class _Runs:
         reference: Path,
         model: ir.Model,
         target: TargetIdentity,
-        timeout: float,
+        timeout: float | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -353,7 +353,11 @@ def _least(expected: Outputs, got: Outputs) -> float:
 
 
 def _asked_placement(
-    candidate: Path, target: TargetIdentity, available: Availability, operators: Mapping[str, str], timeout: float
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    timeout: float | None,
 ) -> tuple[Placement, str]:
     """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
     unknown = Placement(len(operators), None, ())

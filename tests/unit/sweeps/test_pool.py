@@ -33,7 +33,7 @@ def test_after_a_crash_the_next_cell_starts_a_new_process(child: Child) -> None:
 
 def test_a_cell_that_takes_too_long_is_killed(child: Child) -> None:
     child.run("a", PATIENCE)
-    with pytest.raises(CellTimeout, match="within 0.5 s"):
+    with pytest.raises(CellTimeout, match=r"within 0\.5 s"):
         child.run("hang", 0.5)
     assert child.run("b", PATIENCE)
 
