@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -23,7 +25,10 @@ class CellTimeout(Exception):
 
 
 class Child:
-    """A process that computes one cell after another. It starts with the first, and anew after a crash."""
+    """A process that computes one cell after another. It starts with the first, and anew after a crash.
+
+    It is a plain subprocess: a worker of Dask is a daemon in the sense of multiprocessing, which may have no children.
+    """
 
     def __init__(self, compute: Callable[[Any], Any], memory_limit: int | None = None) -> None:
         """Prepare to start it.
@@ -34,7 +39,7 @@ class Child:
         """
         self.compute = compute
         self.memory_limit = memory_limit
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
 
     def run(self, task: object, seconds: float) -> Any:
@@ -65,47 +70,61 @@ class Child:
 
     def close(self) -> None:
         """End the process and what it started, if there is one."""
-        if self._process is None:
-            return
         if self._pipe is not None:
             self._pipe.close()
-        with contextlib.suppress(OSError, AttributeError):
-            # Its EP workers are in its process group, where the platform has such.
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
-        self._process.kill()
-        self._process.join(_END_SECONDS)
+        if self._process is not None:
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(OSError):
+                    # Its EP workers end with it: they watch for that.
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+            self._exit_code()
         self._process = self._pipe = None
 
     def _started(self) -> Connection[Any, Any]:
-        if self._process is None or not self._process.is_alive() or self._pipe is None:
+        if self._process is None or self._process.poll() is not None or self._pipe is None:
             self.close()
-            # A fresh interpreter: a copy of this one would share its threads' locks.
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            # No daemon: it starts processes of its own. It ends when its pipe does.
-            self._process = context.Process(target=_serve, args=(theirs, self.compute, self.memory_limit))
-            self._process.start()
-            theirs.close()
+            self._pipe, theirs = connection.Pipe()
+            handle = theirs.fileno()
+            start = [sys.executable, "-m", __name__, str(handle), str(self.memory_limit or 0)]
+            path = os.pathsep.join(filter(None, sys.path))
+            environment = {**os.environ, "PYTHONPATH": path}
+            try:
+                if sys.platform == "win32":
+                    os.set_handle_inheritable(handle, True)
+                    self._process = subprocess.Popen(start, close_fds=False, env=environment, stdin=subprocess.DEVNULL)
+                else:
+                    # A group of its own: Ctrl-C reaches the caller alone, which ends the child in its own time.
+                    self._process = subprocess.Popen(
+                        start, pass_fds=(handle,), start_new_session=True, env=environment, stdin=subprocess.DEVNULL
+                    )
+            finally:
+                theirs.close()
+            self._pipe.send(self.compute)
         return self._pipe
 
     def _exit_code(self) -> int | None:
         if self._process is None:
             return None
-        self._process.join(_END_SECONDS)
-        return self._process.exitcode
+        try:
+            return self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
 
 
-def _serve(pipe: Connection[Any, Any], compute: Callable[[Any], Any], memory_limit: int | None) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpgid(0, 0)
-    # Ctrl-C goes to the caller, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if memory_limit is not None:
-        with contextlib.suppress(ImportError, ValueError, OSError):
-            import resource
+def serve(handle: int, memory_limit: int) -> None:
+    """Compute cells until the caller is gone. What is printed meanwhile goes to standard error."""
+    os.dup2(2, 1)
+    if sys.platform == "win32":
+        pipe: Connection[Any, Any] = connection.PipeConnection(handle)
+    else:
+        import resource
 
+        pipe = connection.Connection(handle)
+        if memory_limit:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit << 20, memory_limit << 20))
     with contextlib.suppress(EOFError, OSError):
+        compute = pipe.recv()
         while True:
             task = pipe.recv()
             try:
@@ -139,3 +158,7 @@ class Children:
             for child in self._all:
                 child.close()
             self._all.clear()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))
