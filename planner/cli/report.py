@@ -190,7 +190,7 @@ def _show(report: Report) -> None:
                 row.status,
                 text.precision_name(row) + (" (recommended)" if row.recommended else ""),
                 text.placement(row),
-                text.decibels(row.worst.sqnr_db if row.worst else None),
+                text.decibels(row.worst.least_db if row.worst else None),
                 text.size(row.size_bytes),
                 text.milliseconds(row.speed_ms),
                 text.evidence(row) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),

@@ -118,7 +118,7 @@ class Row:
     def worst(self) -> Fidelity | None:
         """The output with the lowest SQNR, None where nothing ran."""
         fidelity = self.verification.fidelity if self.verification is not None else ()
-        return min(fidelity, key=lambda f: f.sqnr_db, default=None)
+        return min(fidelity, key=lambda f: f.least_db, default=None)
 
     @property
     def speed_ms(self) -> float | None:

@@ -160,9 +160,9 @@ def _below(row: Row, floor_db: float) -> tuple[str, int] | None:
     """Message and exit status, where an output is below the floor."""
     if row.worst is None:
         return "no output was compared", 4
-    if row.worst.sqnr_db >= floor_db:
+    if row.worst.least_db >= floor_db:
         return None
-    return f"{row.worst.output} has {row.worst.sqnr_db:.2f} dB, {floor_db:g} dB are asked for", 1
+    return f"{row.worst.output} has {row.worst.least_db:.2f} dB, {floor_db:g} dB are asked for", 1
 
 
 def _larger(row: Row, most: int) -> tuple[str, int] | None:
