@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,21 @@ from typing import TYPE_CHECKING
 from planner.calibrate.source import Source, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
-from planner.files import check_output, write_text
+from planner.files import check_output, temporary_folder, write_text
 from planner.model.read import Model
 from planner.progress import Progress, silent
 from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
 from planner.resolve.target import Target
-from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
+from planner.results import (
+    CheckResult,
+    EstimateResult,
+    NotLegalError,
+    QuantizeResult,
+    ReportResult,
+    TargetResult,
+    VerifyResult,
+)
 
 # Each function imports what it alone needs: checking a model must not pay for running one.
 if TYPE_CHECKING:
@@ -219,7 +226,7 @@ def verify(
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
@@ -399,6 +406,47 @@ def report(
         write_text(files[-1], difference.to_markdown())
     failures = failing(made, demanded, before, allow_unknown=allow_unknown)
     return ReportResult(made, tuple(map(str, files)), failures, difference)
+
+
+def estimate(
+    model: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    precisions: Sequence[str | Precision] = (),
+    shapes: Shapes | None = None,
+    profiles: Sequence[Path] = (),
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> EstimateResult:
+    """What a model costs on a chip, by the schedule that the chip's compiler writes. Runs nothing; estimated, not measured.
+
+    Args:
+        model: an ONNX file; one that is quantized already is estimated as it is.
+        ep: alias ("qnn") or full provider name, of an EP whose compiler writes its schedule.
+        device: name from the profile, or "all"; None for its default.
+        precisions: shorthands such as "w8a16", or `Precision`; none for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
+
+    Raises:
+        RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
+        EPError: the EP cannot run here, or its compiler's text is of an unknown form.
+    """
+    from planner.estimate.run import estimate as run_estimate
+
+    named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
+    asked: list[Precision | None] = [*named] or [None]
+    if device == "all":
+        first = _open(ep, None, profiles, evidence)
+        targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
+    else:
+        targets = [_open(ep, device, profiles, evidence)]
+    models = [_read(opened, model, shapes, stored=None in asked) for opened in targets]
+    rows = tuple(run_estimate(targets, models, asked, progress))
+    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ OPERATORS: Mapping[str, Operator] = {
     "RMSNormalization": Operator({1: _W}),
     "SimplifiedLayerNormalization": Operator({1: _W}),
     "InstanceNormalization": Operator(_NORMALIZATION, channel_axis=0),
-    "GroupNormalization": Operator(_NORMALIZATION),
+    # Its bias is stored as its data are: QNN (2.7) takes no int32 there.
+    "GroupNormalization": Operator({1: _W}),
     "BatchNormalization": Operator({1: _W, 2: _B, 3: _E, 4: _E}, channel_axis=0),
     "PRelu": Operator({1: _W}),
     "LSTM": _RECURRENT,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from planner.calibrate.inputs import Inputs, load_inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.files import read_text
+from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
 from planner.profiles.load import load_profiles
@@ -257,7 +256,7 @@ class _Judging:
 
     def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
         assert self.inputs is not None
-        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        with temporary_folder() as folder:
             output = Path(folder) / "candidate.onnx"
             return select(
                 target, model, resolutions, self.inputs, output, Demands(self.floor),

@@ -153,7 +153,7 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
-    timeout: float = 300,
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
@@ -170,7 +170,7 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
-        timeout: seconds that one request to a worker may take.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -286,7 +286,7 @@ class _Runs:
         reference: Path,
         model: ir.Model,
         target: TargetIdentity,
-        timeout: float,
+        timeout: float | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -357,7 +357,11 @@ class _Runs:
 
 
 def _asked_placement(
-    candidate: Path, target: TargetIdentity, available: Availability, operators: Mapping[str, str], timeout: float
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    timeout: float | None,
 ) -> tuple[Placement, str]:
     """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
     unknown = Placement(len(operators), None, ())
