@@ -330,7 +330,8 @@ def target(
         if compiled and selection.kept.passed:
             result = _compiled(result, written, context, opened)
     if report_to is not None:
-        files = write_report(target_report(result, opened, read, asked), Path(report_to), (*FORMATS, FIGURES))
+        made = target_report(opened, read, asked, first, result.selection, result.inputs)
+        files = write_report(made, Path(report_to), (*FORMATS, FIGURES))
         result = replace(result, report=tuple(map(str, files)))
     return result
 
@@ -519,7 +520,7 @@ def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -
 
     assert result.inputs is not None
     try:
-        made = compile_model(model, output, target.identity, result.inputs.evaluation[0])
+        made = compile_model(model, output, target.ep, target.options, result.inputs.evaluation[0])
     except EPError as error:
         return replace(result, compile_error=str(error))
     return replace(result, compiled=made)

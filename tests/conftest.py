@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,20 +16,10 @@ from pathlib import Path
 import pytest
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
+from tests.capabilities import lacking
 
-_REQUIRED = frozenset(filter(None, os.environ.get("PLANNER_REQUIRE", "").split(",")))
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"
-
-_missing: Counter[str] = Counter()
-
-
-def lacking(capability: str, reason: str) -> None:
-    """Skip the running test for want of a capability ("qnn", "models"), or fail it where PLANNER_REQUIRE names that."""
-    if capability in _REQUIRED:
-        pytest.fail(f"{capability} is required here: {reason}", pytrace=False)
-    _missing[f"{capability}: {reason}"] += 1
-    pytest.skip(f"{capability}: {reason}")
 
 
 @functools.cache
@@ -118,7 +107,11 @@ def digits() -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this machine could not test."""
-    if _missing:
+    # The reports of the skipped tests, since with xdist the tests ran in other processes.
+    skipped = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    if skipped:
         terminalreporter.section("NOT TESTED HERE", sep="!", yellow=True, bold=True)
-        for reason, count in sorted(_missing.items()):
-            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped for want of {reason}")
+        for reason, count in sorted(skipped.items()):
+            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped: {reason}")

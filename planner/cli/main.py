@@ -18,7 +18,7 @@ from planner.cli import arguments, common, supervisor
 from planner.cli.deferred import defer_imports
 from planner.errors import EPError, PlannerError, RequestError, planner_error_in
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "env", "probe")
 
 _EPILOG = """\
 examples:
@@ -66,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status of contract.md."""
+    status = _main(argv)
+    if supervisor.is_working():
+        supervisor.leave(status)
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code, not by an error.
         if isinstance(stream, io.TextIOWrapper):

@@ -86,7 +86,7 @@ def show(verification: Verification) -> None:
     placed = (
         "placement unknown (emulation)"
         if place.on_target is None
-        else f"{place.on_target} of {place.total} nodes on the EP"
+        else f"{place.on_target} of {place.total} nodes on the EP{f' by {place.by}' if verification.kind == 'emulation' else ''}"
     )
     causes = {c.output: c for c in verification.causes}
 

@@ -13,10 +13,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from planner.model.names import name_nodes
+from planner.model.names import name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
+from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
+from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import eliminate_identities
 from planner.model.passes.opset import raise_opset
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
@@ -35,7 +37,7 @@ def normalize(
     Args:
         model: changed in place.
         shapes: the fixed shape of each graph input that is to be bound.
-        target_opset: the ai.onnx opset to raise the model to where it is below it.
+        target_opset: the ai.onnx opset to bring the model to.
         fused: operators that decomposed ones may be fused into.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
@@ -51,12 +53,14 @@ def normalize(
         lift_constants(model)
         say_onesided(model)
         infer_shapes(model)
-        if not as_stored and (note := raise_opset(model, target_opset)) is not None:
+        if not as_stored and (note := _set_opset(model, target_opset)) is not None:
             notes.append(note)
         # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).
         for _ in range(2):
             fold(model, as_stored)
             infer_shapes(model)
+        if not as_stored and (note := compute_in_float32(model)) is not None:
+            notes.append(note)
         fuse_batch_normalization(model)
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)
@@ -65,8 +69,17 @@ def normalize(
         common.RemoveUnusedOpsetsPass()(model)
         # Two inputs of the folded graph may hold equal tensors; left as they are, since names are what users know.
         infer_shapes(model)
+    name_values(model)
     name_nodes(model)
     return notes
+
+
+def _set_opset(model: ir.Model, target: int) -> str | None:
+    """Bring the model to the opset; what could not be done, in words."""
+    have = model.opset_imports.get("", model.opset_imports.get("ai.onnx", target))
+    if have == target:
+        return None
+    return raise_opset(model, target) if have < target else lower_opset(model, target)
 
 
 @contextlib.contextmanager

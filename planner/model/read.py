@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from planner.model.check import check_proto, complaint
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize, quiet
 from planner.model.passes.fuse import FUSED_OPERATORS
+from planner.model.passes.lower_opset import definition
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.model.weights import OWN, Weight, parse
@@ -74,7 +76,7 @@ def read_model(
     path: Path | str,
     shapes: Mapping[str, Sequence[int]] | None = None,
     *,
-    target_opset: int = 21,
+    target_opset: int | Callable[[Collection[str], int], int] = 21,
     fused: Collection[str] = FUSED_OPERATORS,
     as_stored: bool = False,
 ) -> Model:
@@ -83,7 +85,7 @@ def read_model(
     Args:
         path: the .onnx file; external data is found beside it and mapped, not loaded.
         shapes: input name to fixed dimensions. A single entry under the name "" means the only input.
-        target_opset: the opset to raise to where the file's is lower.
+        target_opset: the opset to raise to where the file's is lower; or what chooses one by the file's operators and opset.
         fused: operators that decomposed ones may be fused into: those that the target takes.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
 
@@ -94,21 +96,18 @@ def read_model(
     own = _source(path)
     with limits.reading(path, own.size):
         graph_model, sources = _load(own)
-        return _explained(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+        with _explained(path):
+            if not isinstance(target_opset, int):
+                operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
+                target_opset = target_opset(operators, _opset(graph_model))
+            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
 
 
-def _explained(
-    path: Path,
-    graph_model: ir.Model,
-    sources: tuple[Snapshot, ...],
-    asked: dict[str, Sequence[int]],
-    target_opset: int,
-    fused: Collection[str],
-    as_stored: bool,
-) -> Model:
-    """As `_normalized`; where that fails, the error says what is wrong with the model."""
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Where something fails in here, the error says what is wrong with the model."""
     try:
-        return _normalized(path, graph_model, sources, asked, target_opset, fused, as_stored)
+        yield
     except (PlannerError, MemoryError):
         raise
     except Exception:
@@ -130,7 +129,7 @@ def _normalized(
 ) -> Model:
     shapes = _resolve_shapes(graph_model, asked)
     original = _Original(graph_model)
-    opset = graph_model.opset_imports.get("", graph_model.opset_imports.get("ai.onnx", 0))
+    opset = _opset(graph_model)
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
     notes = normalize(graph_model, shapes, target_opset, fused, as_stored=as_stored)
     _restore_names(graph_model.graph, original)
@@ -151,6 +150,10 @@ def _normalized(
         sources=sources,
         ir=graph_model,
     )
+
+
+def _opset(model: ir.Model) -> int:
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
 
 
 def _dims(shape: ir.Shape | None) -> str:
@@ -382,6 +385,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
@@ -390,23 +394,15 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
 
 
 def _expansion(node: ir.Node, domain: str) -> tuple[str, ...] | None:
-    """Operators of the definition that ONNX gives for this very node; None where the operator has no such definition."""
+    """Operators of the definition that ONNX gives for this very node; None where the operator's does not depend on it."""
     opset = node.graph.opset_imports.get("", 1) if isinstance(node.graph, ir.Graph) and node.graph.opset_imports else 21
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, domain)
+        if not onnx.defs.get_schema(node.op_type, opset, domain).has_context_dependent_function:
+            return None
     except onnx.defs.SchemaError:
         return None
-    if not schema.has_context_dependent_function:
-        return None
-    types = [onnx.TypeProto() if v is None or v.type is None else ir.to_proto(v).type for v in node.inputs]
-    versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
-    try:
-        found = schema.get_context_dependent_function_with_opset_version(
-            versions[-1], ir.to_proto(node).SerializeToString(), [t.SerializeToString() for t in types]
-        )
-    except (RuntimeError, IndexError):
-        return None
-    return tuple(n.op_type for n in onnx.FunctionProto.FromString(found).node)
+    found = definition(node, opset, domain)
+    return None if found is None else tuple(n.op_type for n in found.node)
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
@@ -523,6 +519,13 @@ def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
             if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
                 return True
     return False
+
+
+def _has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a bias is stored as int32 behind a DequantizeLinear."""
+    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
+    sources = [quantized_source(value) for value in biases]
+    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

@@ -25,6 +25,7 @@ from typing import Any
 from planner.errors import RequestError
 from planner.files import read_text
 from planner.probe.run import Outcome, Result
+from planner.profiles.shipped import folder_of
 
 SCHEMA = "planner/evidence/1"
 _LARGEST_FILE = 16 << 20
@@ -37,9 +38,13 @@ class Evidence:
     """What an EP answered on a device.
 
     Attributes:
-        device: the profile's name of it. options: provider options it was started with.
+        ep: full provider name.
+        device: the profile's name of it.
+        options: provider options it was started with.
         runtime: package versions, and that of the vendor's SDK where the package tells it.
-        date: ISO day. probe: version of the probe's case table. outcomes: by case id.
+        date: ISO day.
+        probe: version of the probe's case table.
+        outcomes: by case id.
     """
 
     ep: str
@@ -73,6 +78,7 @@ def parse_id(case: str) -> tuple[str, str, str, str]:
 
 
 def make_id(op: str, pair: str, granularity: str, condition: str) -> str:
+    """The case id of an operator, pair, granularity and condition: what `parse_id` reads."""
     return "/".join(part for part in (op, pair, granularity, condition) if part)
 
 
@@ -80,6 +86,7 @@ def dump(evidence: Evidence, base: Evidence | None = None) -> str:
     """The file's text. Sorted: the same outcomes give the same bytes.
 
     Args:
+        evidence: what was answered.
         base: another device whose answers are left out where they are the same.
     """
     outcomes: dict[str, Outcome | None] = dict(evidence.outcomes)
@@ -188,15 +195,15 @@ def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome
 
 def directory(ep: str) -> Path:
     """Where the shipped evidence on an EP lies."""
-    from planner.profiles.load import shipped_directory
-
-    return shipped_directory() / "evidence" / ep
+    return folder_of(ep) / "evidence"
 
 
 def stored(ep: str, device: str, options: Mapping[str, str] | None = None) -> Evidence | None:
     """The shipped evidence on a device of an EP; None if there is none.
 
     Args:
+        ep: full provider name.
+        device: the profile's name of it.
         options: provider options; evidence on a device of another name that was started with the same ones serves too
             (a class of devices is judged as one chip).
     """

@@ -108,6 +108,22 @@ def int32_bias(
     return rewriting.made[key]
 
 
+def float_constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray) -> ir.Value:
+    """A float32 constant in the place of one with other numbers.
+
+    Args:
+        rewriting: the model.
+        value: the constant.
+        array: the new numbers.
+    """
+    key = (value, "numbers", array.tobytes())
+    if key not in rewriting.made:
+        numbers = array.astype(np.float32)
+        graph = initializer_graph(value)
+        rewriting.made[key] = rewriting.initializer(graph, f"{value.name}_float32", numbers, ir.DataType.FLOAT)
+    return rewriting.made[key]
+
+
 def weight_only(
     rewriting: Rewriting,
     node: ir.Node,

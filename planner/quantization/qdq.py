@@ -16,7 +16,13 @@ from planner.operators import Role, channel_axis, operator, role_of
 from planner.quantization import parameters as q
 from planner.quantization.bias import mean_error
 from planner.quantization.casts import as_float
-from planner.quantization.constants import constant_activation, int32_bias, quantized_weight, weight_in_blocks
+from planner.quantization.constants import (
+    constant_activation,
+    float_constant,
+    int32_bias,
+    quantized_weight,
+    weight_in_blocks,
+)
 from planner.quantization.graph import (
     FLOATS,
     IR_TYPES,
@@ -36,6 +42,7 @@ class _Node:
 
     Attributes:
         activation: type of its data.
+        float_bias: its bias stays float.
         data: how its data is stored, once that is known.
         weight: how its weight is stored.
         error: what rounding the weight adds to each output channel on average.
@@ -44,6 +51,7 @@ class _Node:
     node: ir.Node
     config: QuantConfig
     activation: DType
+    float_bias: bool
     data: q.Parameters | None = None
     weight: q.Parameters | None = None
     error: np.ndarray | None = None
@@ -61,7 +69,7 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
         RequestError: a tensor has no range, or a constant holds NaN.
     """
     assert line.activation is not None
-    state = _Node(node, line.config, line.activation)
+    state = _Node(node, line.config, line.activation, line.float_bias or operator(node.op_type).float_bias)
     for position, value in enumerate(list(node.inputs)):
         if value is not None and value.dtype in FLOATS:
             node.replace_input_with(position, _input(rewriting, state, position, value))
@@ -79,14 +87,16 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
     """What the node is to read in the place of a float value."""
     node, array = state.node, constant_array(value)
     role = role_of(node.op_type, position, is_constant=array is not None, is_float=True)
-    if role is Role.EXACT or (role is Role.BIAS and operator(node.op_type).float_bias):
+    if role is Role.EXACT:
         return as_float(rewriting, value, DType.FLOAT32, node)
     if role is Role.WEIGHT:
         assert array is not None
         return _weight(rewriting, state, position, value, array)
     if role is Role.BIAS:
         if array is not None and state.error is not None and array.size == state.error.size:
-            array = array - state.error.reshape(array.shape)
+            return _bias(rewriting, state, value, array - state.error.reshape(array.shape))
+        if state.float_bias:
+            return as_float(rewriting, value, DType.FLOAT32, node)
         return _bias(rewriting, state, value, array)
     if array is None:
         new = _as_quantized(rewriting, value, state.activation, node)
@@ -105,7 +115,7 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
     attributes = attributes_of(node)
     axis = channel_axis(node.op_type, position, array.ndim, attributes) if config.per_channel else None
     third = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant_array(third) if operator(node.op_type).has_integer_bias else None
+    bias = constant_array(third) if operator(node.op_type).has_integer_bias and not state.float_bias else None
     means = _means(rewriting, node)
     new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data)
     state.weight = state.weight or rewriting.stored[new].parameters
@@ -118,6 +128,8 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
 def _bias(rewriting: Rewriting, state: _Node, value: ir.Value, array: np.ndarray | None) -> ir.Value:
     if array is None:
         return _as_quantized(rewriting, value, state.activation, state.node)
+    if state.float_bias:
+        return float_constant(rewriting, value, array)
     if state.data is None or state.weight is None:
         return constant_activation(rewriting, value, array, state.activation)
     return int32_bias(rewriting, value, array, state.data, state.weight)

@@ -22,7 +22,7 @@ from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
 from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
-from planner.probe import learned
+from planner.profiles import learned
 from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names

@@ -41,6 +41,8 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
     if when.blocked is not None and when.blocked != (node.stored_blocked or config.block_size is not None):
         yield "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    if when.integer_bias is not None and when.integer_bias != node.integer_bias:
+        yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
 

@@ -11,7 +11,7 @@ import onnx
 from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node
 from planner.operators import Role
-from planner.profiles.schema import KernelTable
+from planner.profiles.kernels import KernelTable
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _kernel_problem(table: KernelTable, node: Node, activation: DType | None, op
     body = node.expansion or _function_body(node.op_type, node.domain, opset)
     if problem is None or body is None:
         return problem
-    missing = [op for op in body if not _is_served(table, op, opset)]
+    missing = [op for op in body if not serves(table, op, opset)]
     if not missing:
         return None
     return Missing(f"{qualified(node)} has no kernel, nor has {missing[0]}, which defines it")
@@ -114,12 +114,12 @@ _NESTED = {
 }  # fmt: skip
 
 
-def _is_served(table: KernelTable, op_type: str, opset: int) -> bool:
+def serves(table: KernelTable, op_type: str, opset: int) -> bool:
     """Whether the table has kernels for an operator of ONNX, or for all that it is defined by. Constants need none."""
     if op_type == "Constant" or table.types(op_type, "", opset) is not None:
         return True
     body = _NESTED.get(op_type) or _function_body(op_type, "", opset)
-    return body is not None and all(_is_served(table, op, opset) for op in body)
+    return body is not None and all(serves(table, op, opset) for op in body)
 
 
 def _conversion_problem(table: KernelTable, activation: DType, weight: DType | None, opset: int) -> Missing | None:

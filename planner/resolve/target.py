@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from planner.dtypes import DType, Precision
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile, Rule
+from planner.profiles.schema import Profile, Rule, When
+from planner.resolve.kernels import serves
+from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, TargetIdentity
 from planner.runtime.processor import traits
 
@@ -65,7 +67,7 @@ class Target:
             RequestError: unknown device, malformed evidence.
         """
         if evidence:
-            from planner.probe.learned import with_learned
+            from planner.profiles.learned import with_learned
 
             for path in evidence:
                 profile = with_learned(profile, path)
@@ -106,14 +108,24 @@ class Target:
         """
         return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
 
-    def takes(self, op_type: str, opset: int) -> bool:
-        """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it."""
-        for rule in self.rules_for(op_type):
+    def takes(self, op_type: str, opset: int, *, or_defined: bool = False) -> bool:
+        """Whether the device takes the operator at all: what decides if a decomposed one is fused into it.
+
+        Args:
+            op_type: the operator, with its domain before a dot where that is not ONNX's own.
+            opset: of the model.
+            or_defined: also where it takes all the operators that ONNX defines this one by.
+        """
+        domain, _, name = op_type.rpartition(".")
+        for rule in self.rules_for(name, domain):
             if rule.kernels is not None:
-                if self.profile.tables[rule.kernels].types(op_type, "", opset) is not None:
+                table = self.profile.tables[rule.kernels]
+                if table.types(name, domain, opset) is not None or (or_defined and serves(table, name, opset)):
                     return True
             elif rule.refuse is None:
                 return True
+            elif self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation:
+                return False  # its parts may be float32, the operator not
         return False
 
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
@@ -122,7 +134,11 @@ class Target:
         Args:
             path: an ONNX file.
             shapes: fixed dimensions of inputs, by name.
-            stored: to judge the file as it is: its opset stays, which is otherwise raised to what is written.
+            stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
         """
-        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, 21)]
-        return read_model(path, shapes, fused=fused, as_stored=stored)
+
+        def opset(operators: Collection[str], have: int) -> int:
+            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have)
+
+        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
+        return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored)

@@ -298,15 +298,15 @@ def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
 
 
 def _answer(
-    server: Any, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+    server: Server, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Do what the request says; returns the reply and the arrays that go with it."""
     match request["do"]:
         case "open":
             return server.open(request), {}
         case "run":
-            ran: tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]] = server.run(arrays)
-            return ran
+            reply, outputs = server.run(arrays)
+            return reply, outputs
         case "time":
             return server.time(arrays, request), {}
         case "compile":

@@ -26,15 +26,13 @@ class _CannotRaiseError(Exception):
 
 
 def raise_opset(model: ir.Model, target: int) -> str | None:
-    """Raise the ai.onnx opset to ``target`` where it is below it; what could not be done, in words.
+    """Raise the ai.onnx opset to ``target``; what could not be done, in words.
 
     Args:
         model: changed in place, shapes inferred; left as it was where it cannot be raised.
         target: the opset to reach.
     """
     have = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
-    if have >= target:
-        return None
     try:
         if have < _OLDEST:
             _raise_oldest(model)

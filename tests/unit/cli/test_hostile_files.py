@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
+from tests.unit.small_models import f32, graph, save
 
 Run = Callable[..., tuple[int, str]]
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from small_models import f32, graph, run, save, sqnr
 
 from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
@@ -21,6 +20,7 @@ from planner.model.node import Node
 from planner.model.read import Model, load, read_model
 from planner.model.write import save as write
 from planner.operators import Role
+from tests.unit.small_models import f32, graph, run, save, sqnr
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 

@@ -12,11 +12,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from small_models import graph, save
 
 from planner.files import Snapshot
 from planner.model.read import load, read_model
 from planner.model.weights import Weight, parse
+from tests.unit.small_models import graph, save
 
 TYPES = [
     TensorProto.FLOAT,
