@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -95,24 +96,18 @@ def read_model(
     own = _source(path)
     with limits.reading(path, own.size):
         graph_model, sources = _load(own)
-        return _explained(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+        with _explained(path):
+            if not isinstance(target_opset, int):
+                operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
+                target_opset = target_opset(operators, _opset(graph_model))
+            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
 
 
-def _explained(
-    path: Path,
-    graph_model: ir.Model,
-    sources: tuple[Snapshot, ...],
-    asked: dict[str, Sequence[int]],
-    target_opset: int | Callable[[Collection[str], int], int],
-    fused: Collection[str],
-    as_stored: bool,
-) -> Model:
-    """As `_normalized`; where that fails, the error says what is wrong with the model."""
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Where something fails in here, the error says what is wrong with the model."""
     try:
-        if not isinstance(target_opset, int):
-            operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
-            target_opset = target_opset(operators, _opset(graph_model))
-        return _normalized(path, graph_model, sources, asked, target_opset, fused, as_stored)
+        yield
     except (PlannerError, MemoryError):
         raise
     except Exception:
