@@ -173,6 +173,7 @@ def load(path: Path) -> ir.Model:
         )
     check_proto(proto, path)
     try:
+        _forget_maps(proto.graph)
         with quiet():
             model: ir.Model = ir.from_proto(proto)
         _map_own_weights(model, path.resolve())
@@ -186,6 +187,16 @@ def load(path: Path) -> ir.Model:
         raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
     _check_graph(model, path)
     return model
+
+
+def _forget_maps(graph: onnx.GraphProto) -> None:
+    """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
+    for value in (*graph.output, *graph.value_info):
+        kind = value.type
+        if kind.WhichOneof("value") == "sequence_type":
+            kind = kind.sequence_type.elem_type
+        if kind.WhichOneof("value") == "map_type":
+            value.ClearField("type")
 
 
 def _map_own_weights(model: ir.Model, path: Path) -> None:

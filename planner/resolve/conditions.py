@@ -10,6 +10,7 @@ import onnx
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
+from planner.operators import Role
 from planner.profiles.schema import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
@@ -28,7 +29,7 @@ def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int) -> 
         _result_problems(when, node),
         _bound_problems(when, node, opset),
         _attribute_problems(when, node, opset),
-        _operand_problems(when, node),
+        _operand_problems(when, node, config),
     )
     return next(problems, None)
 
@@ -83,30 +84,41 @@ def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
             yield f"attribute {name}={value} is not above {bound:g}"
 
 
-def _operand_problems(when: When, node: Node) -> Iterator[str]:
+def _operand_problems(when: When, node: Node, config: QuantConfig) -> Iterator[str]:
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None
-        problem = _unmet_operand(condition, operand)
+        problem = _unmet_operand(condition, operand, config)
         if problem is not None:
             yield f"input {index} {problem}"
 
 
-def _unmet_operand(condition: OperandCondition, operand: Operand | None) -> str | None:
+def _unmet_operand(condition: OperandCondition, operand: Operand | None, config: QuantConfig) -> str | None:
     if condition.present is not None and condition.present != (operand is not None):
         return "is missing" if condition.present else "is given"
     if operand is None:
         return None
     if condition.constant is not None and condition.constant != operand.constant:
         return "is not constant" if condition.constant else "is constant"
-    if condition.dtype is not None and operand.dtype is not None and operand.dtype not in condition.dtype:
-        return f"has type {operand.dtype}, not {' or '.join(condition.dtype)}"
+    dtype = _written_dtype(operand, config)
+    if condition.dtype is not None and dtype is not None and dtype not in condition.dtype:
+        return f"has type {dtype}, not {' or '.join(condition.dtype)}"
     rank = None if operand.shape is None else len(operand.shape)
     if rank is not None and condition.min_rank is not None and rank < condition.min_rank:
         return f"has rank {rank}, below {condition.min_rank}"
     if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
         return f"has rank {rank}, above {condition.max_rank}"
     return None
+
+
+def _written_dtype(operand: Operand, config: QuantConfig) -> str | None:
+    """The type that the operand will be written in: a float one follows its node from float32 to float16, or back."""
+    activation = config.activation
+    follows = operand.role is not Role.EXACT and operand.dtype in _FLOATS
+    return activation.value if follows and activation is not None and activation.is_float else operand.dtype
+
+
+_FLOATS = ("float32", "float16")
 
 
 def _cuts_a_block(node: Node, config: QuantConfig) -> bool:
