@@ -52,6 +52,7 @@ class Operator:
             only add conversions.
         float_bias: its bias stays float: recurrent operators add one a gate to two products of different scales, which no
             one int32 scale fits.
+        joins: inputs whose values its result holds side by side, so that all of them share its scale.
         channel_axis: axis of the output channels of the weight at position 1, along which scales per channel run.
     """
 
@@ -62,6 +63,7 @@ class Operator:
     follows: bool = False
     float_bias: bool = False
     channel_axis: int | None = None
+    joins: tuple[int, ...] = ()
 
     @property
     def has_integer_bias(self) -> bool:
@@ -84,7 +86,8 @@ OPERATORS: Mapping[str, Operator] = {
     "RMSNormalization": Operator({1: _W}),
     "SimplifiedLayerNormalization": Operator({1: _W}),
     "InstanceNormalization": Operator(_NORMALIZATION, channel_axis=0),
-    "GroupNormalization": Operator(_NORMALIZATION),
+    # Its bias is stored as its data are: QNN (2.7) takes no int32 there.
+    "GroupNormalization": Operator({1: _W}),
     "BatchNormalization": Operator({1: _W, 2: _B, 3: _E, 4: _E}, channel_axis=0),
     "PRelu": Operator({1: _W}),
     "LSTM": _RECURRENT,
@@ -93,8 +96,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Where": Operator({0: _E}),
     "RoiAlign": Operator({1: _E, 2: _E}),
     "Upsample": Operator({1: _E}),
-    "ScatterND": Operator({1: _E}),
-    "ScatterElements": Operator({1: _E}),
+    "ScatterND": Operator({1: _E}, joins=(0, 2)),
+    "ScatterElements": Operator({1: _E}, joins=(0, 2)),
     "Relu": Operator(follows=True),
     "Clip": Operator({1: _E, 2: _E}, bounded=True, follows=True),
     **dict.fromkeys(("Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf"), Operator(bounded=True)),

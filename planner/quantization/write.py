@@ -66,7 +66,16 @@ def write_quantized(
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)))
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)))
+
+
+def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:
+    held = [name for name, seen in ranges.items() if seen.nan]
+    if not held:
+        return []
+    return [
+        f"{len(held)} tensors held NaN while calibrating, first {held[0]!r}; no output shows it, and ranges leave it out"
+    ]
 
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:
