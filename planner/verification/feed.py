@@ -23,8 +23,9 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
-    """The numpy dtype of each graph input."""
-    return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
+    """The numpy dtype of each graph input that has no default: old files list their weights among the inputs."""
+    given = [v for v in model.graph.inputs if not v.is_initializer()]
+    return {v.name or "": np.dtype(v.dtype.numpy()) for v in given if v.dtype is not None}
 
 
 def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:
