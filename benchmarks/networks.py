@@ -5,6 +5,7 @@ Each takes and gives what the published measurement took and gave. Weights are r
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [64, 128, 256, 512, 1024]
         self.first = _double(3, 64)
-        self.down = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, b // 2, 2, 2) for b in widths[:0:-1])
         self.join = nn.ModuleList(_double(b, b // 2) for b in widths[:0:-1])
         self.last = nn.Conv2d(64, 2, 1)
@@ -209,7 +210,7 @@ class Craft(nn.Module):
         layers = list(models.vgg16_bn(weights=None).features)
         # Up to relu2_2, relu3_2, relu4_2, relu5_2; then one wide dilated layer.
         bounds = [0, 12, 19, 29, 39]
-        self.stages = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+        self.stages = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in itertools.pairwise(bounds))
         wide = [nn.MaxPool2d(3, 1, 1), nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.Conv2d(1024, 1024, 1)]
         self.wide = nn.Sequential(*wide)
         widths = [(1536, 512, 256), (768, 256, 128), (384, 128, 64), (192, 64, 32)]

@@ -141,6 +141,11 @@ def _rounded(x: npt.ArrayLike, bits: int) -> Doubles:
     return np.asarray(np.rint(np.asarray(x, np.float64) * scale) / scale)
 
 
+def _product(a: Doubles, b: Doubles) -> Doubles:
+    """The matrix product: exact, since both factors are rounded."""
+    return np.asarray(a @ b)
+
+
 def _initial(rng: np.random.Generator, *shape: int) -> Doubles:
     return _rounded(rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])), _WEIGHT)
 
@@ -154,7 +159,7 @@ def _patches(x: Doubles) -> Doubles:
 
 
 def _conv(patches: Doubles, weight: Doubles, bias: Doubles) -> Doubles:
-    return (patches @ weight.reshape(len(weight), -1).T + bias).transpose(0, 3, 1, 2)
+    return (_product(patches, weight.reshape(len(weight), -1).T) + bias).transpose(0, 3, 1, 2)
 
 
 def _forward(weights: Weights, x: Floats) -> dict[str, Doubles]:
@@ -166,8 +171,8 @@ def _forward(weights: Weights, x: Floats) -> dict[str, Doubles]:
     cells = np.maximum(v["conv2"], 0).reshape(n, c, h // 2, 2, w // 2, 2)
     v["cells"] = cells.transpose(0, 1, 2, 4, 3, 5).reshape(n, -1, 4)
     v["pool"] = v["cells"].max(axis=2)
-    v["fc1"] = _rounded(v["pool"] @ weights["fc1.weight"].T + weights["fc1.bias"], _ACTIVATION)
-    v["logits"] = np.maximum(v["fc1"], 0) @ weights["fc2.weight"].T + weights["fc2.bias"]
+    v["fc1"] = _rounded(_product(v["pool"], weights["fc1.weight"].T) + weights["fc1.bias"], _ACTIVATION)
+    v["logits"] = _product(np.maximum(v["fc1"], 0), weights["fc2.weight"].T) + weights["fc2.bias"]
     return v
 
 
@@ -179,11 +184,11 @@ def _gradients(weights: Weights, x: Floats, labels: Labels) -> Weights:
     d = odds / odds.sum(axis=1, keepdims=True)
     d[np.arange(n), labels] -= 1
     d = _rounded(d / n, _SLOPE)
-    slopes: Weights = {"fc2.weight": d.T @ np.maximum(v["fc1"], 0), "fc2.bias": d.sum(axis=0)}
-    d = _rounded(d @ weights["fc2.weight"], _SLOPE) * (v["fc1"] > 0)
-    slopes |= {"fc1.weight": d.T @ v["pool"], "fc1.bias": d.sum(axis=0)}
+    slopes: Weights = {"fc2.weight": _product(d.T, np.maximum(v["fc1"], 0)), "fc2.bias": d.sum(axis=0)}
+    d = _rounded(_product(d, weights["fc2.weight"]), _SLOPE) * (v["fc1"] > 0)
+    slopes |= {"fc1.weight": _product(d.T, v["pool"]), "fc1.bias": d.sum(axis=0)}
     cells = np.zeros_like(v["cells"])
-    d = _rounded(d @ weights["fc1.weight"], _SLOPE)
+    d = _rounded(_product(d, weights["fc1.weight"]), _SLOPE)
     np.put_along_axis(cells, v["cells"].argmax(axis=2)[..., None], d[..., None], axis=2)
     shape = v["conv2"].shape
     d = cells.reshape(n, shape[1], shape[2] // 2, shape[3] // 2, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(shape)
@@ -197,7 +202,7 @@ def _gradients(weights: Weights, x: Floats, labels: Labels) -> Weights:
 
 def _conv_slopes(name: str, d: Doubles, patches: Doubles, weights: Weights) -> Weights:
     columns = d.transpose(0, 2, 3, 1).reshape(-1, d.shape[1])
-    weight = columns.T @ patches.reshape(len(columns), -1)
+    weight = _product(columns.T, patches.reshape(len(columns), -1))
     return {f"{name}.weight": weight.reshape(weights[f"{name}.weight"].shape), f"{name}.bias": columns.sum(axis=0)}
 
 

@@ -16,53 +16,38 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from planner.calibrate.inputs import Inputs, load_inputs
-from planner.calibrate.run import calibrate
+from planner.calibrate.source import Source, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
-from planner.files import check_output, write_text
+from planner.files import check_output, temporary_folder, write_text
 from planner.model.read import Model
-from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.quantization.write import default_output, write_quantized
-from planner.reporting import FIGURES, FORMATS, Report, compare, parse_gate, read_report, write_report
-from planner.reporting.gate import failing
-from planner.reporting.matrix import Subject, Told, make_report, open_targets
-from planner.reporting.single import target_report
-from planner.reporting.write import check_directory
 from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
-from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
-from planner.runtime.compile import compile_model, require_compiler
-from planner.search.run import Demands, select
-from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria
-from planner.verification.verify import verify as run_verification
+from planner.results import (
+    CheckResult,
+    EstimateResult,
+    NotLegalError,
+    QuantizeResult,
+    ReportResult,
+    TargetResult,
+    VerifyResult,
+)
+
+# Each function imports what it alone needs: checking a model must not pay for running one.
+if TYPE_CHECKING:
+    from planner.reporting import Report
+    from planner.reporting.matrix import Subject, Told
+    from planner.verification.floor import Floor
 
 Shapes = Mapping[str, Sequence[int]]
 _log = logging.getLogger("planner")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where samples come from.
-
-    Attributes:
-        path: as for --inputs; None for synthetic data.
-        seed: of the synthetic data.
-        method: how ranges of 8-bit activations are taken: minmax, average, percentile, entropy or mse.
-    """
-
-    path: str | None = None
-    seed: int = 0
-    method: str = "minmax"
 
 
 def check(
@@ -133,7 +118,7 @@ def plan(
     made = make_plan(target, read, checked.resolution)
     if not made.is_quantized:
         return made
-    return make_plan(target, read, checked.resolution, _load(inputs, read))
+    return make_plan(target, read, checked.resolution, load_samples(inputs, read))
 
 
 def quantize(
@@ -165,6 +150,10 @@ def quantize(
         RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
         EPError: calibrating failed.
     """
+    from planner.calibrate.run import calibrate
+    from planner.quantization.write import default_output, write_quantized
+    from planner.resolve.revise import without_uncalibrated
+
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     target = _open_planned(made, profiles, evidence)
@@ -179,7 +168,7 @@ def quantize(
         )
     ranges = {}
     if made.is_quantized:
-        loaded = _planned_inputs(made, read, inputs)
+        loaded = planned_samples(made, read, inputs)
         ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
@@ -194,7 +183,7 @@ def verify(
     device: str | None = None,
     shapes: Shapes | None = None,
     inputs: str | Source | None = None,
-    floor: Floor = DEFAULT_FLOOR,
+    floor: Floor | None = None,
     allow_fallback: bool = False,
     bisect: bool = False,
     profiles: Sequence[Path] = (),
@@ -213,7 +202,7 @@ def verify(
         shapes: fixed dimensions of inputs, by name.
         inputs: what calibrates and judges: an .npz file, a folder of such files, or "package.module:function"; None for seeded
             synthetic data. A `Source` also gives the seed and how ranges are taken.
-        floor: what the candidate must reach.
+        floor: what the candidate must reach; None for 20 dB.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
         profiles: files that add to or override the shipped profiles.
@@ -224,15 +213,20 @@ def verify(
         RequestError: what was given cannot be read, or does not fit together.
         EPError: the EP or its worker failed.
     """
+    from planner.model.write import save
+    from planner.verification.floor import DEFAULT_FLOOR
+    from planner.verification.verify import Criteria
+    from planner.verification.verify import verify as run_verification
+
     target = _open(ep, device, profiles, evidence)
     predicted = _predicted(target, Path(candidate))
     read = _read(target, reference, shapes)
-    loaded = _load(inputs, read, calibrates=False)
+    loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
@@ -240,7 +234,7 @@ def verify(
             Path(reference),
             target.identity,
             samples,
-            Criteria(floor, allow_fallback, predicted),
+            Criteria(floor or DEFAULT_FLOOR, allow_fallback, predicted),
             normalized=normalized,
             bisect=True if bisect else None,
             progress=lambda done, total: progress(f"running on {target.ep}", done, total),
@@ -298,6 +292,13 @@ def target(
         RequestError: what was given cannot be read, or an output exists.
         EPError: the EP or its worker failed.
     """
+    from planner.quantization.write import default_output
+    from planner.reporting import FIGURES, FORMATS, write_report
+    from planner.reporting.single import target_report
+    from planner.reporting.write import check_directory
+    from planner.runtime.compile import require_compiler
+    from planner.search.run import Demands, select
+
     opened, asked, source = _open(ep, device, profiles, evidence), _precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
@@ -313,7 +314,7 @@ def target(
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
-        loaded = _load(inputs, read, calibrates=asked is None or asked.flows is None)
+        loaded = load_samples(inputs, read, calibrates=asked is None or asked.flows is None)
         selection = select(
             opened, read, itertools.chain([first], resolutions), loaded, written,
             Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
@@ -322,7 +323,8 @@ def target(
         if compiled and selection.kept.passed:
             result = _compiled(result, written, context, opened)
     if report_to is not None:
-        files = write_report(target_report(result, opened, read, asked), Path(report_to), (*FORMATS, FIGURES))
+        made = target_report(opened, read, asked, first, result.selection, result.inputs)
+        files = write_report(made, Path(report_to), (*FORMATS, FIGURES))
         result = replace(result, report=tuple(map(str, files)))
     return result
 
@@ -340,7 +342,7 @@ def report(
     seed: int = 0,
     gate: Sequence[str] = (),
     baseline: Report | Path | str | None = None,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] | None = None,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
@@ -360,7 +362,7 @@ def report(
         seed: of synthetic data.
         gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
         baseline: an earlier report: only what got worse since fails.
-        formats: files to write: html, markdown, json, sarif, junit, svg.
+        formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
         profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
@@ -369,6 +371,12 @@ def report(
     Raises:
         RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
     """
+    from planner.reporting import FORMATS, Report, compare, parse_gate, read_report, write_report
+    from planner.reporting.gate import failing
+    from planner.reporting.matrix import Subject, make_report, open_targets
+    from planner.reporting.write import check_directory
+
+    formats = tuple(FORMATS) if formats is None else formats
     demanded = parse_gate(gate)
     before = baseline if baseline is None or isinstance(baseline, Report) else read_report(baseline)
     if output is not None:
@@ -398,6 +406,47 @@ def report(
         write_text(files[-1], difference.to_markdown())
     failures = failing(made, demanded, before, allow_unknown=allow_unknown)
     return ReportResult(made, tuple(map(str, files)), failures, difference)
+
+
+def estimate(
+    model: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    precisions: Sequence[str | Precision] = (),
+    shapes: Shapes | None = None,
+    profiles: Sequence[Path] = (),
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> EstimateResult:
+    """What a model costs on a chip, by the schedule that the chip's compiler writes. Runs nothing; estimated, not measured.
+
+    Args:
+        model: an ONNX file; one that is quantized already is estimated as it is.
+        ep: alias ("qnn") or full provider name, of an EP whose compiler writes its schedule.
+        device: name from the profile, or "all"; None for its default.
+        precisions: shorthands such as "w8a16", or `Precision`; none for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
+
+    Raises:
+        RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
+        EPError: the EP cannot run here, or its compiler's text is of an unknown form.
+    """
+    from planner.estimate.run import estimate as run_estimate
+
+    named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
+    asked: list[Precision | None] = [*named] or [None]
+    if device == "all":
+        first = _open(ep, None, profiles, evidence)
+        targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
+    else:
+        targets = [_open(ep, device, profiles, evidence)]
+    models = [_read(opened, model, shapes, stored=None in asked) for opened in targets]
+    rows = tuple(run_estimate(targets, models, asked, progress))
+    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------
@@ -446,43 +495,6 @@ def _precision(asked: str | Precision | None) -> Precision | None:
     return None if asked.strip().lower() == "auto" else parse_precision(asked)
 
 
-def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True) -> Inputs:
-    """Load samples, and say loudly where they prove little."""
-    source = inputs if isinstance(inputs, Source) else Source(inputs)
-    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method)
-    _warn_of(loaded, calibrates=calibrates)
-    return loaded
-
-
-def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
-    if loaded.synthetic:
-        _log.warning(
-            "%s on synthetic data: the result says nothing about real inputs\n  give real ones with --inputs",
-            "calibrated and judged" if calibrates else "judged",
-        )
-    elif calibrates and not loaded.held_apart:
-        _log.warning("a single sample: the result is judged on what calibrated it; give more with --inputs")
-
-
-def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from where the plan says.
-
-    Raises:
-        RequestError: they are not the same (their hash differs).
-    """
-    planned = plan.inputs or {"synthetic": True, "seed": 0}
-    if source is None and not planned.get("synthetic"):
-        source = str(planned.get("source"))
-    method = str(planned.get("calibration", "minmax"))
-    loaded = _load(Source(source, int(planned.get("seed") or 0), method), model)
-    if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
-        raise RequestError(
-            "the inputs are not those that the plan was made with (their hash differs)",
-            "make the plan anew with `planner plan --inputs`",
-        )
-    return loaded
-
-
 def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
     """Whether the profile expects each node of the candidate on the target; a node of which it says nothing is left out."""
     read = target.read(candidate, stored=True)
@@ -496,9 +508,11 @@ def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
 
 def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -> TargetResult:
     """The result with the compiled model, or with why there is none."""
+    from planner.runtime.compile import compile_model
+
     assert result.inputs is not None
     try:
-        made = compile_model(model, output, target.identity, result.inputs.evaluation[0])
+        made = compile_model(model, output, target.ep, target.options, result.inputs.evaluation[0])
     except EPError as error:
         return replace(result, compile_error=str(error))
     return replace(result, compiled=made)

@@ -25,13 +25,13 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, ge
 import msgspec
 
 from planner.errors import RequestError
+from planner.files import read_text
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]
 
 FLAT: Mapping[str, Any] = {"flat": True}
 HIDDEN: Mapping[str, Any] = {"hidden": True}
-_LARGEST_FILE = 256 << 20
 
 
 def named(key: str) -> Mapping[str, Any]:
@@ -132,12 +132,10 @@ def read_json(kind: type[T], path: Path, schema: str, what: str, hint: str = "")
 def read_document(path: Path, schema: str, what: str, hint: str = "") -> dict[str, Any]:
     """The plain JSON object of a file, its schema checked. Arguments and errors are those of `read_json`."""
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not {what}", hint)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", hint) from None
-    except (OSError, ValueError, RecursionError) as error:
+        data = json.loads(read_text(path, what))
+    except RequestError as error:
+        raise RequestError(str(error), hint) from None
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path}: not {what}: {str(error).splitlines()[0]}", hint) from None
     found = data.get("schema") if isinstance(data, dict) else type(data).__name__
     if found != schema:

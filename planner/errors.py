@@ -28,3 +28,11 @@ class EPError(PlannerError):
     """The execution provider or its worker failed: crash, time-out, package missing."""
 
     exit_status = 3
+
+
+def planner_error_in(error: BaseException) -> PlannerError | None:
+    """The error of planner that another library wrapped into its own; None where there is none."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, PlannerError):
+        seen = seen.__cause__ or seen.__context__
+    return seen

@@ -1,14 +1,150 @@
-"""Writing outputs: whole or not at all, and never over something by surprise."""
+"""Reading inputs and writing outputs: plain files only, whole or not at all, and never over something by surprise."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from planner import limits
 from planner.errors import RequestError
+
+# Flags that other platforms lack count for nothing there.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_plain(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open a plain file for reading; what would block or never end (a pipe, a device) is refused.
+
+    Args:
+        path: the file.
+        follow: whether it may be a symbolic link.
+
+    Raises:
+        RequestError: it is missing, no plain file, or may not be read.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | _NO_LINK)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL in the name.
+        raise RequestError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "is a directory" if stat.S_ISDIR(mode) else "is not a plain file"
+        raise RequestError(f"{path}: {kind}", "give the path of a file; save what a pipe holds to a file first")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) -> str:
+    """The text of a plain file in UTF-8.
+
+    Args:
+        path: the file.
+        what: it should be, for the error: "a plan file".
+        limit: most bytes that are believed to be such a file.
+
+    Raises:
+        RequestError: it is missing, no plain file, too large, or no text.
+    """
+    try:
+        with open_plain(path) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise RequestError(f"{path}: not {what}: larger than {limit >> 20} MiB")
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not {what}: byte {error.start} is no UTF-8") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A file as it was when it was first looked at. Reading it later, when it is another one, is an error.
+
+    It is opened anew for each reading, so that nothing is held open between them.
+
+    Attributes:
+        path: where it lies. size: bytes. follow: whether the path may be a symbolic link.
+    """
+
+    path: Path
+    size: int
+    follow: bool
+    _identity: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, path: Path, *, follow: bool = True) -> Snapshot:
+        """Look at a file.
+
+        Raises:
+            RequestError: as `open_plain`; where links are not followed, also for a file with a second name (a hard link).
+        """
+        with open_plain(path, follow=follow) as stream:
+            status = os.fstat(stream.fileno())
+        if not follow and status.st_nlink > 1:
+            raise RequestError(f"{path}: has a second name (a hard link)")
+        return cls(path, status.st_size, follow, _identity(status))
+
+    def open(self) -> BinaryIO:
+        """Open it again.
+
+        Raises:
+            RequestError: it is gone, or is no longer the file that it was.
+        """
+        try:
+            stream = open_plain(self.path, follow=self.follow)
+        except RequestError as error:
+            raise RequestError(f"{error}, and was there when planner began to read it", _SETTLE) from None
+        if _identity(os.fstat(stream.fileno())) != self._identity:
+            stream.close()
+            raise self._changed()
+        return stream
+
+    def check(self) -> None:
+        """Raise RequestError if it is no longer the file that it was."""
+        self.open().close()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Some of its bytes.
+
+        Raises:
+            RequestError: as `open`.
+        """
+        with self.open() as stream:
+            return self.read_from(stream, offset, length)
+
+    def read_from(self, stream: BinaryIO, offset: int, length: int) -> bytes:
+        """As `read`, of the stream that `open` gave."""
+        try:
+            stream.seek(offset)
+            data = stream.read(length)
+        except OSError as error:
+            raise RequestError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        if len(data) != length:
+            raise self._changed()
+        return data
+
+    def _changed(self) -> RequestError:
+        return RequestError(f"{self.path} was changed while planner was reading it", _SETTLE)
+
+
+_SETTLE = "run again when nothing else writes to it"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool = False) -> None:
@@ -33,6 +169,63 @@ def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool =
         raise RequestError(f"{path.parent}: no permission to write there")
 
 
+# A folder that its owner has just made may not be locked yet.
+_SETTLED_SECONDS = 60.0
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone when this ends; one that a killed run left behind there goes too.
+
+    Args:
+        beside: the folder to make it in; None for the system's own place for such things.
+    """
+    place = Path(tempfile.gettempdir()) if beside is None else beside
+    _clear_stale(place)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True) as name:
+        limits.tell_watcher("made", str(Path(name).absolute()))
+        with _locked(Path(name)):
+            yield Path(name)
+    limits.tell_watcher("removed", str(Path(name).absolute()))
+
+
+_PREFIX = ".planner-"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock that the operating system takes off when this process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / _LOCK).open("wb") as stream:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _clear_stale(place: Path) -> None:
+    """Remove the temporary folders there whose owner is gone: nobody holds their lock."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(OSError):
+        for folder in place.glob(f"{_PREFIX}*"):
+            lock = folder / _LOCK
+            with contextlib.suppress(OSError):
+                status = folder.lstat()
+                mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+                if not stat.S_ISDIR(status.st_mode) or not mine or time.time() - status.st_mtime < _SETTLED_SECONDS:
+                    continue
+                with lock.open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path in a folder beside ``path``; what was written there takes its place at the end, or nothing does.
@@ -40,11 +233,11 @@ def atomic(path: Path) -> Iterator[Path]:
     Further files written in the temporary folder (external data) move along, under their own names.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".planner-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        with temporary_folder(path.parent) as folder:
+            temporary = folder / path.name
             yield temporary
-            for extra in sorted(Path(folder).iterdir()):
-                if extra != temporary:
+            for extra in sorted(folder.iterdir()):
+                if extra != temporary and extra.name != _LOCK:
                     extra.replace(path.parent / extra.name)
             temporary.replace(path)
     except OSError as error:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner import codec
-from planner.calibrate.inputs import Inputs
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.quantization.write import Artifact
-from planner.reporting.baseline import Difference
-from planner.reporting.data import Report
-from planner.reporting.gate import Failure, exit_status
 from planner.resolve.choose import Resolution, Verdict
 from planner.resolve.plan import ModelIdentity, Plan, TargetIdentity
 from planner.resolve.target import Target
 from planner.resolve.verdicts import NodeVerdict, Violation
-from planner.runtime.compile import Compiled
-from planner.search.run import Attempt, Selection
-from planner.verification.verify import Verification
+
+if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
+    from planner.estimate.run import Row
+    from planner.quantization.write import Artifact
+    from planner.reporting import Difference, Failure, Report
+    from planner.runtime.compile import Compiled
+    from planner.search.run import Attempt, Selection
+    from planner.verification.verify import Verification
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,8 @@ class ReportResult:
     @property
     def exit_status(self) -> int:
         """0 nothing fails; else a proven no, or what got worse (1), before an EP failure (3) before "cannot tell" (4)."""
+        from planner.reporting.gate import exit_status
+
         worse = self.difference is not None and bool(self.difference.worse)
         return 1 if worse else exit_status(self.failures)
 
@@ -265,4 +268,28 @@ class ReportResult:
             "files": list(self.files),
             "failures": codec.plain(self.failures),
             "changes": changes,
+        }
+
+
+@dataclass(frozen=True)
+class EstimateResult:
+    """What a model costs on chips, estimated from schedules. Nothing ran.
+
+    Attributes:
+        model: what was estimated.
+        ep: full name of the EP whose compiler made the schedules.
+        rows: one for each device and precision.
+    """
+
+    model: ModelIdentity
+    ep: str
+    rows: tuple[Row, ...]
+
+    def to_json(self, *, by_node: bool = True) -> dict[str, Any]:
+        """The document of `planner estimate --json`."""
+        return {
+            "schema": "planner/estimate/1",
+            "model": codec.to_json(self.model),
+            "ep": self.ep,
+            "rows": [row.to_json(by_node=by_node) for row in self.rows],
         }

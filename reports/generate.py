@@ -148,7 +148,7 @@ def index(reports: list[Report]) -> str:
         "Pages: " + ", ".join(f"[{r.rows[0].model.name}]({r.rows[0].model.name}.md)" for r in reports) + ".",
         "",
         "Judged by: "
-        + ", ".join(f"{Path(p.path).name} `{p.sha256[:12]}`" for p in profiles)
+        + ", ".join(f"{p.name} `{p.sha256[:12]}`" for p in profiles)
         + "; ran with "
         + ", ".join(f"{k} {v}" for k, v in sorted(versions.items()))
         + ".",

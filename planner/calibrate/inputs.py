@@ -94,7 +94,9 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
-def load_inputs(source: str | None, model: Model, *, seed: int = 0, method: str = "minmax") -> Inputs:
+def load_inputs(
+    source: str | None, model: Model, *, seed: int = 0, method: str = "minmax", may_run: bool = True
+) -> Inputs:
     """Load samples and split them into calibration and evaluation.
 
     Every fourth sample is held apart for evaluation, at most eight; a single sample serves both, and says so.
@@ -105,6 +107,7 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0, method: str 
             "package.module:function" yielding dicts of one sample each; None for seeded synthetic data.
         seed: of the synthetic data.
         method: how ranges are to be taken: minmax, average, percentile, entropy, mse.
+        may_run: whether the source may name a function. False for a source that a file names: files run no code.
 
     Raises:
         RequestError: nothing found, names, dtypes or shapes that do not fit the model (named), NaN in an input.
@@ -119,7 +122,7 @@ def load_inputs(source: str | None, model: Model, *, seed: int = 0, method: str 
         return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
     store = _Store()
-    for i, given in enumerate(_read(source, specs)):
+    for i, given in enumerate(_read(source, specs, may_run)):
         sample = _check(given, specs, f"{source}: sample {i}")
         _hash(sample, digest)
         store.append(sample)
@@ -206,7 +209,7 @@ def synthetic(specs: Sequence[InputSpec], count: int, seed: int) -> tuple[Sample
     return tuple(samples)
 
 
-def _read(source: str, specs: Sequence[InputSpec]) -> Iterator[Mapping[str, Any]]:
+def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Mapping[str, Any]]:
     path = Path(source)
     if path.is_dir():
         files = sorted(path.glob("*.npz"))
@@ -217,6 +220,11 @@ def _read(source: str, specs: Sequence[InputSpec]) -> Iterator[Mapping[str, Any]
     elif path.is_file():
         yield from _read_npz(path, specs)
     elif ":" in source and path.suffix != ".npz":
+        if not may_run:
+            raise RequestError(
+                f"the inputs were made by the function {source}, which a file may name but not run",
+                f"if you trust that function, say so yourself: --inputs {source}",
+            )
         yield from _call(source)
     else:
         raise RequestError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from planner.cli import arguments, common
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
                 "here": available.kind or "emulation",
                 "reason": available.reason,
                 "packages": dict(available.packages),
-                "profile": {"name": Path(profile.path).name, "sha256": profile.sha256},
+                "profile": {"name": profile.name, "sha256": profile.sha256},
             }
         )
     found = conflicts()
@@ -74,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
-    here = {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[entry["here"]]
+    here = {
+        "hardware": "real",
+        "simulator": "simulated",
+        "placement": "placement",
+        "emulation": "emulated",
+    }[entry["here"]]
     first, *others = (device["name"] for device in entry["devices"])
     return [
         (entry["ep"], ", ".join(entry["aliases"]), first, here),

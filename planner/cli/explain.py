@@ -25,6 +25,7 @@ exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("op", metavar="OP", nargs="?", help="an operator: Conv, or with its domain com.microsoft.Gelu")
     arguments.add_target_arguments(parser)
     parser.add_argument(
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
     from planner.errors import RequestError
 
     target = arguments.target(args)
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def _explain(args: argparse.Namespace, target: Target) -> int:
     from planner import codec
     from planner.probe.evidence import stored
+    from planner.profiles.conditions import split
 
     domain, name = split(args.op)
     rules = target.profile.rules_for(name, domain, target.device)
@@ -71,8 +74,8 @@ def _explain(args: argparse.Namespace, target: Target) -> int:
         return _status(args, target, bool(rules), bool(seen))
     common.print_table(
         f"{args.op} on {target.device} of {target.profile.ep}: rules, the first that matches decides",
-        ["rule", "says", "where", "source"],
-        [[r.id, says(r), where(r), source(r)] for r in rules],
+        ["rule", "says", "where", "do", "source"],
+        [[r.id, says(r), where(r), r.suggestion, source(r)] for r in rules],
     )
     for entries in tables:
         common.print_table("\nkernels", ["opset", "types"], [[e["opset"], e["types"]] for e in entries])
@@ -92,98 +95,36 @@ def _status(args: argparse.Namespace, target: Target, has_rules: bool, has_evide
     return common.UNKNOWN
 
 
-def split(op: str) -> tuple[str, str]:
-    """(domain, operator) of a name as case ids write it."""
-    domain, _, name = op.rpartition(".")
-    return ("" if domain == "ai.onnx" else domain), name
-
-
 def rule_json(rule: Rule) -> dict[str, Any]:
-    """A rule as plain data."""
+    """A rule as plain data: what it states."""
     import msgspec
 
-    data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], {}, False)}
-    data.pop("ops", None)
-    for key in ("source", "when"):
-        if key in data:
-            data[key] = _stated(data[key])
-    if not data.get("when"):
-        data.pop("when", None)
-    if "pairs" in data:
-        data["pairs"] = [{k: v for k, v in pair.items() if v not in (None, [])} for pair in data["pairs"]]
+    from planner.profiles.conditions import written
+
+    data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], (), {}, False)}
+    data["source"] = {k: v for k, v in data["source"].items() if v is not None}
+    if when := written(rule.when):
+        data["when"] = when
+    else:
+        del data["when"]
     return data
-
-
-def _stated(data: dict[str, Any]) -> dict[str, Any]:
-    """What is said: a condition that is false is one, one that was left out is not."""
-    inner = {k: _stated(v) if isinstance(v, dict) else v for k, v in data.items()}
-    return {k: v for k, v in inner.items() if v is not None and v != {}}
 
 
 def says(rule: Rule) -> str:
     """What the rule says, in a few words."""
-    pairs = []
-    for pair in rule.pairs:
-        activations = "|".join(pair.activation)
-        weights = "" if pair.weight is None else "|".join(pair.weight) + " / "
-        channels = f" ({'|'.join(pair.per_channel)} per channel too)" if pair.per_channel else ""
-        pairs.append(f"{weights}{activations}{channels}")
+    pairs = " / ".join("|".join(part) for part in (rule.weight, rule.activation) if part)
     if rule.refuse is not None:
-        return f"no: {rule.refuse}" + (f" [{'; '.join(pairs)}]" if pairs else "")
+        return f"no: {rule.refuse}" + (f" [{pairs}]" if pairs else "")
     if rule.kernels is not None:
         return "whatever the kernel table lists"
-    return "; ".join(pairs) or "yes"
-
-
-_YES_OR_NO = {
-    "weight": ("constant weight", "no constant weight"),
-    "per_channel": ("per channel", "per tensor"),
-    "blocked": ("by blocks", "not by blocks"),
-    "captures_constants": ("body reads constants from outside", "body reads no constants from outside"),
-    "static_outputs": ("shapes of results known", "shapes of results not known"),
-    "cut_block": ("a block cut short", "no block cut short"),
-    "empty": ("a tensor is empty", "no tensor is empty"),
-}
+    return pairs or "yes"
 
 
 def where(rule: Rule) -> str:
     """The conditions, in a few words; empty where there are none."""
-    when = rule_json(rule).get("when", {})
-    words = [_YES_OR_NO[name][not value] for name, value in when.items() if name in _YES_OR_NO]
-    words += [w for name in ("opset", "rank") if (w := _bounds(name, when))]
-    if "min_outputs" in when:
-        words.append(f"{when['min_outputs']} outputs or more")
-    words += [f"{k} = {_any_of(v)}" for k, v in when.get("attributes", {}).items()]
-    words += [f"{k} other than {_any_of(v)}" for k, v in when.get("attributes_not", {}).items()]
-    words += [f"{k} above {v:g}" for k, v in when.get("attributes_above", {}).items()]
-    words += [f"input {i} {_operand(c)}" for i, c in when.get("inputs", {}).items()]
-    return ", ".join(words)
+    from planner.profiles.conditions import words
 
-
-def _bounds(name: str, when: dict[str, Any]) -> str:
-    least, most = when.get(f"min_{name}"), when.get(f"max_{name}")
-    if least is None and most is None:
-        return ""
-    if least is None:
-        return f"{name} up to {most}"
-    if most is None:
-        return f"{name} {least} or more"
-    return f"{name} {least}" if least == most else f"{name} {least} to {most}"
-
-
-def _any_of(values: list[Any]) -> str:
-    return " or ".join("x".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)
-
-
-def _operand(condition: dict[str, Any]) -> str:
-    if condition == {"present": True}:
-        return "given"
-    if condition.get("present") is False:
-        return "missing"
-    words = ["constant" if condition["constant"] else "computed"] if "constant" in condition else []
-    words += [_any_of(condition["dtype"])] if "dtype" in condition else []
-    words += [w for w in (_bounds("rank", condition),) if w]
-    return " ".join(words)
+    return words(rule.when)
 
 
 def source(rule: Rule) -> str:

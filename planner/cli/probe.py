@@ -27,6 +27,7 @@ exit status: 0 asked (with --diff: nothing changed), 1 --diff found a difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
     from planner.errors import RequestError
 
     if args.workers < 1:
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     target = arguments.target(args)
     if args.from_model is not None:
         return _from_model(args, target)
-    if any(rule.kernels == "installed" for rule in target.profile.file.rules) and not args.op:
+    if any(rule.kernels == "installed" for rule in target.profile.rules) and not args.op:
         return _registry(args, target)
     return _matrix(args, target)
 
@@ -214,9 +216,10 @@ def _registry(args: argparse.Namespace, target: Target) -> int:
 
 def _from_model(args: argparse.Namespace, target: Target) -> int:
     from planner import codec
-    from planner.probe import learned
+    from planner.probe.from_model import from_model
+    from planner.profiles import learned
 
-    found = learned.from_model(args.from_model, target.profile, target.device)
+    found = from_model(args.from_model, target.profile, target.device)
     if args.output is not None:
         args.output.write_text(learned.dump(found), encoding="utf-8")
     contradictions = [n for n in found.nodes if n.predicted is not n.on_target]

@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     from planner import api
-    from planner.verification.floor import DEFAULT_FLOOR
 
     with common.progress() as progress:
         result = api.verify(
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             shapes=arguments.shapes(args),
             inputs=arguments.source(args),
-            floor=arguments.floor(args) or DEFAULT_FLOOR,
+            floor=arguments.floor(args),
             allow_fallback=args.allow_fallback,
             bisect=args.bisect,
             profiles=args.profile,
@@ -87,7 +86,7 @@ def show(verification: Verification) -> None:
     placed = (
         "placement unknown (emulation)"
         if place.on_target is None
-        else f"{place.on_target} of {place.total} nodes on the EP"
+        else f"{place.on_target} of {place.total} nodes on the EP{f' by {place.by}' if verification.kind == 'emulation' else ''}"
     )
     causes = {c.output: c for c in verification.causes}
 

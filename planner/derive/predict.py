@@ -12,10 +12,11 @@ import onnx_ir as ir
 
 from planner.model.node import Node
 from planner.model.read import nodes_as_written
-from planner.probe.cases import NODE, build, case_by_id
+from planner.probe.build import NODE, build
+from planner.probe.cases import case_by_id
 from planner.probe.run import Outcome, Result
-from planner.profiles.load import shipped_directory
 from planner.profiles.schema import Profile
+from planner.profiles.shipped import folder_of
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.target import Target
@@ -50,26 +51,31 @@ def agrees(ruling: Ruling, outcome: Outcome) -> bool | None:
 
 @dataclass(frozen=True)
 class Exemption:
-    """Cases that a profile is known to misjudge, and why that is left so."""
+    """Cases that a profile is known to misjudge, and why that is left so.
 
-    ep: str
+    Attributes:
+        patterns: of case ids, as in file names of a shell.
+    """
+
     patterns: tuple[str, ...]
     reason: str
 
 
 @functools.cache
-def exemptions() -> tuple[Exemption, ...]:
-    """The shipped list, ep_profiles/evidence/exceptions.json; patterns are those of shell file names."""
-    entries = json.loads((shipped_directory() / "evidence" / "exceptions.json").read_text(encoding="utf-8"))
-    return tuple(Exemption(e["ep"], tuple(e["cases"]), e["reason"]) for e in entries)
+def exemptions(ep: str) -> tuple[Exemption, ...]:
+    """The list that ships beside the profile of an EP: exceptions.json."""
+    path = folder_of(ep) / "exceptions.json"
+    if not path.is_file():
+        return ()
+    return tuple(Exemption(tuple(e["cases"]), e["reason"]) for e in json.loads(path.read_text(encoding="utf-8")))
 
 
 def explanation(case: str, profile: Profile, ruling: Ruling, outcome: Outcome) -> str | None:
     """Why ruling and outcome may differ: a documented rule that is stricter than what was observed, or the list."""
-    rule = next((r for r in profile.file.rules if r.id == ruling.rule), None)
+    rule = next((r for r in profile.rules if r.id == ruling.rule), None)
     if rule is not None and rule.source.observed is None and outcome.result is Result.TAKEN and rule.refuse is not None:
         return f"{rule.id}: {rule.refuse} ({rule.source.documented})"
-    for entry in exemptions():
-        if entry.ep == profile.ep and any(fnmatch.fnmatchcase(case, pattern) for pattern in entry.patterns):
+    for entry in exemptions(profile.ep):
+        if any(fnmatch.fnmatchcase(case, pattern) for pattern in entry.patterns):
             return entry.reason
     return None

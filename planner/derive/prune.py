@@ -12,33 +12,34 @@ from dataclasses import replace
 
 from planner.derive.predict import agrees, predict
 from planner.probe.evidence import Evidence, parse_id
+from planner.profiles.conditions import Key, split
+from planner.profiles.rules import DERIVED
 from planner.profiles.schema import Profile, Rule, When
 
-Places = Mapping[str, Collection[str]]  # device -> cases
 
-
-def superfluous(profile: Profile, derived: Collection[str], evidence: Mapping[str, Evidence]) -> set[str]:
+def superfluous(profile: Profile, evidence: Mapping[str, Evidence]) -> set[str]:
     """Ids of derived rules without which every case is still judged as it is now, found from the most special one on.
 
     Args:
-        derived: ids of the rules that may be left out; only those with a condition are tried.
+        profile: with the rules that may be left out; only those with a condition are tried.
         evidence: by device; devices of the same traits and outcomes are looked at once.
     """
     found: set[str] = set()
     devices = _distinct(profile, evidence)
-    cases: dict[str, list[str]] = {}
+    cases: dict[Key, list[str]] = {}
     for case in next(iter(evidence.values())).outcomes:
-        cases.setdefault(parse_id(case)[0], []).append(case)
-    candidates = [r for r in profile.file.rules if r.id in derived and _size(r) > 0]
-    for rule in sorted(candidates, key=_size, reverse=True):
-        names = [f"{rule.domain}.{op}" if rule.domain else op for op in rule.ops]
-        places = {
-            device: [case for name in names for case in cases.get(name, ())]
-            for device in devices
-            if rule in profile.rules_for(rule.ops[0], rule.domain, device)
-        }
-        without = _without(profile, rule)
-        if not any(_spoils(profile, without, evidence[d], d, asked) for d, asked in places.items()):
+        cases.setdefault(split(parse_id(case)[0]), []).append(case)
+    candidates = [
+        (key, rule)
+        for key, rules in profile.by_operator.items()
+        for rule in rules
+        if rule.id.startswith(DERIVED) and _size(rule) > 0
+    ]
+    for key, rule in sorted(candidates, key=lambda candidate: _size(candidate[1]), reverse=True):
+        domain, op = key
+        places = [d for d in devices if rule in profile.rules_for(op, domain, d)]
+        without = _without(profile, key, rule)
+        if not any(_spoils(profile, without, evidence[d], d, cases.get(key, ())) for d in places):
             profile = without
             found.add(rule.id)
     return found
@@ -61,12 +62,9 @@ def _size(rule: Rule) -> int:
     return sum(len(value) if isinstance(value, dict) else 1 for value in stated)
 
 
-def _without(profile: Profile, rule: Rule) -> Profile:
-    by_operator = dict(profile._by_operator)
-    for op in rule.ops:
-        key = rule.domain, op
-        by_operator[key] = tuple(r for r in by_operator[key] if r is not rule)
-    return replace(profile, _by_operator=by_operator)
+def _without(profile: Profile, key: Key, rule: Rule) -> Profile:
+    kept = tuple(r for r in profile.by_operator[key] if r is not rule)
+    return replace(profile, by_operator={**profile.by_operator, key: kept})
 
 
 def _distinct(profile: Profile, evidence: Mapping[str, Evidence]) -> list[str]:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from planner import limits
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.errors import PlannerError, RequestError
+from planner.files import Snapshot
+from planner.model.bounds import check_calls
 from planner.model.check import check_proto, complaint
-from planner.model.mapped import parse_mapped
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize, quiet
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
+from planner.model.weights import OWN, Weight, parse
 from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
 
 _FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
@@ -47,6 +49,7 @@ class Model:
         dynamic_inputs: inputs whose shape is not fixed, as "name=1,3,height,width": ready for --shape, once names are numbers.
         notes: what normalizing could not do.
         shapes: the shapes that were bound, as asked.
+        sources: the files that it was read from, as they were then.
         ir: the normalized graph itself, for the backends; None on a Model that was built by hand.
     """
 
@@ -59,7 +62,13 @@ class Model:
     dynamic_inputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sources: tuple[Snapshot, ...] = field(default=(), repr=False, compare=False)
     ir: ir.Model | None = field(default=None, repr=False, compare=False)
+
+    def check_unchanged(self) -> None:
+        """Raise RequestError if a file of the model is gone, or is no longer what was read."""
+        for source in self.sources:
+            source.check()
 
 
 def read_model(
@@ -83,12 +92,27 @@ def read_model(
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
     """
     path = Path(path)
-    graph_model = load(path)
+    own = _source(path)
+    with limits.reading(path, own.size):
+        graph_model, sources = _load(own)
+        return _explained(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+
+
+def _explained(
+    path: Path,
+    graph_model: ir.Model,
+    sources: tuple[Snapshot, ...],
+    asked: dict[str, Sequence[int]],
+    target_opset: int | Callable[[Collection[str], int], int],
+    fused: Collection[str],
+    as_stored: bool,
+) -> Model:
+    """As `_normalized`; where that fails, the error says what is wrong with the model."""
     try:
         if not isinstance(target_opset, int):
             operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
             target_opset = target_opset(operators, _opset(graph_model))
-        return _normalized(path, graph_model, dict(shapes or {}), target_opset, fused, as_stored)
+        return _normalized(path, graph_model, sources, asked, target_opset, fused, as_stored)
     except (PlannerError, MemoryError):
         raise
     except Exception:
@@ -102,6 +126,7 @@ def read_model(
 def _normalized(
     path: Path,
     graph_model: ir.Model,
+    sources: tuple[Snapshot, ...],
     asked: dict[str, Sequence[int]],
     target_opset: int,
     fused: Collection[str],
@@ -115,7 +140,7 @@ def _normalized(
     _restore_names(graph_model.graph, original)
     return Model(
         path=str(path),
-        sha256=file_hash(path, graph_model),
+        sha256=_hash(sources),
         opset=opset,
         normalized_opset=graph_model.opset_imports.get("", opset),
         node_count=node_count,
@@ -127,6 +152,7 @@ def _normalized(
         ),
         notes=tuple(notes),
         shapes={name: tuple(dims) for name, dims in shapes.items()},
+        sources=sources,
         ir=graph_model,
     )
 
@@ -154,39 +180,51 @@ def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
 
 def load(path: Path) -> ir.Model:
     """The file as an onnx-ir model, checked for what every later step relies on."""
-    if not path.exists():
-        raise RequestError(f"{path}: no such file", "give the path of an .onnx file")
-    if path.is_dir():
-        raise RequestError(f"{path}: is a directory", "give the path of an .onnx file")
+    own = _source(path)
+    with limits.reading(path, own.size):
+        return _load(own)[0]
+
+
+def _source(path: Path) -> Snapshot:
     try:
-        proto = parse_mapped(path)
-    except PermissionError:
-        raise RequestError(f"{path}: permission denied") from None
-    except (DecodeError, ValueError, RuntimeError, UnicodeDecodeError, OSError):
+        return Snapshot.of(path)
+    except RequestError as error:
+        raise RequestError(str(error), "give the path of an .onnx file") from None
+
+
+def _load(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
+    """The model, and the files that it is made of."""
+    path = own.path
+    try:
+        proto, positions = parse(own)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        if re.search("alloc|memory", str(error), re.IGNORECASE):
+            raise MemoryError from None  # protobuf has no error of its own for it
         raise RequestError(
-            f"{path}: not an ONNX model (no valid protobuf)", "the file may be truncated, or of another format"
+            f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)",
+            "the file may be truncated, or of another format",
         ) from None
     if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
         raise RequestError(
             f"{path}: not an ONNX model (no graph, no opset or no output)",
             "the file may be truncated, or of another format",
         )
-    check_proto(proto, path)
+    files = check_proto(proto, path, positions)
     try:
         _forget_maps(proto.graph)
         with quiet():
             model: ir.Model = ir.from_proto(proto)
-        _map_own_weights(model, path.resolve())
-        _locate_external_data(model, path.parent.resolve())
+        check_calls(model, path)
+        _leave_in_files(model, {OWN: own, **files})
         # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
         for graph in (model.graph, *model.graph.subgraphs()):
             graph.sort()
-    except RequestError:
+    except (RequestError, MemoryError):
         raise
     except Exception as error:
         raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
     _check_graph(model, path)
-    return model
+    return model, (own, *(files[name] for name in sorted(files)))
 
 
 def _forget_maps(graph: onnx.GraphProto) -> None:
@@ -199,50 +237,14 @@ def _forget_maps(graph: onnx.GraphProto) -> None:
             value.ClearField("type")
 
 
-def _map_own_weights(model: ir.Model, path: Path) -> None:
-    """Give the weights that stayed in the file as views of it: one mapping for all of them."""
-    own = {name: v for name, v in model.graph.initializers.items() if _lies_in(v.const_value, path)}
-    if not own:
-        return
-    with path.open("rb") as stream:
-        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    for name, value in own.items():
-        tensor = value.const_value
-        assert isinstance(tensor, ir.ExternalTensor)
-        place = memoryview(data)[tensor.offset or 0 :][: tensor.length]
-        if tensor.dtype.bitwidth < 8:
-            codes = np.frombuffer(place, np.uint8)
-            value.const_value = ir.PackedTensor(codes, tensor.dtype, shape=tensor.shape, name=name)
-        else:
-            numbers = np.frombuffer(place, tensor.dtype.numpy()).reshape(tensor.shape.numpy())
-            value.const_value = ir.Tensor(numbers, tensor.dtype, shape=tensor.shape, name=name)
-
-
-def _lies_in(tensor: ir.TensorProtocol | None, path: Path) -> bool:
-    return isinstance(tensor, ir.ExternalTensor) and tensor.location == path.name
-
-
-def _locate_external_data(model: ir.Model, base: Path) -> None:
-    for tensor in _tensors(model):
-        if isinstance(tensor, ir.ExternalTensor):
-            location = Path(tensor.location)
-            target = (base / location).resolve()
-            # A hostile model could name any file of the machine as its weights.
-            if location.is_absolute() or not target.is_relative_to(base):
-                raise RequestError(f"external data {str(location)!r} lies outside the model's own folder")
-            if not target.is_file():
-                raise RequestError(f"external data file {str(location)!r} is missing beside the model")
-            end = (tensor.offset or 0) + (tensor.length or 0)
-            if target.stat().st_size < end:
-                raise RequestError(f"external data file {str(location)!r} is truncated: {end} bytes expected")
-            tensor.base_dir = str(base)
-
-
-def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
-    found = []
+def _leave_in_files(model: ir.Model, files: Mapping[str, Snapshot]) -> None:
+    """Let every weight that lies in a file be read from there."""
     for graph in (model.graph, *model.graph.subgraphs()):
-        found += [v.const_value for v in graph.initializers.values() if v.const_value is not None]
-    return found
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                source = files[str(tensor.location)]
+                value.const_value = Weight(source, tensor.offset or 0, tensor.dtype, tensor.shape, tensor.name)
 
 
 def _check_graph(model: ir.Model, path: Path) -> None:
@@ -264,17 +266,14 @@ def _all_inputs(model: ir.Model) -> list[ir.Value]:
     return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
 
 
-def file_hash(path: Path, model: ir.Model | None = None) -> str:
-    """SHA-256 of the file's bytes, followed by those of its external data files in order of name."""
+def _hash(sources: Sequence[Snapshot]) -> str:
+    """SHA-256 of the bytes of the files, one after the other."""
     digest = hashlib.sha256()
-    files = [path]
-    if model is not None:
-        external = {t.path for t in _tensors(model) if isinstance(t, ir.ExternalTensor)}
-        files += sorted(Path(p) for p in external)
-    for file in files:
-        with file.open("rb") as stream:
+    for source in sources:
+        with source.open() as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
+        source.check()
     return digest.hexdigest()
 
 
@@ -402,6 +401,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
@@ -535,6 +535,13 @@ def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
             if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
                 return True
     return False
+
+
+def _has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a bias is stored as int32 behind a DequantizeLinear."""
+    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
+    sources = [quantized_source(value) for value in biases]
+    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import onnx
 import onnx_ir as ir
 
+from planner.errors import planner_error_in
+
 # Protobuf refuses messages of 2 GiB; the graph itself needs room beside the weights.
 _EMBEDDED_LIMIT = 1_800_000_000
 # Smaller weights are serialized with the graph.
@@ -34,15 +36,22 @@ def save(model: ir.Model, path: Path, *, embed: bool = True) -> None:
     """Save to ``path``; weights go to ``path`` + ".data" where they do not fit the file itself.
 
     Args:
-        model: the graph, its weights mapped or made when they are asked for.
+        model: the graph, its weights read or made when they are asked for.
         path: where to write; nothing may lie there.
         embed: false to put the weights beside the file whatever their size: whoever loads the model can map them.
+
+    Raises:
+        RequestError: the file that a weight is read from is gone, or is no longer what it was.
+        OSError: the disk is full, or nothing may be written there.
     """
-    if embed and weight_bytes(model) <= _EMBEDDED_LIMIT:
-        with path.open("wb") as stream:
-            _write(model, stream)
-    else:
-        ir.save(model, path, external_data=f"{path.name}.data")
+    try:
+        if embed and weight_bytes(model) <= _EMBEDDED_LIMIT:
+            with path.open("wb") as stream:
+                _write(model, stream)
+        else:
+            ir.save(model, path, external_data=f"{path.name}.data")
+    except ir.serde.SerdeError as error:
+        raise planner_error_in(error) or error from None
 
 
 def _write(model: ir.Model, stream: BinaryIO) -> None:
@@ -63,12 +72,14 @@ def _write(model: ir.Model, stream: BinaryIO) -> None:
 
 
 def _without_weights(model: ir.Model) -> tuple[list[ir.TensorProtocol], onnx.ModelProto]:
-    """The large weights of the main graph, and the message without them."""
+    """The weights of the main graph that are large or lie in files of others, and the message without them."""
     weights: list[ir.TensorProtocol] = []
     large: list[ir.Value] = []
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes >= _LEAST_BYTES and tensor.dtype != ir.DataType.STRING:
+        if tensor is None or tensor.dtype == ir.DataType.STRING:
+            continue
+        if tensor.nbytes >= _LEAST_BYTES or isinstance(tensor, ir.ExternalTensor):
             tensor.name = value.name
             weights.append(tensor)
             large.append(value)
@@ -81,7 +92,8 @@ def _without_weights(model: ir.Model) -> tuple[list[ir.TensorProtocol], onnx.Mod
     finally:
         for value, tensor in zip(large, weights, strict=True):
             value.const_value = tensor
-    kept = [t for t in proto.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    names = {value.name for value in large}
+    kept = [t for t in proto.graph.initializer if t.name not in names]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     return weights, proto

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from planner.probe.cases import PROBE_VERSION, Case
+from planner.probe.case import Case
+from planner.probe.cases import PROBE_VERSION
 from planner.probe.evidence import Evidence
 from planner.probe.run import probe
 from planner.runtime.registry import launcher
@@ -21,9 +22,18 @@ def ask(
     *,
     workers: int = 2,
     partial: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
     """Put the cases to the EP and return its answers as evidence.
+
+    Args:
+        cases: what to ask.
+        ep: full provider name.
+        device: the profile's name of it.
+        options: provider options of the device.
+        workers: processes of the EP at a time.
+        partial: a file that keeps outcomes as they come in.
+        progress: called with the number of cases done and in all.
 
     Raises:
         EPError: the EP cannot be started here.

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.probe.run import Outcome, Result
+from planner.profiles.shipped import folder_of
 
 SCHEMA = "planner/evidence/1"
 _LARGEST_FILE = 16 << 20
@@ -36,9 +38,13 @@ class Evidence:
     """What an EP answered on a device.
 
     Attributes:
-        device: the profile's name of it. options: provider options it was started with.
+        ep: full provider name.
+        device: the profile's name of it.
+        options: provider options it was started with.
         runtime: package versions, and that of the vendor's SDK where the package tells it.
-        date: ISO day. probe: version of the probe's case table. outcomes: by case id.
+        date: ISO day.
+        probe: version of the probe's case table.
+        outcomes: by case id.
     """
 
     ep: str
@@ -72,6 +78,7 @@ def parse_id(case: str) -> tuple[str, str, str, str]:
 
 
 def make_id(op: str, pair: str, granularity: str, condition: str) -> str:
+    """The case id of an operator, pair, granularity and condition: what `parse_id` reads."""
     return "/".join(part for part in (op, pair, granularity, condition) if part)
 
 
@@ -79,6 +86,7 @@ def dump(evidence: Evidence, base: Evidence | None = None) -> str:
     """The file's text. Sorted: the same outcomes give the same bytes.
 
     Args:
+        evidence: what was answered.
         base: another device whose answers are left out where they are the same.
     """
     outcomes: dict[str, Outcome | None] = dict(evidence.outcomes)
@@ -135,9 +143,7 @@ def load(path: Path) -> Evidence:
         RequestError: it is missing or no evidence file.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise RequestError(f"{path}: larger than {_LARGEST_FILE >> 20} MB: not an evidence file")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, "an evidence file", limit=_LARGEST_FILE))
         if data["schema"] != SCHEMA:
             raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}")
         return Evidence(
@@ -149,9 +155,7 @@ def load(path: Path) -> Evidence:
             probe=int(data["probe"]),
             outcomes=_merged(_base(path, data), _outcomes(data["cases"], data["reasons"])),
         )
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file", "make one with `planner probe -o FILE`") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise RequestError(f"{path}: not an evidence file ({type(error).__name__}: {error})") from None
 
 
@@ -162,7 +166,7 @@ def _base(path: Path, data: Mapping[str, Any]) -> Mapping[str, Outcome]:
     name = str(data["base"])
     if Path(name).name != name:
         raise ValueError(f"base {name!r} is no device name")
-    other = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+    other = json.loads(read_text(path.with_name(f"{name}.json"), limit=_LARGEST_FILE))
     if "base" in other:
         raise ValueError(f"base {name!r} has a base itself")
     return _merged({}, _outcomes(other["cases"], other["reasons"]))
@@ -191,15 +195,15 @@ def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome
 
 def directory(ep: str) -> Path:
     """Where the shipped evidence on an EP lies."""
-    from planner.profiles.load import shipped_directory
-
-    return shipped_directory() / "evidence" / ep
+    return folder_of(ep) / "evidence"
 
 
 def stored(ep: str, device: str, options: Mapping[str, str] | None = None) -> Evidence | None:
     """The shipped evidence on a device of an EP; None if there is none.
 
     Args:
+        ep: full provider name.
+        device: the profile's name of it.
         options: provider options; evidence on a device of another name that was started with the same ones serves too
             (a class of devices is judged as one chip).
     """

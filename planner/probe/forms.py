@@ -48,22 +48,27 @@ class Slot:
 
 
 def act(*shape: int, low: float = -1.0, high: float = 1.5) -> Slot:
+    """An activation."""
     return Slot(Kind.ACTIVATION, shape, low, high)
 
 
 def const(*shape: int, low: float = -1.0, high: float = 1.5, data: tuple[float, ...] | None = None) -> Slot:
+    """An activation that is known ahead."""
     return Slot(Kind.CONSTANT, shape, low, high, data)
 
 
 def weight(*shape: int, axis: int | None, low: float = -0.5, high: float = 0.6) -> Slot:
+    """A weight, with the axis of its scales per channel."""
     return Slot(Kind.WEIGHT, shape, low, high, axis=axis)
 
 
 def bias(*shape: int) -> Slot:
+    """A bias."""
     return Slot(Kind.BIAS, shape, -0.2, 0.2)
 
 
 def plain(*values: float, shape: Shape = ()) -> Slot:
+    """A constant that is never quantized."""
     return Slot(Kind.PLAIN, shape, data=values)
 
 
@@ -103,6 +108,10 @@ class Form:
         dynamic: axes of every graph input that are symbolic in the model.
         states: shapes of the outputs, where the model states them; else they are left to inference.
         body: subgraph attributes by name, each made by a function (control flow).
+        when: what sets it apart from the base form, as the condition of a rule; None: the difference of the two forms.
+        expressible: whether a condition can tell it from the base form.
+        float_only: whether its quantized cases differ from the base form in another way, and say nothing of it.
+        why, do: the reason where an EP does not take it, and the next step, for people; "" for those that follow from `when`.
     """
 
     op: str
@@ -118,6 +127,11 @@ class Form:
     symmetric: bool = False
     states: tuple[Shape, ...] = ()
     body: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    when: Mapping[str, Any] | None = None
+    expressible: bool = True
+    float_only: bool = False
+    why: str = ""
+    do: str = ""
 
     @property
     def name(self) -> str:
@@ -142,8 +156,20 @@ class Form:
             condition=condition,
             slots=slots or self.slots,
             attributes={**self.attributes, **(attributes or {})},
-            **changes,
+            **{"when": None, "why": "", "do": "", "expressible": True, "float_only": False, **changes},
         )
+
+    def as_rule(
+        self,
+        when: Mapping[str, Any] | None = None,
+        *,
+        why: str = "",
+        do: str = "",
+        expressible: bool = True,
+        float_only: bool = False,
+    ) -> Form:
+        """This form with what a rule says of it."""
+        return replace(self, when=when, why=why, do=do, expressible=expressible, float_only=float_only)
 
     def attrs(self, **attributes: Any) -> Form:
         """This form with some attributes changed, named after them."""

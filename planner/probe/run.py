@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
 
 from planner.errors import PlannerError
-from planner.probe.cases import NODE, PROBE_VERSION, Case, build, case_by_id, inputs_of
+from planner.probe.build import NODE, build, inputs_of
+from planner.probe.case import Case
+from planner.probe.cases import PROBE_VERSION, case_by_id
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
-from planner.runtime.registry import CPU
+from planner.runtime.registry import CPU, launcher
 
 _TIMEOUT = 30.0
 # An EP that leaves a process in a bad state would do so for every case after: a fresh one now and then is cheap.
@@ -67,12 +69,14 @@ def probe(
     *,
     workers: int = 2,
     partial: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
     """Put every case to the EP.
 
     Args:
-        cases: what to ask. ep: full provider name. options: provider options of the device.
+        cases: what to ask.
+        ep: full provider name.
+        options: provider options of the device.
         workers: processes of the EP at a time, each with one of the CPU EP beside it for comparison.
         partial: a file that keeps outcomes as they come in; answers already there are not asked again.
         progress: called with the number of cases done and in all.
@@ -83,42 +87,41 @@ def probe(
     Raises:
         EPError: the EP cannot be started here.
     """
-    done: dict[str, Outcome] = {}
     with Worker(ep) as first:
         runtime = _versions(first, options)
-    stamp = {"ep": ep, "options": dict(options), "runtime": runtime, "probe": PROBE_VERSION}
+    done: dict[str, Outcome] = {}
     if partial is not None:
+        stamp = {"ep": ep, "options": dict(options), "runtime": runtime, "probe": PROBE_VERSION}
         done = _read_partial(partial, stamp, {c.id for c in cases})
-    pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
-    for case in cases:
-        if case.id not in done:
-            pending.put(case)
-    lock = threading.Lock()
-    failures: list[BaseException] = []
-    progress(len(done), len(cases))
     with partial.open("a", encoding="utf-8") if partial is not None else contextlib.nullcontext() as stream:
+        interview = _Interview(cases, done, stream, progress or (lambda *_: None))
+        interview.hold(ep, options, workers)
+    return {case.id: interview.done[case.id] for case in cases}, runtime
 
-        def keep(case: Case, outcome: Outcome) -> None:
-            with lock:
-                done[case.id] = outcome
-                if stream is not None:
-                    stream.write(json.dumps({"case": case.id, **asdict(outcome)}) + "\n")
-                    stream.flush()
-                progress(len(done), len(cases))
 
-        def work() -> None:
-            try:
-                with _Asker(ep, options) as asker:
-                    while not failures:
-                        try:
-                            case = pending.get_nowait()
-                        except queue.Empty:
-                            return
-                        keep(case, asker.ask(case))
-            except BaseException as error:
-                failures.append(error)
+class _Interview:
+    """Cases that wait for an answer, and the answers as they come in from several threads."""
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        done: dict[str, Outcome],
+        stream: IO[str] | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.done, self.total = done, len(cases)
+        self._stream, self._progress = stream, progress
+        self._pending: queue.SimpleQueue[Case] = queue.SimpleQueue()
+        for case in cases:
+            if case.id not in done:
+                self._pending.put(case)
+        self._lock = threading.Lock()
+        self._failures: list[BaseException] = []
+        progress(len(done), self.total)
+
+    def hold(self, ep: str, options: Mapping[str, str], workers: int) -> None:
+        """Ask until no case waits, or a thread fails."""
+        threads = [threading.Thread(target=self._work, args=(ep, options), daemon=True) for _ in range(workers)]
         for thread in threads:
             thread.start()
         try:
@@ -126,11 +129,30 @@ def probe(
                 while thread.is_alive():
                     thread.join(0.2)
         except KeyboardInterrupt:
-            failures.append(KeyboardInterrupt())
+            self._failures.append(KeyboardInterrupt())
             raise
-    if failures:
-        raise failures[0]
-    return {case.id: done[case.id] for case in cases}, runtime
+        if self._failures:
+            raise self._failures[0]
+
+    def _work(self, ep: str, options: Mapping[str, str]) -> None:
+        try:
+            with _Asker(ep, options) as asker:
+                while not self._failures:
+                    try:
+                        case = self._pending.get_nowait()
+                    except queue.Empty:
+                        return
+                    self._keep(case, asker.ask(case))
+        except BaseException as error:
+            self._failures.append(error)
+
+    def _keep(self, case: Case, outcome: Outcome) -> None:
+        with self._lock:
+            self.done[case.id] = outcome
+            if self._stream is not None:
+                self._stream.write(json.dumps({"case": case.id, **asdict(outcome)}) + "\n")
+                self._stream.flush()
+            self._progress(len(self.done), self.total)
 
 
 def _versions(worker: Worker, options: Mapping[str, str]) -> dict[str, str]:
@@ -164,6 +186,8 @@ class _Asker:
 
     def __init__(self, ep: str, options: Mapping[str, str]) -> None:
         self.ep, self.options = ep, options
+        self.node_by_node = launcher(ep).node_by_node
+        self.runs = launcher(ep).availability().runs
         self.worker = Worker(ep, timeout=_TIMEOUT)
         self.reference = Worker(CPU, timeout=_TIMEOUT)
         self.asked = 0
@@ -195,12 +219,12 @@ class _Asker:
         except SessionFailed as error:
             said = error.refusals[-1].reason if error.refusals else str(error)
             return self._unless_invalid(case, path, Outcome(Result.FAILS, tidy(said, case)))
-        outcome = placed(opened, self.ep, case)
+        outcome = placed(opened, self.ep, case, node_by_node=self.node_by_node)
         inputs = inputs_of(case)
-        if outcome.result is Result.CPU and outcome.reason is None and self._takes_in_company(case, path):
+        if self._may_want_company(outcome) and self._takes_in_company(case, path):
             outcome = Outcome(Result.TAKEN)
             inputs = {**inputs, _COMPANY: np.zeros(1, np.float32)}
-        if outcome.result is not Result.TAKEN or case.form.op in _RANDOM:
+        if outcome.result is not Result.TAKEN or case.form.op in _RANDOM or not self.runs:
             return outcome
         try:
             ran = self.worker.run(inputs).outputs
@@ -212,6 +236,9 @@ class _Asker:
         if self.ep == CPU:
             return outcome
         return Outcome(outcome.result, outcome.reason, self._distance(path, inputs, ran))
+
+    def _may_want_company(self, outcome: Outcome) -> bool:
+        return outcome.result is Result.CPU and outcome.reason is None and not self.node_by_node
 
     def _takes_in_company(self, case: Case, path: Path) -> bool:
         """Ask again with two more nodes: an EP may find a graph of one node not worth its while, and say nothing."""
@@ -263,8 +290,12 @@ def in_company(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def placed(opened: Opened, ep: str, case: Case) -> Outcome:
-    """Who runs the operator of the case, by the assignment after partitioning. The Q/DQ around it do not count."""
+def placed(opened: Opened, ep: str, case: Case, *, node_by_node: bool = False) -> Outcome:
+    """Who runs the operator of the case, by the assignment after partitioning.
+
+    Args:
+        node_by_node: the Q/DQ around it count too; see `Launcher`.
+    """
     own = [
         a
         for a in opened.assignment
@@ -274,7 +305,8 @@ def placed(opened: Opened, ep: str, case: Case) -> Outcome:
     if not own:
         return Outcome(Result.FOLDED)
     if all(a.ep == ep for a in own):
-        return Outcome(Result.TAKEN)
+        around = [a.op_type for a in opened.assignment if a.ep != ep] if node_by_node else []
+        return Outcome(Result.CPU, f"{around[0]} around it is left to another EP") if around else Outcome(Result.TAKEN)
     said = [r for r in opened.refusals if r.name == NODE] or list(opened.refusals)
     return Outcome(Result.CPU, tidy(said[-1].reason, case) if said else None)
 

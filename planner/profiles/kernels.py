@@ -1,43 +1,139 @@
-"""The kernel registry of an installed onnxruntime, as the kernel tables beside the profiles hold it.
+"""Kernel tables: what a build of ONNX Runtime has for an EP. A file ships beside the profile, or the installed build is asked.
 
-Run as a script (`python kernels.py EP`) it prints the registry of the onnxruntime beside that interpreter, so it imports
-nothing of planner; the EP may live in an environment of its own.
+`kernels: installed` in a profile means the registry of the onnxruntime that is installed, asked once for each build and then
+remembered. The snapshot that ships serves where it was made of that very build, and, with a note, where none is installed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-import platform
+import re
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
+from planner.errors import EPError, RequestError
+from planner.files import read_text, write_text
+from planner.profiles.shipped import KERNELS, folder_of
+from planner.runtime import kernel_registry
+from planner.runtime.environment import cache_folder
+from planner.runtime.registry import launcher
+
+INSTALLED = "installed"
 Table = dict[str, Any]
 
 
-def this_platform() -> str:
-    """System and processor, as snapshots name them: builds of one version have other kernels on other processors."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-    return f"{sys.platform}-{machine}"
+@functools.cache
+def operator_version(op_type: str, domain: str, opset: int) -> int | None:
+    """The opset at which ONNX last changed the operator, up to this one; None if ONNX does not define it there."""
+    if domain:
+        return None
+    try:
+        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
+    except onnx.defs.SchemaError:
+        return None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of a table: the opsets it serves and the element types of each type constraint."""
+
+    first_opset: int
+    last_opset: int | None
+    types: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """The kernels that a build of ONNX Runtime has for an EP.
+
+    Attributes:
+        source: where the table comes from, for reasons.
+        kernels: (domain, operator) to its kernels.
+    """
+
+    source: str
+    kernels: Mapping[tuple[str, str], Sequence[Kernel]]
+
+    def types(self, op_type: str, domain: str, opset: int) -> Mapping[str, frozenset[str]] | None:
+        """Element types by type constraint, over all kernels that serve the operator at this opset; None if none does.
+
+        As ONNX Runtime matches them (kernel_registry.cc): a kernel with a closed range of opsets serves each of them,
+        an open one only the version of the operator that it starts with, since a later version may mean another thing.
+
+        Args:
+            op_type: the operator.
+            domain: its domain; "" is ai.onnx.
+            opset: of the model; the operator's own version at that opset is what counts.
+        """
+        version = operator_version(op_type, domain, opset)
+        types: dict[str, frozenset[str]] = {}
+        found = False
+        for kernel in self.kernels.get((domain, op_type), ()):
+            if version is None:
+                serves = True
+            elif kernel.last_opset is None:
+                serves = kernel.first_opset == version
+            else:
+                serves = kernel.first_opset <= version <= kernel.last_opset
+            if serves:
+                found = True
+                for name, dtypes in kernel.types.items():
+                    types[name] = types.get(name, frozenset()) | dtypes
+        return types if found else None
+
+
+def read_kernel_table(path: Path, content: str) -> KernelTable:
+    """A kernel table file: {"source": text, "kernels": {domain: {operator: [{"opset": "13+", "types": {"T": [..]}}]}}}.
+
+    Opsets are written "13" (that one alone), "11-12" or "13+" (from 13 on), element types as in ONNX Runtime's kernel
+    documentation ("float", "float16", "int8").
+    """
+    try:
+        data = json.loads(content)
+        kernels = {
+            ("" if domain == "ai.onnx" else domain, op): tuple(_kernel(k) for k in entries)
+            for domain, ops in data["kernels"].items()
+            for op, entries in ops.items()
+        }
+        return KernelTable(str(data["source"]), kernels)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path}: not a kernel table: {type(error).__name__}: {error}") from None
+
+
+_TYPE_NAMES = {"float": "float32", "double": "float64"}
+
+
+def _kernel(entry: Mapping[str, Any]) -> Kernel:
+    first, _, last = str(entry["opset"]).partition("-")
+    open_ended = first.endswith("+")
+    start = int(first.rstrip("+"))
+    end = None if open_ended else int(last) if last else start
+    types = {c: frozenset(_TYPE_NAMES.get(t, t) for t in names) for c, names in entry["types"].items()}
+    return Kernel(start, end, types)
+
+
+# -- the installed build ------------------------------------------------------------------------------------------------
 
 
 def installed(ep: str) -> Table:
-    """The registry of the installed build.
+    """The registry of the installed build, as a file holds it.
 
     Raises:
         EPError: onnxruntime is missing or has no such registry.
     """
-    from planner.errors import EPError
-    from planner.runtime.registry import launcher
-
     available = launcher(ep).availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't run here: {available.reason}", "see `planner eps`")
     try:
         done = subprocess.run(
-            [str(available.python), __file__, ep],
+            [str(available.python), kernel_registry.__file__, ep],
             capture_output=True,
             text=True,
             timeout=120,
@@ -52,11 +148,66 @@ def installed(ep: str) -> Table:
     return table
 
 
+def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
+    """(kernel table as JSON text, note): the registry of the installed build for the EP.
+
+    Args:
+        ep: full provider name.
+        snapshot: text of the shipped table; None if there is none for this EP.
+
+    Raises:
+        RequestError: nothing is installed and there is no snapshot.
+    """
+    available = launcher(ep).availability()
+    build = next((f"{name} {version}" for name, version in available.packages.items()), None)
+    if build is not None and snapshot is not None and _made_of(snapshot, build):
+        return snapshot, ""
+    if available.kind is None or build is None:
+        return _fallback(ep, snapshot, available.reason)
+    name = f"{ep}-{re.sub(r'[^A-Za-z0-9.]+', '-', build)}-{kernel_registry.this_platform()}.json"
+    remembered = cache_folder() / "kernels" / name
+    with contextlib.suppress(OSError, ValueError):
+        text = remembered.read_text(encoding="utf-8")
+        json.loads(text)
+        return text, ""
+    try:
+        text = dump(installed(ep))
+    except EPError as error:
+        return _fallback(ep, snapshot, str(error))
+    # A folder that cannot be written costs the next start some time, nothing else.
+    with contextlib.suppress(OSError, RequestError):
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_text(remembered, text)
+    return text, ""
+
+
+def _made_of(snapshot: str, build: str) -> bool:
+    """Whether the snapshot was made of this build. Builds of one version differ by platform: ARM has other float16 kernels."""
+    with contextlib.suppress(ValueError, AttributeError):
+        table = json.loads(snapshot)
+        return bool(
+            table.get("package") == build and table.get("platform", "linux-x86_64") == kernel_registry.this_platform()
+        )
+    return False
+
+
+def _fallback(ep: str, snapshot: str | None, reason: str) -> tuple[str, str]:
+    if snapshot is None:
+        raise RequestError(
+            f"{ep}: its profile asks for the kernels of the installed build, and there is none: {reason}"
+        )
+    with contextlib.suppress(ValueError, AttributeError):
+        package = json.loads(snapshot).get("package", "an unnamed build")
+        return snapshot, f"judged by the kernels of {package}, since the installed build cannot be asked: {reason}"
+    return snapshot, ""
+
+
+# -- comparing two ------------------------------------------------------------------------------------------------------
+
+
 def stored(ep: str) -> Path:
     """The shipped snapshot of the EP's registry."""
-    from planner.profiles.load import shipped_directory
-
-    return shipped_directory() / f"{ep}.kernels.json"
+    return folder_of(ep) / KERNELS
 
 
 def read(path: Path) -> Table:
@@ -65,13 +216,10 @@ def read(path: Path) -> Table:
     Raises:
         RequestError: it is missing or no kernel table.
     """
-    from planner.errors import RequestError
-    from planner.profiles.load import read_kernel_table
-
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", "make one with `planner probe -o FILE`") from None
+        text = read_text(path)
+    except RequestError as error:
+        raise RequestError(str(error), "make one with `planner probe -o FILE`") from None
     read_kernel_table(path, text)  # for its checks
     table: Table = json.loads(text)
     return table
@@ -102,42 +250,3 @@ def _flat(table: Mapping[str, Any]) -> dict[str, str]:
         for op, entries in operators.items()
         for entry in entries
     }
-
-
-def _registry(ep: str) -> Table:
-    """The registry of the onnxruntime that this interpreter has."""
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
-
-    found: dict[str, dict[str, dict[tuple[int, str], dict[str, set[str]]]]] = {}
-    for kernel in get_all_opkernel_def():
-        if kernel.provider != ep:
-            continue
-        first, last = kernel.version_range
-        opset = f"{first}+" if last >= 2**31 - 1 else str(first) if first == last else f"{first}-{last}"
-        operators = found.setdefault(kernel.domain or "ai.onnx", {})
-        types = operators.setdefault(kernel.op_name, {}).setdefault((first, opset), {})
-        for constraint, names in kernel.type_constraints.items():
-            types.setdefault(constraint, set()).update(n.removeprefix("tensor(").removesuffix(")") for n in names)
-    version = onnxruntime.__version__
-    return {
-        "source": f"kernel registry of onnxruntime {version} (get_all_opkernel_def)",
-        "package": f"onnxruntime {version}",
-        "platform": this_platform(),
-        "kernels": {
-            domain: {
-                op: [
-                    {"opset": opset, "types": {c: sorted(t) for c, t in sorted(types.items())}}
-                    for (_, opset), types in sorted(entries.items(), reverse=True)
-                ]
-                for op, entries in operators.items()
-            }
-            for domain, operators in found.items()
-        },
-    }
-
-
-if __name__ == "__main__":
-    # The folder of this file must not lend its module names (`cases`, `run`) to anybody's import.
-    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
-    print(json.dumps(_registry(sys.argv[1])))

@@ -1,29 +1,38 @@
 """What a profile says: which weight/activation pairs an EP accepts on which device, per operator, and how it is known.
 
 The structs below are the YAML format itself: the loader decodes a file into them, and the JSON Schema for editors is
-generated from them. All of it is data; what it means for a node is decided in planner/resolve/legality.py.
+generated from them. `Rule` and `Profile` are what the planner works with. All of it is data; what it means for a node is
+decided in planner/resolve/.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
-import onnx
 from msgspec import Meta, Struct, structs
 
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
+from planner.profiles.kernels import KernelTable
+from planner.profiles.shipped import PROFILE
 
-SCHEMA = "planner/profile/1"
-# What rules may ask of a processor beside a device's own traits: "no-vnni", an x86 one on which sums of products of uint8
-# and int8 saturate (planner/runtime/processor.py finds it out).
-PROCESSOR_TRAITS = ("no-vnni",)
+SCHEMA = "planner/profile/2"
+DERIVED_SCHEMA = "planner/derived/1"
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+_NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
+OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
 AttributeValue = str | int | float | list[int]
+WeightType = Literal[
+    "float32", "float16",
+    "uint16", "int16", "uint8", "int8", "uint4", "int4",
+    "uint16-per-tensor", "int16-per-tensor", "uint8-per-tensor", "int8-per-tensor", "uint4-per-tensor", "int4-per-tensor",
+    "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel",
+    "int4-per-channel",
+]  # fmt: skip
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +57,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         constant: whether it is known before the model runs.
         dtype: its element type is among these. min_rank, max_rank: bounds of its rank.
-        present: whether the operand is given at all.
+        present: whether the operand is given at all; any other condition asks for that as well.
     """
 
     constant: bool | None = None
@@ -61,18 +70,22 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
 class When(Struct, frozen=True, forbid_unknown_fields=True):
     """Conditions on a node. All must hold for a rule to apply; unknown facts (a missing shape) do not contradict.
 
+    A profile writes an attribute under its own name: `alpha: 1.0`, `mode: [linear, cubic]` (one of them),
+    `alpha: {not: 1.0}`, `dilations: {above: 2048}`. An absent attribute counts as its ONNX default.
+
     Attributes:
         weight: whether the node has a constant weight.
         per_channel: whether that weight is quantized with one scale per channel.
         min_opset, max_opset: bounds of the model's ai.onnx opset.
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
+        integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
         static_outputs: whether the shape of every output is known, by inference or because the model states it.
         empty: whether an operand that flows, or a result, holds no number at all: one of its dimensions is 0.
-        attributes: attribute name to the values it may have; an absent attribute counts as its ONNX default.
+        attributes: attribute name to the values it may have.
         attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
         attributes_above: attribute name to a bound that it, or one of its numbers, lies above.
         inputs: input position (as text) to what must hold of that operand.
@@ -85,6 +98,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     min_rank: int | None = None
     max_rank: int | None = None
     blocked: bool | None = None
+    integer_bias: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None
@@ -96,22 +110,6 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
 
 
-class PairRule(Struct, frozen=True, forbid_unknown_fields=True):
-    """Pairs that are allowed (or, in a refusal, refused): any of the weights with any of the activations.
-
-    Attributes:
-        activation: types of the activations.
-        weight: types of the weight. None: nodes without a weight, and float nodes, whose weight has their own type.
-        per_channel: which of the weight types may have one scale per output channel.
-        blocks: block sizes that may be planned for a weight (one scale per so many numbers of it, behind a DequantizeLinear).
-    """
-
-    activation: list[DType]
-    weight: list[DType] | None = None
-    per_channel: list[DType] = []
-    blocks: list[Annotated[int, Meta(ge=16)]] = []
-
-
 class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):
     """Output quantization parameters that the EP demands."""
 
@@ -119,43 +117,77 @@ class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):
     zero_point: int
 
 
-class Rule(Struct, frozen=True, forbid_unknown_fields=True):
-    """One statement about some operators.
+class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every statement about an operator may say.
 
     Attributes:
-        id: unique in the profile; verdicts name it.
-        ops: operator types; "*" for any.
-        domain: operator domain; "" is ai.onnx.
-        traits, without: the device must have all of these traits, and none of those.
+        on: traits; it speaks of the devices that have one of them, of all devices where none is named.
         when: conditions on the node.
-        pairs: what is allowed; empty for operators that have no precision to choose.
-        refuse: the reason, if the rule is a refusal; then `pairs` lists what it refuses (empty: everything).
+        weight: types of the weight. `int8` is any int8, `int8-per-tensor` one with one scale, `int8-per-channel` one with a
+            scale per output channel. None: nodes without a weight, and float nodes, whose weight has their own type.
+        activation: types of the activations.
+        seen: probe cases that show it.
+        source: how it is known, where the file does not say so for all its statements.
+        id: what verdicts call it; its place in the file where it has none.
+    """
+
+    on: Name | list[Name] = []
+    when: When = When()
+    weight: WeightType | list[WeightType] = []
+    activation: DType | list[DType] = []
+    seen: list[str] = []
+    source: Source | None = None
+    id: Name | None = None
+
+
+class Takes(Statement, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pairs that the EP takes: any of the weights with any of the activations. Without both, it takes an operator that has no
+    precision to choose.
+
+    Attributes:
+        blocks: block sizes that may be planned for a weight (one scale per so many numbers of it, behind a DequantizeLinear).
+        fixed: output parameters that an activation type demands.
         kernels: legality follows a kernel table: the name of a JSON file beside the profile, or "installed" for the
             registry of the installed build.
         cast_float16: with `kernels`: a node without a float16 kernel is run in float32 between casts, which the
             runtime inserts by itself.
-        fixed: output parameters that an activation type demands.
-        suggestion: what to do where the rule says no.
+        do: what to do where another pair is asked for.
     """
 
-    id: Name
-    ops: Annotated[list[str], Meta(min_length=1)]
-    source: Source
-    domain: str = ""
-    traits: list[Name] = []
-    without: list[Name] = []
-    when: When = When()
-    pairs: list[PairRule] = []
-    refuse: str | None = None
+    blocks: list[Annotated[int, Meta(ge=16)]] = []
+    fixed: dict[DType, FixedParameters] = {}
     kernels: str | None = None
     cast_float16: bool = False
-    fixed: dict[DType, FixedParameters] = {}
-    suggestion: str | None = None
+    do: str | None = None
+
+
+class Refuses(Statement, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the EP does not take: the pairs that it names, or every pair.
+
+    Attributes:
+        why: the reason, for people.
+        do: the next step.
+    """
+
+    why: Annotated[str, Meta(min_length=1)]
+    do: Annotated[str, Meta(min_length=1)]
+
+
+class Operator(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a profile says of an operator. A refusal that matches stands above all that is taken."""
+
+    takes: list[Takes] = []
+    refuses: list[Refuses] = []
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds for every node: shapes must be known ahead; no tensor has more dimensions; the nodes inside an If,
-    Loop or Scan that the EP leaves to another are left with it."""
+    """What holds for every node.
+
+    Attributes:
+        static_shapes: shapes must be known ahead.
+        max_rank: no tensor has more dimensions.
+        bodies_follow: the nodes inside an If, Loop or Scan that the EP leaves to another are left with it.
+    """
 
     static_shapes: bool = False
     max_rank: int | None = None
@@ -204,12 +236,17 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A profile as written. See `Profile` for the one that the planner works with.
 
     Attributes:
-        schema: "planner/profile/1".
+        schema: "planner/profile/2".
         ep: full provider name. aliases: other names for --ep.
         default_device: the device that is meant when none is named.
         prefer: precisions in order of preference (shorthands; w8a16+fp16 quantizes what has weights).
         options: provider options for every device.
+        opset: the ai.onnx opset that models are written at where no other serves more of their operators.
         cost: what computing costs, for devices that say nothing of their own.
+        operators: statements by operator: `Conv`, `Conv, ConvTranspose` where they agree, `com.microsoft.Gelu` in another
+            domain, `*` and `com.microsoft.*` for every operator of a domain.
+        source: how its statements are known, where one has no source of its own.
+        derived: the file beside it that holds the generated statements; those written here stand above them.
     """
 
     schema: Annotated[str, Meta(pattern=f"^{SCHEMA}$")]
@@ -218,69 +255,60 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     default_device: str
     devices: Annotated[dict[Name, Device], Meta(min_length=1)]
     prefer: Annotated[list[str], Meta(min_length=1)]
-    rules: Annotated[list[Rule], Meta(min_length=1)]
+    operators: Annotated[dict[OperatorNames, Operator], Meta(min_length=1)]
     aliases: list[Name] = []
     options: dict[str, str] = {}
+    opset: Annotated[int, Meta(ge=13)] | None = None
     limits: Limits = Limits()
     cost: Cost = Cost()
+    source: Source | None = None
+    derived: str | None = None
 
 
-@functools.cache
-def operator_version(op_type: str, domain: str, opset: int) -> int | None:
-    """The opset at which ONNX last changed the operator, up to this one; None if ONNX does not define it there."""
-    if domain:
-        return None
-    try:
-        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
-    except onnx.defs.SchemaError:
-        return None
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel of a table: the opsets it serves and the element types of each type constraint."""
-
-    first_opset: int
-    last_opset: int | None
-    types: Mapping[str, frozenset[str]]
-
-
-@dataclass(frozen=True)
-class KernelTable:
-    """The kernels that a build of ONNX Runtime has for an EP.
+class DerivedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The generated statements of a profile, in a file beside it: `python -m planner.derive` writes it.
 
     Attributes:
-        source: where the table comes from, for reasons.
-        kernels: (domain, operator) to its kernels.
+        schema: "planner/derived/1". ep: full provider name. source: the packages whose answers they were derived from.
     """
 
-    source: str
-    kernels: Mapping[tuple[str, str], Sequence[Kernel]]
+    schema: Annotated[str, Meta(pattern=f"^{DERIVED_SCHEMA}$")]
+    ep: Name
+    source: Source
+    operators: dict[OperatorNames, Operator]
 
-    def types(self, op_type: str, domain: str, opset: int) -> Mapping[str, frozenset[str]] | None:
-        """Element types by type constraint, over all kernels that serve the operator at this opset; None if none does.
 
-        As ONNX Runtime matches them (kernel_registry.cc): a kernel with a closed range of opsets serves each of them,
-        an open one only the version of the operator that it starts with, since a later version may mean another thing.
+@dataclass(frozen=True)
+class Rule:
+    """A statement about one operator, as verdicts name it.
 
-        Args:
-            opset: of the model; the operator's own version at that opset is what counts.
-        """
-        version = operator_version(op_type, domain, opset)
-        types: dict[str, frozenset[str]] = {}
-        found = False
-        for kernel in self.kernels.get((domain, op_type), ()):
-            if version is None:
-                serves = True
-            elif kernel.last_opset is None:
-                serves = kernel.first_opset == version
-            else:
-                serves = kernel.first_opset <= version <= kernel.last_opset
-            if serves:
-                found = True
-                for name, dtypes in kernel.types.items():
-                    types[name] = types.get(name, frozenset()) | dtypes
-        return types if found else None
+    Attributes:
+        id: its own, or its place: "Gemm.refuses[0]", "derived.Gemm.refuses[0]".
+        refuse: the reason, if the rule is a refusal; then weight and activation are what it refuses (none: everything).
+        suggestion: what to do where the rule says no.
+        on, when, weight, activation, blocks, fixed, kernels, cast_float16: as in `Statement` and `Takes`.
+    """
+
+    id: str
+    source: Source
+    on: tuple[str, ...] = ()
+    when: When = field(default_factory=When)
+    weight: tuple[WeightType, ...] = ()
+    activation: tuple[DType, ...] = ()
+    blocks: tuple[int, ...] = ()
+    fixed: Mapping[DType, FixedParameters] = field(default_factory=dict)
+    kernels: str | None = None
+    cast_float16: bool = False
+    refuse: str | None = None
+    suggestion: str | None = None
+
+    def names_weight(self, dtype: DType, *, per_channel: bool) -> bool:
+        """Whether its weights include this type, scaled so."""
+        return dtype in self.weight or f"{dtype}-per-{'channel' if per_channel else 'tensor'}" in self.weight
+
+    def names_blocked_weight(self, dtype: DType) -> bool:
+        """Whether its weights include this type, however it is scaled."""
+        return any(weight.partition("-")[0] == dtype for weight in self.weight)
 
 
 @dataclass(frozen=True)
@@ -301,9 +329,11 @@ class Profile:
     """A profile, loaded: the file's content, its kernel tables, its hash.
 
     Attributes:
-        path: the file it came from. sha256: of its bytes and those of the kernel tables it names.
+        path: the file it came from. sha256: of its bytes and those of the files it names.
         prefer: by device, the precisions in order of preference.
         tables: kernel table by the name that rules use.
+        by_operator: rules by (domain, operator) in the order in which they are asked; the operator "*" stands for those that
+            no rule names.
         notes: what whoever relies on a verdict should know of the profile.
         learned: by (device, signature of a node), what the EP itself was seen to do: it stands above the rules.
     """
@@ -313,13 +343,20 @@ class Profile:
     file: ProfileFile
     prefer: Mapping[str, tuple[Precision, ...]]
     tables: Mapping[str, KernelTable]
-    _by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
+    by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
     notes: tuple[str, ...] = ()
     learned: Mapping[tuple[str, str], Learned] = field(default_factory=dict, repr=False)
 
     @property
     def ep(self) -> str:
+        """The full provider name."""
         return self.file.ep
+
+    @property
+    def name(self) -> str:
+        """What the profile is called: its folder where that is its own, as for the shipped ones; else its file."""
+        path = Path(self.path)
+        return path.parent.name if path.name == PROFILE else path.name
 
     @property
     def limits(self) -> Limits:
@@ -355,17 +392,13 @@ class Profile:
         more = structs.replace(own, traits=[*dict.fromkeys([*own.traits, *traits])])
         return replace(self, file=structs.replace(self.file, devices={**self.file.devices, device: more}))
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule once, in the order of the operators."""
+        return tuple({rule.id: rule for rules in self.by_operator.values() for rule in rules}.values())
+
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
-        """The rules that speak of the operator on the device, in the profile's order."""
-        traits = set(self.device(device).traits)
-        found = self._by_operator.get((domain, op_type), self._by_operator.get((domain, "*"), ()))
-        return tuple(r for r in found if traits.issuperset(r.traits) and traits.isdisjoint(r.without))
-
-
-def index_rules(rules: Sequence[Rule]) -> dict[tuple[str, str], tuple[Rule, ...]]:
-    """Rules by (domain, operator), each list in the given order; a rule for "*" stands in every list of its domain."""
-    operators = {(r.domain, op) for r in rules for op in r.ops}
-    return {
-        (domain, op): tuple(r for r in rules if r.domain == domain and (op in r.ops or "*" in r.ops))
-        for domain, op in operators
-    }
+        """The rules that speak of the operator on the device, in the order in which they are asked."""
+        traits = self.device(device).traits
+        found = self.by_operator.get((domain, op_type), self.by_operator.get((domain, "*"), ()))
+        return tuple(r for r in found if not r.on or any(trait in r.on for trait in traits))

@@ -122,6 +122,22 @@ def int32_bias(
     return rewriting.made[key]
 
 
+def float_constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray) -> ir.Value:
+    """A float32 constant in the place of one with other numbers.
+
+    Args:
+        rewriting: the model.
+        value: the constant.
+        array: the new numbers.
+    """
+    key = (value, "numbers", array.tobytes())
+    if key not in rewriting.made:
+        numbers = array.astype(np.float32)
+        graph = initializer_graph(value)
+        rewriting.made[key] = rewriting.initializer(graph, f"{value.name}_float32", numbers, ir.DataType.FLOAT)
+    return rewriting.made[key]
+
+
 def weight_only(
     rewriting: Rewriting,
     node: ir.Node,
@@ -178,8 +194,12 @@ def weight_in_blocks(
         kind: of its codes.
         block_size: so many numbers share a scale.
         dtype: float type that comes out.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
     """
     axis = summed_axis(node)
+    require_blocks(node, array, axis, block_size)
     key = (value, "blocks", kind, axis, block_size, dtype)
     if key not in rewriting.made:
         rows = array if axis == 1 else array.T
@@ -190,6 +210,26 @@ def weight_in_blocks(
             f"_{kind}_blocks_{dtype}", {"axis": axis, "block_size": block_size},
         )  # fmt: skip
     return rewriting.made[key]
+
+
+def require_blocks(node: ir.Node, array: np.ndarray, axis: int, block_size: int) -> None:
+    """See that a constant can be cut into blocks.
+
+    Args:
+        node: that reads it.
+        array: its content.
+        axis: along which the blocks run.
+        block_size: so many numbers share a scale.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
+    """
+    if array.ndim != 2 or array.shape[axis] < block_size:
+        raise RequestError(
+            f"the plan stores the weight of {node.op_type} {node.name!r} in blocks of {block_size}, but its shape is "
+            f"{list(array.shape)}",
+            "make the plan anew with `planner plan`",
+        )
 
 
 def _stored(

@@ -19,6 +19,7 @@ from planner.quantization.casts import as_float
 from planner.quantization.constants import (
     constant_activation,
     constant_as,
+    float_constant,
     int32_bias,
     quantized_weight,
     weight_in_blocks,
@@ -42,6 +43,7 @@ class _Node:
 
     Attributes:
         activation: type of its data.
+        float_bias: its bias stays float.
         data: how its data is stored, once that is known.
         weight: how its weight is stored.
         error: what rounding the weight adds to each output channel on average.
@@ -50,6 +52,7 @@ class _Node:
     node: ir.Node
     config: QuantConfig
     activation: DType
+    float_bias: bool
     data: q.Parameters | None = None
     weight: q.Parameters | None = None
     error: np.ndarray | None = None
@@ -67,7 +70,7 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
         RequestError: a tensor has no range, or a constant holds NaN.
     """
     assert line.activation is not None
-    state = _Node(node, line.config, line.activation)
+    state = _Node(node, line.config, line.activation, line.float_bias or operator(node.op_type).float_bias)
     joined = _joined_parameters(rewriting, node, line.activation)
     for position, value in enumerate(list(node.inputs)):
         if value is None or value.dtype not in FLOATS:
@@ -90,14 +93,16 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
     """What the node is to read in the place of a float value."""
     node, array = state.node, constant_array(value)
     role = role_of(node.op_type, position, is_constant=array is not None, is_float=True)
-    if role is Role.EXACT or (role is Role.BIAS and operator(node.op_type).float_bias):
+    if role is Role.EXACT:
         return as_float(rewriting, value, DType.FLOAT32, node)
     if role is Role.WEIGHT:
         assert array is not None
         return _weight(rewriting, state, position, value, array)
     if role is Role.BIAS:
         if array is not None and state.error is not None and array.size == state.error.size:
-            array = array - state.error.reshape(array.shape)
+            return _bias(rewriting, state, value, array - state.error.reshape(array.shape))
+        if state.float_bias:
+            return as_float(rewriting, value, DType.FLOAT32, node)
         return _bias(rewriting, state, value, array)
     if array is None:
         new = _as_quantized(rewriting, value, state.activation, node)
@@ -110,13 +115,17 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
 
 def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, array: np.ndarray) -> ir.Value:
     node, config = state.node, state.config
-    assert config.weight is not None
+    if config.weight is None or config.weight.is_float:
+        raise RequestError(
+            f"the plan gives {node.op_type} {node.name!r} integer activations, and its weight no integer type",
+            "make the plan anew with `planner plan`",
+        )
     if config.block_size is not None:
         return weight_in_blocks(rewriting, node, value, array, config.weight, config.block_size, DType.FLOAT32)
     attributes = attributes_of(node)
     axis = channel_axis(node.op_type, position, array.ndim, attributes) if config.per_channel else None
     third = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant_array(third) if operator(node.op_type).has_integer_bias else None
+    bias = constant_array(third) if operator(node.op_type).has_integer_bias and not state.float_bias else None
     means = _means(rewriting, node)
     new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data)
     state.weight = state.weight or rewriting.stored[new].parameters
@@ -129,6 +138,8 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
 def _bias(rewriting: Rewriting, state: _Node, value: ir.Value, array: np.ndarray | None) -> ir.Value:
     if array is None:
         return _as_quantized(rewriting, value, state.activation, state.node)
+    if state.float_bias:
+        return float_constant(rewriting, value, array)
     if state.data is None or state.weight is None:
         return constant_activation(rewriting, value, array, state.activation)
     return int32_bias(rewriting, value, array, state.data, state.weight)

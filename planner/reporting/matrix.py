@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,9 @@ from planner.calibrate.inputs import Inputs, load_inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
+from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
-from planner.probe import learned
+from planner.profiles import learned
 from planner.profiles.load import load_profiles
 from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
@@ -76,15 +76,15 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         RequestError: it cannot be read, or is malformed (named by its path inside the file).
     """
     try:
-        manifest = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _Manifest)
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}", "give a YAML file with a list `models`") from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        manifest = msgspec.convert(yaml.safe_load(read_text(path, limit=1 << 24)), _Manifest)
+    except RequestError as error:
+        raise RequestError(str(error), "give a YAML file with a list `models`") from None
+    except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise RequestError(
+                f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
+            ) from None
         raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
-    except msgspec.ValidationError as error:
-        raise RequestError(
-            f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
-        ) from None
     if not manifest.models:
         raise RequestError(f"{path}: lists no models")
     found = []
@@ -256,7 +256,7 @@ class _Judging:
 
     def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
         assert self.inputs is not None
-        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        with temporary_folder() as folder:
             output = Path(folder) / "candidate.onnx"
             return select(
                 target, model, resolutions, self.inputs, output, Demands(self.floor),

@@ -13,48 +13,56 @@ from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import check_model
 
 if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
     from planner.dtypes import Precision
     from planner.model.read import Model
+    from planner.resolve.choose import Resolution
     from planner.resolve.target import Target
-    from planner.results import TargetResult
+    from planner.search.run import Selection
 
 
 def target_report(
-    result: TargetResult, target: Target, model: Model, precision: Precision | None, date: str | None = None
+    target: Target,
+    model: Model,
+    precision: Precision | None,
+    resolution: Resolution,
+    selection: Selection | None = None,
+    inputs: Inputs | None = None,
+    date: str | None = None,
 ) -> Report:
     """One row for each precision that was tried, the kept one recommended if it passed.
 
     With auto (``precision`` None), also a row for each precision of the profile that is not legal.
 
     Args:
-        result: what came of the run.
         target: where the model must run.
         model: float32, in the form in which the target sees it.
         precision: what was asked for.
+        resolution: of it, before anything ran.
+        selection: what was tried and kept; None where nothing was allowed to run.
+        inputs: what calibrated and judged it; None where nothing ran.
         date: of the report, ISO 8601; None for now.
     """
     (name,) = unique_names([model.path])
     shown, found = rows.model_of(model, name), dict[str, Row]()
-    if result.selection is not None and result.inputs is not None:
-        quantized = any(attempt.plan.is_quantized for attempt in result.selection.attempts)
-        ranges = observed_ranges(model, result.inputs.calibration) if quantized else ()
-        for attempt in result.selection.attempts:
+    if selection is not None and inputs is not None:
+        quantized = any(attempt.plan.is_quantized for attempt in selection.attempts)
+        ranges = observed_ranges(model, inputs.calibration) if quantized else ()
+        for attempt in selection.attempts:
             row = rows.attempt_row(
                 attempt, shown, target.identity, attempt.plan.precision,
-                legal=result.check.legal, inputs=result.inputs, ranges=ranges if attempt.plan.is_quantized else (),
+                legal=resolution.legal, inputs=inputs, ranges=ranges if attempt.plan.is_quantized else (),
             )  # fmt: skip
             # A search that went on from a first mix replaces it, but nothing replaces what was kept.
-            kept = attempt.plan is result.selection.kept.plan
+            kept = attempt.plan is selection.kept.plan
             if kept or not (row.precision in found and found[row.precision].recommended):
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
     if precision is None:
         for preferred in target.profile.prefer[target.device]:
-            resolution = check_model(target, model, preferred)
-            if resolution.legal is False:
-                found.setdefault(
-                    str(preferred), rows.resolution_row(resolution, shown, target.identity, str(preferred))
-                )
+            other = check_model(target, model, preferred)
+            if other.legal is False:
+                found.setdefault(str(preferred), rows.resolution_row(other, shown, target.identity, str(preferred)))
     if not found:
         asked = "auto" if precision is None else str(precision)
-        found[asked] = rows.resolution_row(result.check.resolution, shown, target.identity, asked)
+        found[asked] = rows.resolution_row(resolution, shown, target.identity, asked)
     return Report(planner.__version__, date or now(), tuple(found.values()))

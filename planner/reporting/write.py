@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from planner.errors import RequestError
+from planner.files import read_text
 from planner.reporting import html, json, junit, markdown, sarif, svg, text
 from planner.reporting.data import Report, Row
 
@@ -81,8 +82,8 @@ def read_report(path: Path | str) -> Report:
     """
     path = Path(path)
     try:
-        value = stdlib_json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = stdlib_json.loads(read_text(path))
+    except (RequestError, ValueError, RecursionError) as error:
         raise RequestError(f"cannot read the report {path}: {error}", "a report.json of planner is wanted") from error
     try:
         return Report.from_json(value)

@@ -10,7 +10,7 @@ import onnx
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
-from planner.operators import Role
+from planner.operators import Role, operator
 from planner.profiles.schema import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
@@ -42,8 +42,19 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
     if when.blocked is not None and when.blocked != (node.stored_blocked or config.block_size is not None):
         yield "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    if when.integer_bias is not None and when.integer_bias != _has_integer_bias(node, config):
+        yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
+
+
+def _has_integer_bias(node: Node, config: QuantConfig) -> bool:
+    """Whether the bias is stored as int32, or would be if the node were quantized so."""
+    if node.integer_bias or config == node.stored:
+        return node.integer_bias
+    quantized = config.activation is not None and not config.activation.is_float
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return quantized and operator(node.op_type).has_integer_bias and bias is not None and bias.constant
 
 
 def _result_problems(when: When, node: Node) -> Iterator[str]:

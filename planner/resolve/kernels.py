@@ -11,7 +11,7 @@ import onnx
 from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node
 from planner.operators import Role
-from planner.profiles.schema import KernelTable
+from planner.profiles.kernels import KernelTable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, signature
-from planner.profiles.schema import FixedParameters, PairRule, Rule
+from planner.operators import operator
+from planner.profiles.schema import FixedParameters, Rule
 from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import missing_kernel, qualified
 from planner.resolve.plan import Basis
@@ -29,6 +30,7 @@ class Ruling:
         suggestion: what to do instead; None where legal or nothing is known to help.
         fixed: output scale and zero point that the rule demands, where it does.
         replacement: operator that takes the node's place; None: it keeps its own.
+        float_bias: the node is taken only if its bias stays float: the EP refuses one that is stored as int32.
         basis: what kind of knowledge decided.
     """
 
@@ -38,6 +40,7 @@ class Ruling:
     suggestion: str | None = None
     fixed: FixedParameters | None = None
     replacement: Replacement | None = None
+    float_bias: bool = False
     basis: Basis = Basis.RULE
 
 
@@ -81,6 +84,10 @@ def judge(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling
 def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
     """Judge a node that keeps its operator."""
     ruling = _by_rules(target, node, config, opset)
+    if ruling.legal and _would_store_integer_bias(target, node, config):
+        ruling = replace(
+            ruling, float_bias=not _by_rules(target, replace(node, integer_bias=True), config, opset).legal
+        )
     if not target.profile.learned:
         return ruling
     seen = target.profile.learned.get((target.device, signature(node, config)))
@@ -95,6 +102,17 @@ def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int)
         f"{reason}: {seen.reason}" if seen.reason else reason,
         "choose another precision for it",
         basis=Basis.LEARNED,
+    )
+
+
+def _would_store_integer_bias(target: Target, node: Node, config: QuantConfig) -> bool:
+    """Whether quantizing the node gives it an int32 bias that a rule might refuse."""
+    quantized = config.activation is not None and not config.activation.is_float
+    return (
+        quantized
+        and not node.integer_bias
+        and operator(node.op_type).has_integer_bias
+        and any(rule.when.integer_bias is not None for rule in target.rules_for(node.op_type, node.domain))
     )
 
 
@@ -138,7 +156,9 @@ def _not_allowed(node: Node, config: QuantConfig, allowing: list[Rule], unmet: l
     """
     if allowing:
         reason = f"{node.op_type} does not take {config}; allowed: {_choices(allowing)}"
-        return Ruling(False, allowing[0].id, reason, allowing[0].suggestion)
+        return Ruling(
+            False, allowing[0].id, reason, allowing[0].suggestion or "choose one of the pairs that are allowed"
+        )
     if unmet:
         rule, condition = unmet[0]
         return Ruling(False, rule.id, condition, rule.suggestion)
@@ -187,38 +207,39 @@ def _dims(shape: tuple[int | None, ...]) -> str:
 
 
 def _refused(rule: Rule, config: QuantConfig) -> bool:
-    if not rule.pairs:
-        return True
-    return any(
-        config.activation in refused.activation and (refused.weight is None or config.weight in refused.weight)
-        for refused in rule.pairs
-    )
+    return (not rule.activation or config.activation in rule.activation) and (not rule.weight or _names(rule, config))
+
+
+def _names(rule: Rule, config: QuantConfig) -> bool:
+    """Whether the rule's weights include the node's, scaled as it is."""
+    if config.weight is None:
+        return False
+    if config.block_size is not None:
+        return rule.names_blocked_weight(config.weight)
+    return rule.names_weight(config.weight, per_channel=config.per_channel)
 
 
 def _allowed(rule: Rule, config: QuantConfig) -> Ruling | None:
     if config.activation is None:
         return Ruling(True, rule.id)
-    if any(_allows(allowed, config) for allowed in rule.pairs):
+    if _allows(rule, config):
         return Ruling(True, rule.id, fixed=rule.fixed.get(config.activation))
     return None
 
 
-def _allows(allowed: PairRule, config: QuantConfig) -> bool:
-    if config.activation not in allowed.activation:
+def _allows(rule: Rule, config: QuantConfig) -> bool:
+    if config.activation not in rule.activation:
         return False
-    if allowed.weight is None:
+    if not rule.weight:
         # A rule without a weight speaks of nodes that have none, and of float nodes, whose weight has their own type.
         return config.weight is None or (config.weight.is_float and config.weight == config.activation)
-    if config.block_size is not None:
-        return config.weight in allowed.weight and config.block_size in allowed.blocks
-    return config.weight in allowed.weight and (not config.per_channel or config.weight in allowed.per_channel)
+    return (config.block_size is None or config.block_size in rule.blocks) and _names(rule, config)
 
 
 def _choices(rules: Iterable[Rule]) -> str:
     choices: dict[str, None] = {}
-    for allowed in (pair for rule in rules for pair in rule.pairs):
-        activations = "|".join(allowed.activation)
-        weights = "" if allowed.weight is None else f"{'|'.join(allowed.weight)}/"
-        channels = f" ({'|'.join(allowed.per_channel)} also per channel)" if allowed.per_channel else ""
-        choices[f"{weights}{activations}{channels}"] = None
+    for rule in rules:
+        if rule.activation:
+            weights = f"{'|'.join(rule.weight)}/" if rule.weight else ""
+            choices[f"{weights}{'|'.join(rule.activation)}"] = None
     return ", ".join(choices) or "nothing"

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from planner import limits
 from planner.errors import EPError, RequestError
 from planner.files import atomic
-from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import launcher
 
@@ -50,26 +50,35 @@ def require_compiler(ep: str) -> None:
 def compile_model(
     model: Path,
     output: Path,
-    target: TargetIdentity,
+    ep: str,
+    options: Mapping[str, str],
     sample: Mapping[str, np.ndarray[Any, Any]],
     *,
     timeout: float = 600,
 ) -> Compiled:
-    """Compile the model for the target, load what was written in a fresh session, and run one sample through both.
+    """Compile the model for the chip, load what was written in a fresh session, and run one sample through both.
+
+    Args:
+        model: for the EP.
+        output: where the compiled model is written.
+        ep: full provider name.
+        options: provider options of the device.
+        sample: a feed of the model.
+        timeout: seconds that one request to the worker may take.
 
     Raises:
         EPError: compiling, loading or running failed; nothing is left at ``output`` then.
         RequestError: as `require_compiler`.
     """
-    require_compiler(target.ep)
-    with atomic(output) as temporary, Worker(target.ep, timeout=timeout) as worker:
-        soc, seconds = worker.compile(model, temporary, target.options)
-        opened = worker.open(temporary, target.options)
-        elsewhere = [a for a in opened.assignment if a.ep != target.ep]
-        if elsewhere and not any(a.ep == target.ep for a in opened.assignment):
-            raise EPError(f"{target.ep} took nothing of what it compiled: {elsewhere[0].op_type} {elsewhere[0].name!r}")
+    require_compiler(ep)
+    with atomic(output) as temporary, Worker(ep, timeout=limits.current().seconds or timeout) as worker:
+        soc, seconds = worker.compile(model, temporary, options)
+        opened = worker.open(temporary, options)
+        elsewhere = [a for a in opened.assignment if a.ep != ep]
+        if elsewhere and not any(a.ep == ep for a in opened.assignment):
+            raise EPError(f"{ep} took nothing of what it compiled: {elsewhere[0].op_type} {elsewhere[0].name!r}")
         compiled = worker.run(sample).outputs
-        worker.open(model, target.options)
+        worker.open(model, options)
         plain = worker.run(sample).outputs
         runtime = dict(opened.runtime)
     content = output.read_bytes()

@@ -14,8 +14,10 @@ import platform
 import sys
 
 from planner.errors import RequestError
-from planner.profiles.schema import PROCESSOR_TRAITS
 
+# What a profile may ask of a processor beside a device's own traits: "no-vnni", an x86 one on which sums of products of
+# uint8 and int8 saturate.
+PROCESSOR_TRAITS = ("no-vnni",)
 # Names the traits, separated by commas, in place of those of this processor: to plan for another machine, and for tests.
 VARIABLE = "PLANNER_PROCESSOR"
 

@@ -72,7 +72,7 @@ class PlanEvaluator:
         folder: Path,
         *,
         allow_fallback: bool = False,
-        timeout: float = 300,
+        timeout: float | None = None,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
         self.has_ep = launcher(target.ep).availability().runs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
-from planner.files import atomic
+from planner.files import atomic, temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
@@ -142,7 +141,7 @@ def select(
         RequestError: a node without a range that cannot stay float.
         EPError: the EP or its worker failed.
     """
-    with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
+    with temporary_folder(output.parent) as folder:
         trials = _Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
             timed=launcher(target.ep).availability().kind == "hardware", auto=auto,

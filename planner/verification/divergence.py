@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
 from planner.dtypes import FLOAT16_LARGEST
+from planner.files import temporary_folder
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
@@ -114,7 +114,7 @@ def find_parting(
     target: TargetIdentity,
     samples: Sequence[Sample],
     *,
-    timeout: float = 300,
+    timeout: float | None = None,
     emulated: bool = False,
 ) -> Parting:
     """Run both models with their inner tensors exposed and find where they part.
@@ -342,7 +342,7 @@ def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
             if value.type is None:
                 value.type = ir.TensorType(ir.DataType.FLOAT)
             copy.graph.outputs.append(value)
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "exposed.onnx"
         save(copy, path)
         yield path

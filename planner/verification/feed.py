@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
 from planner.errors import RequestError
+from planner.files import temporary_folder
 from planner.model.read import load as load  # what runs is read as strictly as what is planned
 from planner.model.write import save
 from planner.verification.emulation import emulate_float16, uses_float16
@@ -42,7 +42,7 @@ def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
     if not uses_float16(model):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         emulated = Path(folder) / "emulated.onnx"
         save(emulate_float16(model), emulated)
         yield emulated

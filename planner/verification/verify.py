@@ -19,14 +19,23 @@ from planner.calibrate.inputs import Sample
 from planner.codec import named
 from planner.errors import EPError, RequestError
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, SessionFailed, Worker
+from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
-from planner.verification.placement import Contradiction, Placement, contradictions, own_name, placement_of, unplaced
+from planner.verification.placement import (
+    Contradiction,
+    Placement,
+    contradictions,
+    own_name,
+    packages,
+    placement_of,
+    unplaced,
+)
 
 Kind = Literal["hardware", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
@@ -143,12 +152,13 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
-    timeout: float = 300,
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
 
-    Where the target's EP can't run here, the CPU EP emulates it: the placement is unknown then, and `kind` says so.
+    Where the target's EP can't run here, the CPU EP emulates it, and `kind` says so. The placement is the EP's own where it can
+    at least be asked for it, else unknown.
 
     Args:
         candidate: the model to judge.
@@ -159,7 +169,7 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
-        timeout: seconds that one request to a worker may take.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -272,7 +282,7 @@ class _Runs:
         reference: Path,
         model: ir.Model,
         target: TargetIdentity,
-        timeout: float,
+        timeout: float | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -288,11 +298,8 @@ class _Runs:
         available = launcher(target.ep).availability()
         if available.kind is None or available.kind == "placement":
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
-            notes = (
-                f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it",
-                "float32 nodes were computed in float32: a target that computes them in float16 may differ",
-            )
-            placement = Placement(len(operators), None, ())
+            placement, note = _asked_placement(candidate, target, available, operators, timeout)
+            notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
@@ -345,6 +352,30 @@ def _least(expected: Outputs, got: Outputs) -> float:
     return min((entry.sqnr_db for entry in one.results()), default=0.0)
 
 
+def _asked_placement(
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    timeout: float | None,
+) -> tuple[Placement, str]:
+    """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
+    unknown = Placement(len(operators), None, ())
+    if available.kind != "placement":
+        return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
+    emulated = "its numbers were emulated by the CPU EP"
+    with Worker(target.ep, timeout=timeout) as worker:
+        try:
+            placement = placement_of(worker.open(candidate, target.options, log=True), target.ep, operators)
+        except SessionFailed as error:
+            # It refuses the whole model: none of its nodes is on it.
+            reasons = {name: str(error) for name in operators} | refusal_reasons(error.refusals, operators)
+            placement = unplaced(operators, reasons, available.by)
+        except (WorkerCrashed, WorkerTimeout) as error:
+            return unknown, f"the placement is unknown: {error}; {emulated}"
+    return placement, f"{available.by} said which nodes it takes; {emulated}"
+
+
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
     """Reasons by the candidate's own node names."""
     named = ((own_name(refusal.name, candidate), refusal.reason) for refusal in refusals)
@@ -360,7 +391,7 @@ class _NoSession(Exception):
 
     def verification(self, target: TargetIdentity, operators: Mapping[str, str], criteria: Criteria) -> Verification:
         """What there is to tell."""
-        placement = unplaced(operators, refusal_reasons(self.refusals, operators))
+        placement = unplaced(operators, refusal_reasons(self.refusals, operators), packages(self.runtime))
         refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
         named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
         return Verification(

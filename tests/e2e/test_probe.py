@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from planner.probe.cases import all_cases, build, case_by_id
+from planner.probe.build import build
+from planner.probe.cases import all_cases, case_by_id
 from planner.probe.evidence import load, stored
-from planner.probe.learned import from_model
+from planner.probe.from_model import from_model
 from planner.probe.run import Outcome, Result, probe
 from planner.profiles.load import load_profiles
 from planner.runtime.registry import launcher
+from tests.limits import HANGS
 
 QNN = "QNNExecutionProvider"
 
 
 def planner(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "planner", *arguments], capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-m", "planner", *arguments], capture_output=True, text=True, timeout=HANGS)
 
 
 def answers(*ids: str, ep: str, options: dict[str, str]) -> dict[str, Outcome]:
@@ -110,11 +112,12 @@ def wrong_profile(folder: Path) -> Path:
     """The CPU's profile with a rule that forbids what it really takes."""
     path = folder / "wrong.yaml"
     path.write_text(
-        "schema: planner/profile/1\nep: CPUExecutionProvider\ntitle: wrong\naliases: [cpu]\ndefault_device: cpu\n"
+        "schema: planner/profile/2\nep: CPUExecutionProvider\ntitle: wrong\naliases: [cpu]\ndefault_device: cpu\n"
         "prefer: [fp32]\ndevices:\n  cpu: {title: t, class: cpu, source: {documented: nowhere}}\n"
-        "rules:\n"
-        "  - {id: no-relu, ops: [Relu], refuse: not in this test, source: {documented: nowhere}}\n"
-        "  - {id: rest, ops: ['*'], pairs: [{activation: [float32]}], source: {documented: nowhere}}\n"
+        "source: {documented: nowhere}\n"
+        "operators:\n"
+        "  Relu: {refuses: [{why: not in this test, do: leave it}]}\n"
+        "  '*': {takes: [{activation: float32}]}\n"
     )
     return path
 

@@ -11,6 +11,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx import numpy_helper, parser
 
+from planner.profiles.load import load_profiles
+from planner.profiles.schema import Profile
+from planner.resolve.plan import TargetIdentity
+from planner.resolve.target import Target
+
 Array = np.ndarray
 
 
@@ -43,12 +48,16 @@ def f32(value: object) -> Array:
     return np.asarray(value, np.float32)
 
 
-def run(model: onnx.ModelProto | ir.Model | Path, feed: Mapping[str, Array]) -> list[Array]:
-    """Outputs on onnxruntime's CPU EP, without its own graph rewriting."""
+def run(model: onnx.ModelProto | ir.Model | Path, feed: Mapping[str, Array], *, optimize: bool = False) -> list[Array]:
+    """Outputs on onnxruntime's CPU EP, without its own graph rewriting unless ``optimize``.
+
+    Without it Q and DQ are computed as they stand, with it they become integer kernels.
+    """
     if isinstance(model, ir.Model):
         model = ir.to_proto(model)
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
@@ -72,3 +81,9 @@ def sqnr(reference: Array, value: Array) -> float:
     noise = float(np.sum((reference - value) ** 2))
     signal = float(np.sum(reference**2))
     return 200.0 if noise == 0 else min(200.0, 10 * float(np.log10(max(signal, 1e-300) / noise)))
+
+
+def on_any_processor(profile: Profile | str, device: str = "cpu") -> Target:
+    """A profile, or the shipped one of that name, on a device, without the traits of the processor at hand."""
+    found = load_profiles().find(profile) if isinstance(profile, str) else profile
+    return Target(found, TargetIdentity(found.ep, device, found.options(device)))

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner import api
 from planner.cli import main as cli
 from planner.errors import PlannerError, RequestError
 from planner.model.node import signature
-from planner.probe.learned import FromModel, Learned, dump
+from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
 from planner.verification.floor import parse_floor
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 # What a clock, or a busy machine, makes of the same work.
@@ -54,18 +54,16 @@ def model(tmp_path: Path) -> Path:
 
 
 ACME = """\
-schema: planner/profile/1
+schema: planner/profile/2
 ep: AcmeExecutionProvider
 title: Acme
 aliases: [acme]
 default_device: npu
 prefer: [w8a8]
 devices: {npu: {title: x, class: npu, source: {documented: x}}}
-rules:
-  - id: matmul
-    ops: [MatMul]
-    pairs: [{weight: [uint8], activation: [uint8]}]
-    source: {documented: x}
+source: {documented: x}
+operators:
+  MatMul: {takes: [{weight: uint8-per-tensor, activation: uint8}]}
 """
 
 
@@ -89,10 +87,10 @@ def evidence(tmp_path: Path, model: Path) -> Path:
     """A file that says: the CPU EP left the model's MatMul in float32 to another."""
     target = Target.open("cpu")
     lines = [
-        Learned(signature(v.node, v.config), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken")
+        LearnedNode(signature(v.node, v.config), 1, v.node.op_type != "MatMul", True, v.ruling.rule, "not taken")
         for v in check_model(target, target.read(model, stored=True), None, stored=True).verdicts
     ]
-    found = FromModel("0" * 64, target.ep, target.device, {"onnxruntime": "1.0"}, tuple(lines))
+    found = LearnedFile("0" * 64, target.ep, target.device, {"onnxruntime": "1.0"}, tuple(lines))
     path = tmp_path / "evidence.json"
     path.write_text(dump(found), encoding="utf-8")
     return path

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
-from planner.model.passes.gelu import fuse_gelu
+from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import plain_gemm
 from planner.model.passes.index import cut_off, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
@@ -29,7 +29,7 @@ _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
 
-FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
+FUSED_OPERATORS = frozenset({"Gelu", CONTRIB_GELU, "LayerNormalization", "Softmax"})
 
 
 def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:
@@ -59,7 +59,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("GatherND",), plain_gather_nd),
             (("Pad",), cut_off),
         ]
-    if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
+    if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
         fusions.append((("Sqrt",), fuse_layer_norm))
@@ -70,3 +70,5 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             for node in list(graph):
                 if node.op_type in op_types and own(node):
                     apply(node)
+    if CONTRIB_GELU in operators and "Gelu" not in operators:
+        spell_gelu(model)

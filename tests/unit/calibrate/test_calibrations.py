@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.calibrate import run
 from planner.calibrate.inputs import load_inputs
@@ -16,6 +15,7 @@ from planner.calibrate.run import Calibrations
 from planner.dtypes import parse_precision
 from planner.reporting.matrix import Subject, make_report, open_targets
 from planner.resolve.target import Target
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 

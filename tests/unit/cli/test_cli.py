@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
+from planner.cli.common import print_table
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 ROOT = Path(__file__).parents[3]
@@ -144,9 +145,9 @@ def test_an_operator_that_nobody_knows(planner: Planner, tmp_path: Path) -> None
 def test_an_operator_that_no_rule_speaks_of_is_unknown_and_no_no(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "acme.yaml"
     profile.write_text(
-        "schema: planner/profile/1\nep: AcmeExecutionProvider\ntitle: Acme\naliases: [acme]\ndefault_device: npu\n"
+        "schema: planner/profile/2\nep: AcmeExecutionProvider\ntitle: Acme\naliases: [acme]\ndefault_device: npu\n"
         "prefer: [fp32]\ndevices: {npu: {title: x, class: npu, source: {documented: x}}}\n"
-        "rules: [{id: m, ops: [MatMul], pairs: [{weight: [float32], activation: [float32]}], source: {documented: x}}]\n"
+        "source: {documented: x}\noperators: {MatMul: {takes: [{weight: float32, activation: float32}]}}\n"
     )
     asked = ("check", model, "--ep", "acme", "--profile", profile)
     result = planner(*asked, "--json")
@@ -159,9 +160,9 @@ def test_an_operator_that_no_rule_speaks_of_is_unknown_and_no_no(planner: Planne
 def test_a_users_profile_overrides_the_shipped_one(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "mine.yaml"
     profile.write_text(
-        "schema: planner/profile/1\nep: CPUExecutionProvider\ntitle: mine\naliases: [cpu]\ndefault_device: cpu\n"
+        "schema: planner/profile/2\nep: CPUExecutionProvider\ntitle: mine\naliases: [cpu]\ndefault_device: cpu\n"
         "prefer: [fp32]\ndevices: {cpu: {title: x, class: cpu, source: {documented: x}}}\n"
-        "rules: [{id: none, ops: ['*'], refuse: nothing runs here, source: {documented: x}}]\n"
+        "source: {documented: x}\noperators: {'*': {refuses: [{why: nothing runs here, do: leave it}]}}\n"
     )
     result = planner("check", model, "--ep", "cpu", "--profile", profile)
     assert result.status == 1 and "nothing runs here" in result.err
@@ -261,7 +262,7 @@ def test_a_file_that_is_no_model(
 
 def test_a_malformed_profile_is_named_with_line_and_key(planner: Planner, model: Path, tmp_path: Path) -> None:
     profile = tmp_path / "p.yaml"
-    profile.write_text("schema: planner/profile/1\nep: X\ncolour: red\n")
+    profile.write_text("schema: planner/profile/2\nep: X\ncolour: red\n")
     result = planner("check", model, "--ep", "cpu", "--profile", profile)
     assert result.status == 2 and "p.yaml:3: colour: unknown key" in result.err and "default_device" in result.err
 
@@ -489,3 +490,8 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
     assert result.status == 1 and "violations: 3" in result.out
     assert len([line for line in result.out.splitlines() if line.startswith("3 ") and "Relu, Sigmoid" in line]) == 1
     assert "with numbers for names: --shape x=n,4" in result.err
+
+
+def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("\nkernels \x1b[31m", ["opset"], [["13+"]])
+    assert capsys.readouterr().out.splitlines()[:2] == ["", "kernels \ufffd[31m"]

@@ -10,7 +10,7 @@ from planner.profiles.schema import OperandCondition, Rule, Source, When
 
 
 def rule(when: When) -> Rule:
-    return Rule("r", ["Conv"], Source(observed="a test"), when=when)
+    return Rule("r", Source(observed="a test"), when=when)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_conditions_are_told_in_words(when: When, words: str) -> None:
 
 def test_what_a_rule_leaves_open_is_not_told() -> None:
     for profile in load_profiles().by_ep.values():
-        for each in profile.file.rules:
+        for each in profile.rules:
             assert "None" not in where(each), each.id
             assert "None" not in str(rule_json(each)), each.id
 

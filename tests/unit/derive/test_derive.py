@@ -1,28 +1,59 @@
-"""Derived rules: names that can be read, conditions that say something, nothing said twice."""
+"""Derived statements: conditions that say something, words for people, nothing said twice, one judgement for every case."""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+from planner.derive import words
+from planner.derive.conditions import condition_of, forms, opsets
+from planner.derive.pairs import refused_pairs, taken_pairs
+from planner.derive.predict import predict
 from planner.derive.prune import superfluous
-from planner.derive.rules import _condition_of, _named, _opsets, _pair_kinds, _pair_rules, _refused_pairs
+from planner.derive.write import to_yaml
+from planner.probe.cases import all_cases
 from planner.probe.evidence import stored
 from planner.probe.forms import Form
+from planner.profiles.conditions import condition, written
+from planner.profiles.document import parse
 from planner.profiles.load import load_profiles
+from planner.profiles.rules import DERIVED
+from planner.profiles.schema import OperandCondition, Operator, Refuses, Takes, When
 
 PROFILES = load_profiles()
-DERIVED = re.compile(r"(no|takes)-")
+REFUSALS = [
+    rule
+    for profile in PROFILES.by_ep.values()
+    for rule in profile.rules
+    if rule.id.startswith(DERIVED) and rule.refuse is not None
+]
 
 
 def test_pairs_with_the_same_weights_stand_together() -> None:
-    keys = {("uint8-uint8", ""): True, ("uint8-uint16", ""): True, ("int8-uint16", "per-channel"): False}
-    assert _pair_rules(keys) == [{"weight": ["uint8"], "activation": ["uint8", "uint16"]}]
-    assert _refused_pairs([("uint8-uint16", ""), ("float16", "")]) == [
-        {"weight": ["uint8"], "activation": ["uint16"]},
-        {"activation": ["float16"]},
+    assert taken_pairs({("uint8-uint8", ""), ("uint8-uint16", "")}) == [
+        {"weight": ["uint8-per-tensor"], "activation": ["uint8", "uint16"]}
     ]
+    refused = {("uint8-uint16", ""), ("float16", "")}
+    assert refused_pairs(refused, set()) == [
+        {"activation": ["float16"]},
+        {"weight": ["uint8"], "activation": ["uint16"]},
+    ]
+
+
+def test_a_weight_is_spelled_by_how_it_may_be_scaled() -> None:
+    both = {("int8-uint8", ""), ("int8-uint8", "per-channel")}
+    assert taken_pairs(both) == [{"weight": ["int8"], "activation": ["uint8"]}]
+    assert taken_pairs({("int8-uint8", "per-channel")}) == [{"weight": ["int8-per-channel"], "activation": ["uint8"]}]
+    assert taken_pairs({("int8-uint8", "blocked")}) == [{"weight": ["int8-per-channel"], "activation": ["uint8"]}]
+    # A refusal is narrow only where the weight was taken when it was scaled otherwise.
+    refused = {("int8-uint8", "")}
+    assert refused_pairs(refused, set()) == [{"weight": ["int8"], "activation": ["uint8"]}]
+    narrow = refused_pairs(refused, {("int8-uint8", "per-channel")})
+    assert narrow == [{"weight": ["int8-per-tensor"], "activation": ["uint8"]}]
 
 
 @pytest.mark.parametrize(
@@ -36,22 +67,73 @@ def test_pairs_with_the_same_weights_stand_together() -> None:
 def test_a_form_of_an_older_opset_holds_for_the_opsets_of_that_form(
     op: str, opset: int, bounds: dict[str, int]
 ) -> None:
-    assert _opsets(Form(op, (), opset=opset)) == bounds
+    assert opsets(Form(op, (), opset=opset)) == bounds
 
 
-def test_rules_are_named_by_operators_condition_and_kind_of_pair() -> None:
-    assert _named(["Conv", "MatMul"]) == "Conv-MatMul"
-    assert _named(["ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1"]) == "Reduce"
-    assert _named(["Add", "Sub", "Mul", "Div"]) == "Add-and-3-more"
-    assert _pair_kinds([{"activation": ["float32", "float16"]}]) == "float"
-    assert _pair_kinds([{"activation": ["uint8", "uint16"], "weight": ["int8"]}]) == "quantized"
-    assert _condition_of("Conv/*/group=2") == "group=2" and _condition_of("Conv/*") == ""
+@pytest.mark.parametrize(
+    ("op", "name", "when"),
+    [
+        ("Relu", "rank=5", When(min_rank=5)),
+        ("Relu", "rank=2", When(min_rank=2, max_rank=2)),
+        ("Softmax", "axis=1", When(attributes={"axis": [1]})),
+        ("Gemm", "alpha=0.5", When(attributes_not={"alpha": [1.0]})),
+        ("Conv", "bias=dynamic", When(inputs={"2": OperandCondition(constant=False, present=True)})),
+        ("MaxPool", "indices-output", When(min_outputs=2)),
+        ("Add", "symmetric", None),
+        ("Gemm", "bias=matrix", None),
+    ],
+)
+def test_a_condition_is_what_sets_a_form_apart_from_the_base_form(op: str, name: str, when: When | None) -> None:
+    assert condition_of(forms()[op, name]) == when
 
 
-def test_hardly_any_name_needs_a_number_to_be_told_from_another() -> None:
-    names = [rule.id for profile in PROFILES.by_ep.values() for rule in profile.file.rules if DERIVED.match(rule.id)]
-    numbered = [name for name in names if re.search(r"-[2-9]$", name) and name.rpartition("-")[0] in names]
-    assert len(names) > 300 and len(numbered) < len(names) / 20
+# -- for people ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_derived_refusal_has_a_reason_and_a_next_step() -> None:
+    assert len(REFUSALS) > 300
+    for rule in REFUSALS:
+        assert rule.refuse and rule.suggestion, rule.id
+        assert not {"None", "=", "()"} & set(f"{rule.refuse} {rule.suggestion}".split()), rule.id
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "why", "do"),
+    [
+        ("Gemm", "alpha=0.5", "alpha must be 1", "fold alpha into the weight"),
+        ("Relu", "rank=5", "its rank must be below 5", "merge dimensions by a Reshape before it"),
+        ("Pad", "mode=wrap", "mode must not be wrap", "choose another mode"),
+        ("Pad", "pads=dynamic,stated", "pads must be constant", "store pads as an initializer"),
+        ("MaxPool", "opset=11", "the opset must be above 11", "raise the model's opset above 11"),
+    ],
+)
+def test_reasons_and_next_steps_are_words_for_people(op: str, name: str, why: str, do: str) -> None:
+    form = forms()[op, name]
+    when = condition_of(form)
+    assert when is not None
+    assert (form.why or words.why(form, when), form.do or words.do(form, when, only_pairs=False)) == (why, do)
+
+
+# -- the file -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_condition_is_written_as_it_is_read() -> None:
+    for profile in PROFILES.by_ep.values():
+        for rule in profile.rules:
+            assert condition(written(rule.when)) == rule.when or rule.when.inputs, rule.id
+
+
+def test_operators_of_which_the_same_is_said_stand_together() -> None:
+    def said(op: str) -> Operator:
+        refusal = Refuses(when=When(min_rank=5), why="too many: it has 5", do="merge them", seen=[f"{op}/*/rank=5"])
+        return Operator(takes=[Takes(on=["v69"], activation=["uint8"])], refuses=[refusal])  # type: ignore[list-item]
+
+    text = to_yaml({"Sin": said("Sin"), "Cos": said("Cos"), "Relu": Operator(takes=[Takes()])}, "X", "x 1.0", "it")
+    assert text.startswith("# Generated from evidence/ by `it`.")
+    found = parse(Path("derived.yaml"), text).data["operators"]
+    assert list(found) == ["Cos, Sin", "Relu"] and found["Relu"] == {"takes": [{}]}
+    assert found["Cos, Sin"]["takes"] == [{"on": "v69", "activation": "uint8"}]
+    assert found["Cos, Sin"]["refuses"][0]["seen"] == ["*/*/rank=5"]
 
 
 @pytest.mark.slow
@@ -59,5 +141,23 @@ def test_no_derived_rule_says_only_what_others_say() -> None:
     profile = PROFILES.find("openvino")
     evidence = stored(profile.ep, "cpu")
     assert evidence is not None
-    derived = {rule.id for rule in profile.file.rules if any("/*" in str(s) for s in (rule.source.observed,))}
-    assert superfluous(profile, derived, {"cpu": evidence}) == set()
+    assert superfluous(profile, {"cpu": evidence}) == set()
+
+
+# -- what was said before -----------------------------------------------------------------------------------------------
+
+# By kind of device: how many cases are judged legal, and a digest of their names.
+GOLDEN = json.loads(Path(__file__).with_name("judged.json").read_text())
+
+
+def digest(cases: Iterable[str]) -> list[object]:
+    names = sorted(cases)
+    return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_every_case_is_judged_as_by_the_rules_before_they_stood_by_operator(kind: str) -> None:
+    ep, _, device = kind.partition("/")
+    profile = PROFILES.find(ep)
+    assert digest(case for case in all_cases() if predict(case, profile, device).legal) == GOLDEN[kind]

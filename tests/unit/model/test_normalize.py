@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from small_models import f32, graph, random_feed, run, save, sqnr
 
 from planner.errors import RequestError
 from planner.model.names import name_nodes
@@ -16,6 +15,7 @@ from planner.model.normalize import normalize
 from planner.model.read import read_model
 from planner.model.shapes import bind_shapes
 from planner.operators import known_operator
+from tests.unit.small_models import f32, graph, random_feed, run, save, sqnr
 
 
 def normalized(model: onnx.ModelProto, opset: int = 21, **shapes: tuple[int, ...]) -> ir.Model:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from small_models import f32, graph, run, save, sqnr
 
 from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.node import Node
 from planner.model.read import Model, load, read_model
+from planner.model.write import save as write
 from planner.operators import Role
+from tests.unit.small_models import f32, graph, run, save, sqnr
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 
@@ -180,6 +183,201 @@ def test_external_data_outside_the_models_folder_is_refused(location: str, tmp_p
     path = external(folder, str(secret) if location == "ABSOLUTE" else location)
     with pytest.raises(RequestError, match="outside the model's own folder"):
         read_model(path)
+
+
+def in_every_place(tensor: onnx.TensorProto) -> dict[str, onnx.ModelProto]:
+    """Small models that hold the tensor, of four floats, in each place where a model can hold one."""
+
+    def of(*nodes: onnx.NodeProto, functions: tuple[onnx.FunctionProto, ...] = (), **graph: object) -> onnx.ModelProto:
+        ends = ([helper.make_tensor_value_info("x", 1, [4])], [helper.make_tensor_value_info("y", 1, [4])])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        return helper.make_model(
+            helper.make_graph(list(nodes), "g", *ends, **graph),
+            opset_imports=opsets,
+            ir_version=9,
+            functions=list(functions),
+        )
+
+    add, constant = helper.make_node("Add", ["x", "w"], ["y"]), helper.make_node("Constant", [], ["w"], value=tensor)
+    then = [helper.make_node("Add", ["x", "w"], ["z"])]
+    z = [helper.make_tensor_value_info("z", 1, [4])]
+    own = tensor.__class__()
+    own.CopyFrom(tensor)
+    own.name = "w"
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+
+    def branch(body: onnx.GraphProto) -> onnx.NodeProto:
+        return helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body)
+
+    def function(*nodes: onnx.NodeProto) -> onnx.FunctionProto:
+        return helper.make_function("own", "f", ["x"], ["z"], list(nodes), [helper.make_opsetid("", 17)])
+
+    call = helper.make_node("f", ["x"], ["y"], domain="own")
+    inner = helper.make_graph(then, "body", [], z, initializer=[own])
+    sparse = helper.make_sparse_tensor(own, helper.make_tensor("i", TensorProto.INT64, [4], [0, 1, 2, 3]), [4])
+    return {
+        "an initializer": of(add, initializer=[own]),
+        "a Constant node": of(constant, add),
+        "a branch's initializer": of(branch(inner), initializer=[yes]),
+        "a branch's Constant node": of(branch(helper.make_graph([constant, *then], "body", [], z)), initializer=[yes]),
+        "a function's Constant node": of(call, functions=(function(constant, *then),)),
+        "a branch in a function": of(
+            call,
+            functions=(
+                function(
+                    helper.make_node("Constant", [], ["yes"], value=yes),
+                    helper.make_node("If", ["yes"], ["z"], then_branch=inner, else_branch=inner),
+                ),
+            ),
+        ),
+        "a sparse attribute": of(helper.make_node("Constant", [], ["w"], sparse_value=sparse), add),
+        "a sparse initializer": of(add, sparse_initializer=[sparse]),
+    }
+
+
+PLACES = tuple(in_every_place(helper.make_tensor("w", 1, [4], [0] * 4)))
+
+
+def with_external(folder: Path, place: str, location: str, **entries: str) -> Path:
+    """A model whose tensor of four floats in that place says that its data lies in the file of that name."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    path = folder / "model.onnx"
+    onnx.save(in_every_place(tensor)[place], path)
+    return path
+
+
+@pytest.mark.parametrize("place", PLACES[:-2])
+def test_small_external_data_is_read_wherever_it_is_kept_and_written_with_the_model(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere, out = tmp_path / "models", tmp_path / "elsewhere", tmp_path / "out"
+    for made in (folder, elsewhere, out):
+        made.mkdir()
+    (folder / "w.bin").write_bytes(f32([0, 0, 1, 2, 3, 4]).tobytes())
+    (elsewhere / "w.bin").write_bytes(f32([9] * 6).tobytes())
+    monkeypatch.chdir(elsewhere)
+    path = with_external(folder, place, "w.bin", offset="8", length="16")
+    for as_stored in (False, True):
+        model = read_model(path, as_stored=as_stored)
+        assert model.ir is not None
+        write(model.ir, out / "m.onnx")
+        session = ort.InferenceSession(out / "m.onnx", providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(None, {"x": f32([0] * 4)})[0], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("../secret.bin", "outside the model's own folder"),
+        ("sub/../../secret.bin", "outside the model's own folder"),
+        ("..\\secret.bin", "outside the model's own folder"),
+        ("/dev/zero", "outside the model's own folder"),
+        ("*/_ORT_MEM_ADDR_/*", "outside the model's own folder"),
+        ("link.bin", "symbolic link"),
+        ("inside.bin", "symbolic link"),
+        ("linked/secret.bin", "symbolic link"),
+        ("hard.bin", "hard link"),
+        ("pipe", "not a plain file"),
+        ("sub", "is a directory"),
+        ("short.bin", "truncated"),
+        ("none.bin", "missing"),
+        ("none.bin\0", "outside the model's own folder"),
+        ("", "does not say where"),
+    ],
+)
+def test_external_data_in_no_plain_file_of_the_models_folder_is_refused(
+    place: str, location: str, problem: str, tmp_path: Path
+) -> None:
+    folder, secret = tmp_path / "models", tmp_path / "secret.bin"
+    (folder / "sub").mkdir(parents=True)
+    secret.write_bytes(bytes(64))
+    (folder / "short.bin").write_bytes(bytes(15))
+    (folder / "plain.bin").write_bytes(bytes(64))
+    (folder / "link.bin").symlink_to(secret)
+    (folder / "inside.bin").symlink_to(folder / "plain.bin")
+    (folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    (folder / "hard.bin").hardlink_to(secret)
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(RequestError, match=problem):
+        read_model(with_external(folder, place, location))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"offset": "-8"},
+        {"offset": "1e3"},
+        {"offset": "9" * 30},
+        {"offset": "60"},
+        {"length": "4"},
+        {"length": "-16"},
+        {"length": "x"},
+        {"length": "\u0661\u0666"},
+    ],
+)
+def test_external_data_at_no_place_of_its_file_is_refused(entries: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(64))
+    with pytest.raises(RequestError, match=r"external data|truncated"):
+        read_model(with_external(tmp_path, "a Constant node", "w.bin", **entries))
+
+
+def test_a_location_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(64))
+    path = with_external(tmp_path, "an initializer", "w.bin")
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(RequestError, match="does not say where"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("change", ["cut", "rewritten", "replaced", "deleted"])
+@pytest.mark.parametrize("where", ["own", "external"])
+def test_a_file_that_is_another_one_by_now_is_said(change: str, where: str, tmp_path: Path) -> None:
+    weight = f32(np.ones((64, 64)))
+    path = save(graph("(float[2,64] x) => (float[2,64] y)", "y = MatMul(x, w)", {"w": weight}), tmp_path)
+    if where == "external":
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = read_model(path)
+    assert model.ir is not None
+    model.check_unchanged()
+    file = tmp_path / "w.bin" if where == "external" else path
+    content = file.read_bytes()
+    if change == "deleted":
+        file.unlink()
+    elif change == "replaced":
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").replace(file)
+    else:
+        file.write_bytes(content[:100] if change == "cut" else bytes(len(content)))
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(RequestError, match="planner"):
+        model.check_unchanged()
+    with pytest.raises(RequestError, match="planner"):
+        write(model.ir, tmp_path / "out.onnx")
+
+
+def test_nothing_is_held_open_between_readings(tmp_path: Path) -> None:
+    path = save(
+        graph("(float[2,64] x) => (float[2,64] y)", "y = MatMul(x, w)", {"w": f32(np.ones((64, 64)))}), tmp_path
+    )
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("the platform does not tell")
+    before = len(list(descriptors.iterdir()))
+    models = [read_model(path) for _ in range(5)]
+    assert all(m.ir is not None for m in models)
+    assert len(list(descriptors.iterdir())) <= before
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero", "/dev/null", "a\0b"])
+def test_what_is_no_plain_file_is_no_model(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RequestError, match=r"not a plain file|cannot be read"):
+        read_model(tmp_path / name)
 
 
 def test_external_data_that_is_missing_or_too_short_is_named(tmp_path: Path) -> None:

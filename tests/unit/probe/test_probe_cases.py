@@ -10,7 +10,9 @@ import pytest
 
 from planner.derive.predict import node_of
 from planner.errors import RequestError
-from planner.probe.cases import INTEGERS, NODE, Granularity, all_cases, build, case_by_id, inputs_of
+from planner.probe.build import NODE, build, inputs_of
+from planner.probe.case import Granularity
+from planner.probe.cases import INTEGERS, all_cases, case_by_id
 
 CASES = all_cases()
 SAMPLE = list(CASES)[::101]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.probe.cases import NODE, all_cases, build, case_by_id
+from planner.probe.build import NODE, build
+from planner.probe.cases import all_cases, case_by_id
 from planner.probe.run import Outcome, Result, _read_partial, _sqnr_db, in_company, placed, select, tidy
 from planner.profiles import kernels
 from planner.runtime.client import Assigned, Opened

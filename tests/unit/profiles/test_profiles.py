@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.profiles.load import json_schema, load_profile, load_profiles, shipped_directory
+from planner.profiles.document import parse
+from planner.profiles.load import json_schema, load_profile, load_profiles
+from planner.profiles.shipped import shipped_directory
 
 MINIMAL: dict[str, Any] = {
-    "schema": "planner/profile/1",
+    "schema": "planner/profile/2",
     "ep": "AcmeExecutionProvider",
     "title": "Acme",
     "aliases": ["acme"],
@@ -30,18 +32,23 @@ MINIMAL: dict[str, Any] = {
         "npu": {"title": "an NPU", "class": "npu", "source": {"documented": "the data sheet"}, "traits": ["half"]},
         "old": {"title": "an old NPU", "class": "npu", "source": {"documented": "the data sheet"}, "prefer": ["w8a8"]},
     },
-    "rules": [
-        {
-            "id": "conv",
-            "ops": ["Conv"],
-            "traits": ["half"],
-            "when": {"max_rank": 4, "inputs": {"2": {"constant": True}}},
-            "pairs": [{"weight": ["int8"], "activation": ["uint8"], "per_channel": ["int8"]}],
-            "fixed": {"uint8": {"scale": 0.5, "zero_point": 0}},
-            "source": {"observed": "acme 1.0"},
+    "source": {"observed": "acme 1.0"},
+    "operators": {
+        "Conv,ConvTranspose": {
+            "takes": [
+                {
+                    "id": "conv",
+                    "on": "half",
+                    "when": {"max_rank": 4, "group": 1, "inputs": {"2": {"constant": True}}},
+                    "weight": ["int8"],
+                    "activation": "uint8",
+                    "fixed": {"uint8": {"scale": 0.5, "zero_point": 0}},
+                }
+            ],
+            "refuses": [{"why": "too wide", "do": "split it", "when": {"group": {"above": 64}}}],
         },
-        {"id": "rest", "ops": ["*"], "pairs": [{"activation": ["float16"]}], "source": {"observed": "acme 1.0"}},
-    ],
+        "*": {"takes": [{"id": "rest", "activation": ["float16"], "source": {"documented": "the data sheet"}}]},
+    },
 }
 
 
@@ -65,6 +72,9 @@ def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
 
 
 DELETE = object()
+CONV = ("operators", "Conv,ConvTranspose", "takes", 0)
+REFUSAL = ("operators", "Conv,ConvTranspose", "refuses", 0)
+PLACE = "operators.Conv,ConvTranspose.takes[0]"
 
 
 def refused(path: Path) -> RequestError:
@@ -79,8 +89,8 @@ def test_the_minimal_profile_is_read(tmp_path: Path) -> None:
     assert profile.ep == "AcmeExecutionProvider" and profile.limits.max_rank == 5
     assert [str(p) for p in profile.prefer["npu"]] == ["w8a8", "fp16"]
     assert [str(p) for p in profile.prefer["old"]] == ["w8a8"]
-    assert [r.id for r in profile.rules_for("Conv", "", "npu")] == ["conv", "rest"]
-    assert [r.id for r in profile.rules_for("Conv", "", "old")] == ["rest"]
+    assert [r.id for r in profile.rules_for("Conv", "", "npu")] == ["Conv.refuses[0]", "conv", "rest"]
+    assert [r.id for r in profile.rules_for("Conv", "", "old")] == ["Conv.refuses[0]", "rest"]
     assert [r.id for r in profile.rules_for("Relu", "", "npu")] == ["rest"]
     assert profile.rules_for("Relu", "com.acme", "npu") == ()
     assert profile.options("npu") == {"mode": "fast"}
@@ -89,7 +99,7 @@ def test_the_minimal_profile_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "value", "key", "words"),
     [
-        (("schema",), "planner/profile/2", "schema", ""),
+        (("schema",), "planner/profile/1", "schema", ""),
         (("ep",), "no spaces allowed", "ep", ""),
         (("title",), 7, "title", "str"),
         (("colour",), "red", "colour", "default_device"),
@@ -101,19 +111,23 @@ def test_the_minimal_profile_is_read(tmp_path: Path) -> None:
         (("devices", "old", "prefer", 0), "bf16", "devices.old.prefer[0]", "w8a16"),
         (("devices", "npu", "source"), {}, "devices.npu.source", "observed"),
         (("devices",), {}, "devices", ""),
-        (("rules",), [], "rules", ""),
-        (("rules", 0, "ops"), [], "rules[0].ops", ""),
-        (("rules", 0, "pairs", 0, "weight", 0), "int7", "rules[0].pairs[0].weight[0]", "uint16"),
-        (("rules", 0, "pairs", 0, "weigth"), ["int8"], "rules[0].pairs[0].weigth", "weight"),
-        (("rules", 0, "when", "max_rank"), "four", "rules[0].when.max_rank", "int"),
-        (("rules", 0, "when", "rank"), 4, "rules[0].when.rank", "max_rank"),
-        (("rules", 0, "when", "inputs"), {"first": {}}, "rules[0].when.inputs", ""),
-        (("rules", 0, "when", "inputs", "2", "shape"), [1], "rules[0].when.inputs.2.shape", "min_rank"),
-        (("rules", 0, "traits"), ["fast"], "rules[0].traits", "half"),
-        (("rules", 1, "id"), "conv", "rules[1].id", "twice"),
-        (("rules", 1, "source"), DELETE, "rules[1]", "source"),
-        (("rules", 0, "fixed", "uint8", "scale"), 0, "rules[0].fixed.uint8.scale", "> 0"),
-        (("rules", 0, "fixed"), {"uint7": {"scale": 1, "zero_point": 0}}, "rules[0].fixed", "uint16"),
+        (("operators",), {}, "operators", ""),
+        (("operators",), {"Conv-2": {}}, "operators", ""),
+        (("operators", "Conv"), {}, "operators.Conv", "twice"),
+        ((*CONV, "weight", 0), "int7", PLACE + ".weight[0]", "uint16"),
+        ((*CONV, "weigth"), ["int8"], PLACE + ".weigth", "weight"),
+        ((*CONV, "when", "max_rank"), "four", PLACE + ".when.max_rank", "int"),
+        ((*CONV, "when", "rank"), 4, PLACE + ".when.rank", "max_rank"),
+        ((*CONV, "when", "grp"), 4, PLACE + ".when.grp", "group"),
+        ((*CONV, "when", "group"), {"below": 4}, PLACE + ".when.group", "not"),
+        ((*CONV, "when", "group"), [None], PLACE + ".when.group", "int"),
+        ((*CONV, "when", "inputs"), {"first": {}}, PLACE + ".when.inputs", ""),
+        ((*CONV, "when", "inputs", "2", "shape"), [1], PLACE + ".when.inputs.2.shape", "min_rank"),
+        ((*CONV, "on"), ["fast"], PLACE + ".on", "half"),
+        (("operators", "*", "takes", 0, "id"), "conv", "operators.*.takes[0].id", "twice"),
+        ((*REFUSAL, "do"), DELETE, "operators.Conv,ConvTranspose.refuses[0]", "do"),
+        ((*CONV, "fixed", "uint8", "scale"), 0, PLACE + ".fixed.uint8.scale", "> 0"),
+        ((*CONV, "fixed"), {"uint7": {"scale": 1, "zero_point": 0}}, PLACE + ".fixed", "uint16"),
         (("limits", "max_rank"), "5", "limits.max_rank", "int"),
         (("limits", "min_rank"), 5, "limits.min_rank", "static_shapes"),
         (("options", "mode"), 3, "options.mode", "str"),
@@ -132,15 +146,54 @@ def test_an_error_names_file_line_key_and_what_is_allowed(
     # The line is that of the key, or of the item in a list; that of the nearest one above where the key is missing.
     line = path.read_text().splitlines()[int(match[1]) - 1]
     last = where[-2] if value is DELETE else where[-1]
-    assert f"{last}:" in line or line.strip().startswith("- "), line
+    assert f"{last}:" in line.replace("'", "") or line.strip().startswith("- "), line
+
+
+def test_a_statement_has_a_source_of_its_own_or_of_its_file(tmp_path: Path) -> None:
+    error = refused(write(tmp_path, changed(("source",), DELETE)))
+    assert "refuses[0]: has no source" in str(error) and "source" in error.hint
+
+
+def test_a_source_tells_the_cases_that_were_seen(tmp_path: Path) -> None:
+    seen = changed((*REFUSAL, "seen"), ["Conv/*/group=128"])
+    (rule, *_) = load_profile(write(tmp_path, seen)).rules_for("Conv", "", "npu")
+    assert rule.source.observed == "acme 1.0: Conv/*/group=128"
+
+
+def test_an_attribute_stands_under_its_own_name(tmp_path: Path) -> None:
+    refusal, taken, _ = load_profile(write(tmp_path, MINIMAL)).rules_for("Conv", "", "npu")
+    assert taken.when.attributes == {"group": [1]} and refusal.when.attributes_above == {"group": 64}
+    negated = changed((*CONV, "when", "group"), {"not": [1, 2]})
+    _, taken, _ = load_profile(write(tmp_path, negated)).rules_for("Conv", "", "npu")
+    assert taken.when.attributes_not == {"group": [1, 2]}
+
+
+def test_generated_statements_stand_below_the_written_ones(tmp_path: Path) -> None:
+    derived = {
+        "schema": "planner/derived/1", "ep": "AcmeExecutionProvider", "source": {"observed": "acme 1.1"},
+        "operators": {"Conv": {"refuses": [{"why": "never", "do": "leave it"}]}, "Relu": {"takes": [{}]}},
+    }  # fmt: skip
+    write(tmp_path, derived, "derived.yaml")
+    profile = load_profile(write(tmp_path, changed(("derived",), "derived.yaml")))
+    ids = [r.id for r in profile.rules_for("Conv", "", "npu")]
+    assert ids == ["Conv.refuses[0]", "conv", "rest", "derived.Conv.refuses[0]"]
+    assert [r.id for r in profile.rules_for("Relu", "", "npu")] == ["rest", "derived.Relu.takes[0]"]
+    assert profile.sha256 != load_profile(write(tmp_path, MINIMAL)).sha256
+
+
+def test_a_broken_file_of_generated_statements_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "schema: planner/derived/1\noperators: {Conv: {takes: [{wight: int8}]}}\n", "derived.yaml")
+    with pytest.raises(RequestError, match=r"derived\.yaml:2: ep|derived\.yaml:2: operators\.Conv\.takes\[0\]\.wight"):
+        load_profile(write(tmp_path, changed(("derived",), "derived.yaml")))
 
 
 def test_a_kernel_table_must_lie_beside_the_profile(tmp_path: Path) -> None:
-    rule = {"id": "k", "ops": ["*"], "kernels": "../secret.json", "source": {"observed": "x"}}
-    assert "beside the profile" in str(refused(write(tmp_path, changed(("rules",), [rule]))))
-    rule["kernels"] = "absent.json"
+    def asking(name: str) -> dict[str, Any]:
+        return changed(("operators",), {"*": {"takes": [{"kernels": name}]}})
+
+    assert "beside the profile" in str(refused(write(tmp_path, asking("../secret.json"))))
     with pytest.raises(RequestError, match=r"absent\.json: no such file"):
-        load_profile(write(tmp_path, changed(("rules",), [rule])))
+        load_profile(write(tmp_path, asking("absent.json")))
 
 
 # -- hostile files ------------------------------------------------------------------------------------------------------
@@ -150,12 +203,12 @@ _BOMB = "a: &a [x, x]\n" + "".join(
 )
 _HOSTILE = {
     "alias bomb": (_BOMB, "anchors and aliases"),
-    "anchor": ("schema: &s planner/profile/1\n", "anchors and aliases"),
+    "anchor": ("schema: &s planner/profile/2\n", "anchors and aliases"),
     "merge key": ("a: &a {b: 1}\nc: {<<: *a}\n", "anchors and aliases"),
     "python object": ("schema: !!python/object/apply:os.system ['touch owned']\n", "not valid YAML"),
     "custom tag": ("schema: !secret x\n", "not valid YAML"),
     "binary tag": ("schema: !!binary aGVsbG8=\n", "schema"),
-    "duplicate key": ("schema: planner/profile/1\nep: A\nep: B\n", "duplicate key ep"),
+    "duplicate key": ("schema: planner/profile/2\nep: A\nep: B\n", "duplicate key ep"),
     "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
     "tabs": ("schema:\n\t- x\n", "not valid YAML"),
     "unclosed": ("devices: {npu: {title: x\n", "not valid YAML"),
@@ -281,10 +334,13 @@ def test_qnn_has_the_chips_and_they_differ_in_what_they_accept() -> None:
     assert len({tuple(d.traits) for d in devices.values()}) >= 3
 
 
-@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+SHIPPED = sorted(shipped_directory().glob("*/profile.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)
 def test_every_shipped_rule_and_device_says_where_it_comes_from(path: Path) -> None:
     profile = load_profile(path)
-    for item in (*profile.devices.values(), *profile.file.rules):
+    for item in (*profile.devices.values(), *profile.rules):
         assert item.source.observed or item.source.documented
 
 
@@ -299,12 +355,12 @@ def test_the_json_schema_file_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)
 def test_the_json_schema_takes_the_shipped_profiles(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema())
     validator.check_schema(json_schema())
-    assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+    assert list(validator.iter_errors(parse(path, path.read_text()).data)) == []
 
 
 @pytest.mark.parametrize(
@@ -312,8 +368,9 @@ def test_the_json_schema_takes_the_shipped_profiles(path: Path) -> None:
     [
         (("colour",), "red"),
         (("devices", "npu", "class"), "tpu"),
-        (("rules", 0, "pairs", 0, "weight", 0), "int7"),
-        (("rules", 1, "source"), DELETE),
+        ((*CONV, "weight", 0), "int7"),
+        ((*CONV, "when", "group"), {"below": 4}),
+        ((*REFUSAL, "do"), DELETE),
         (("limits", "max_rank"), "5"),
     ],
     ids=lambda value: "deleted" if value is DELETE else str(value),
@@ -325,9 +382,9 @@ def test_the_json_schema_refuses_what_the_loader_refuses(where: tuple[str | int,
     assert list(validator.iter_errors(changed(where, value)))
 
 
-@pytest.mark.parametrize("path", sorted(shipped_directory().glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)
 def test_editors_find_the_json_schema_from_the_profile(path: Path) -> None:
-    assert "# yaml-language-server: $schema=profile.schema.json" in path.read_text().splitlines()[:3]
+    assert "# yaml-language-server: $schema=../profile.schema.json" in path.read_text().splitlines()[:3]
 
 
 def test_the_kinds_of_numbers_of_the_schema_are_those_of_the_planner() -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from planner.errors import EPError, RequestError
-from planner.profiles import installed
-from planner.profiles.load import load_profile, load_profiles, read_kernel_table, shipped_directory
-from planner.profiles.schema import KernelTable, operator_version
+from planner.profiles import kernels
+from planner.profiles.kernels import KernelTable, operator_version, read_kernel_table, stored
+from planner.profiles.load import load_profile, load_profiles
+from planner.profiles.shipped import folder_of
+from planner.runtime import kernel_registry
 from planner.runtime.eps.launcher import Availability
 
-PLATFORM = installed._platform()
+PLATFORM = kernel_registry.this_platform()
 
 
 def table(**operators: list[tuple[str, dict[str, list[str]]]]) -> KernelTable:
@@ -66,7 +68,7 @@ def test_a_broken_kernel_table_is_refused(content: str) -> None:
 
 
 def test_directml_has_no_sixteen_bit_integers_and_float16_nearly_everywhere() -> None:
-    found = load_profiles().find("directml").tables["directml.kernels.json"]
+    found = load_profiles().find("directml").tables["kernels.json"]
     for operator in ("QuantizeLinear", "DequantizeLinear"):
         types = frozenset[str]().union(*(found.types(operator, "", 21) or {}).values())
         assert {"uint8", "int8"} <= types and not {"uint16", "int16"} & types
@@ -102,14 +104,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, packages: Mapping[str, str], reason: str = "") -> None:
-    monkeypatch.setattr("planner.runtime.registry.launcher", lambda ep: _Launcher(packages, reason))
+    monkeypatch.setattr("planner.profiles.kernels.launcher", lambda ep: _Launcher(packages, reason))
 
 
 def test_the_snapshot_serves_where_it_was_made_of_the_installed_build(
     asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(monkeypatch, {"onnxruntime": "1.0.0"})
-    assert installed.installed_kernels("CPUExecutionProvider", SNAPSHOT) == (SNAPSHOT, "")
+    assert kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT) == (SNAPSHOT, "")
     assert asked == []
 
 
@@ -118,18 +120,18 @@ def test_another_build_is_asked_once_and_remembered(
 ) -> None:
     _install(monkeypatch, {"onnxruntime": "2.0.0"})
     for _ in range(2):
-        text, note = installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+        text, note = kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
         assert json.loads(text)["source"] == "asked" and note == ""
     assert asked == ["CPUExecutionProvider"]
     _install(monkeypatch, {"onnxruntime": "2.0.1"})
-    installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+    kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
     assert len(asked) == 2 and len(list((tmp_path / "cache" / "kernels").iterdir())) == 2
 
 
 def test_a_snapshot_of_another_platform_does_not_serve(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, {"onnxruntime": "1.0.0"})
-    monkeypatch.setattr(installed, "_platform", lambda: "win32-aarch64")
-    installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+    monkeypatch.setattr(kernel_registry, "this_platform", lambda: "win32-aarch64")
+    kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
     assert asked
 
 
@@ -137,13 +139,13 @@ def test_a_damaged_cache_is_asked_anew_and_an_unwritable_one_costs_nothing_else(
     asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _install(monkeypatch, {"onnxruntime": "2.0.0"})
-    installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+    kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
     (file,) = (tmp_path / "cache" / "kernels").iterdir()
     file.write_text("{half")
-    assert json.loads(installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)[0])["source"] == "asked"
+    assert json.loads(kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)[0])["source"] == "asked"
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PLANNER_CACHE", str(tmp_path / "file"))
-    assert json.loads(installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)[0])["source"] == "asked"
+    assert json.loads(kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)[0])["source"] == "asked"
     assert len(asked) == 3
 
 
@@ -151,7 +153,7 @@ def test_where_nothing_is_installed_the_snapshot_serves_with_a_note(
     asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(monkeypatch, {}, "not installed: onnxruntime")
-    text, note = installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+    text, note = kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
     assert text == SNAPSHOT and "onnxruntime 1.0.0" in note and "not installed" in note and asked == []
 
 
@@ -164,27 +166,27 @@ def test_where_the_installed_build_cannot_be_asked_the_snapshot_serves_with_a_no
         raise EPError("its registry cannot be read")
 
     monkeypatch.setattr("planner.profiles.kernels.installed", broken)
-    text, note = installed.installed_kernels("CPUExecutionProvider", SNAPSHOT)
+    text, note = kernels.installed_kernels("CPUExecutionProvider", SNAPSHOT)
     assert text == SNAPSHOT and "its registry cannot be read" in note
 
 
 def test_without_build_and_snapshot_the_profile_is_refused(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, {}, "not installed: onnxruntime")
     with pytest.raises(RequestError, match="there is none: not installed: onnxruntime"):
-        installed.installed_kernels("AcmeExecutionProvider", None)
+        kernels.installed_kernels("AcmeExecutionProvider", None)
 
 
 def test_the_note_reaches_the_profile(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, {}, "not installed: onnxruntime")
-    assert "not installed" in load_profile(shipped_directory() / "cpu.yaml").notes[0]
+    assert "not installed" in load_profile(folder_of("CPUExecutionProvider") / "profile.yaml").notes[0]
 
 
 def test_the_shipped_snapshot_is_what_the_installed_build_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Asked for real, in a worker; another version of onnxruntime than the snapshot's may say something else."""
-    text = (shipped_directory() / "CPUExecutionProvider.kernels.json").read_text()
+    text = stored("CPUExecutionProvider").read_text()
     monkeypatch.setenv("PLANNER_CACHE", str(tmp_path))
     other = json.dumps({**json.loads(text), "package": "onnxruntime 0.0.1"})
-    answer, note = installed.installed_kernels("CPUExecutionProvider", other)
+    answer, note = kernels.installed_kernels("CPUExecutionProvider", other)
     assert note == "" and json.loads(answer)["package"] != "onnxruntime 0.0.1"
     if json.loads(answer)["package"] == json.loads(text)["package"]:
         assert json.loads(answer)["kernels"] == json.loads(text)["kernels"]

@@ -21,6 +21,8 @@ from tests.unit.small_models import Array, f32, graph, run, save, sqnr
 
 RNG = np.random.default_rng(0)
 FLOORS = {"w4": 15, "w8": 35, "w8a8-dynamic": 28, "w4-fp16": 15, "w8-fp16": 35}
+# MatMulInteger runs in integer kernels.
+PRECISIONS = [pytest.param(p, marks=[pytest.mark.processor] if p == "w8a8-dynamic" else []) for p in FLOORS]
 
 
 def planned(model: Model, precision: str) -> Plan:
@@ -49,7 +51,7 @@ def near(proto: onnx.ModelProto, made: onnx.ModelProto, feed: dict[str, Array], 
         assert sqnr(reference, value) > floor
 
 
-@pytest.mark.parametrize("precision", FLOORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("numbers", [64, 100, 33])
 @pytest.mark.parametrize("body", ["y = MatMul(x, w)", "h = MatMul(x, w)\ny = Relu(h)"])
 def test_a_matmul_of_any_depth(precision: str, numbers: int, body: str, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_matmul_of_any_depth(precision: str, numbers: int, body: str, tmp_path
     near(proto, made, {"x": f32(RNG.normal(size=(2, 3, numbers)))}, FLOORS[precision])
 
 
-@pytest.mark.parametrize("precision", FLOORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("bias", ["", "row", "matrix", "scaled", "input"])
 def test_a_gemm_with_its_transposition_factors_and_bias(

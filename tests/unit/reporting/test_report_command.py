@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_samples as samples
-from small_models import f32, graph, save
 
 from planner.cli import main as cli
 from planner.dtypes import parse_precision
 from planner.errors import EPError, RequestError
-from planner.probe.learned import FromModel, Learned, dump, signature
+from planner.model.node import signature
+from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.reporting import Report, Row, matrix, read_report, rows
 from planner.reporting.matrix import Subject, make_report, open_targets, read_subjects
 from planner.resolve.choose import check_model
+from tests.unit import report_samples as samples
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
 PROFILE = """\
-schema: planner/profile/1
+schema: planner/profile/2
 ep: ToyExecutionProvider
 title: A toy
 aliases: [toy]
@@ -32,9 +33,10 @@ prefer: [w8a8, fp16]
 devices:
   big: {title: big, class: npu, traits: [floats], source: {documented: here}}
   small: {title: small, class: npu, prefer: [w8a8], source: {documented: here}}
-rules:
-  - {id: integers, ops: [MatMul, Relu], pairs: [{weight: [int8], activation: [uint8]}, {activation: [uint8]}], source: {documented: here}}
-  - {id: floats, ops: [MatMul, Relu, Sin], traits: [floats], pairs: [{activation: [float16]}], source: {documented: here}}
+source: {documented: here}
+operators:
+  MatMul, Relu: {takes: [{weight: int8-per-tensor, activation: uint8}, {activation: uint8}, {on: floats, activation: float16}]}
+  Sin: {takes: [{on: floats, activation: float16}]}
 """
 
 
@@ -154,11 +156,11 @@ def test_evidence_of_a_model_stands_above_the_rules_of_its_ep(planner: Planner, 
     path = model(tmp_path, "Relu")
     (toy,) = open_targets(["toy"], [], [profile])
     kinds = [
-        Learned(signature(v.node, v.config), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
+        LearnedNode(signature(v.node, v.config), 1, v.node.op_type != "Relu", True, "integers", "seen to fail")
         for v in check_model(toy, toy.read(path), parse_precision("w8a8")).verdicts
     ]
     seen = tmp_path / "seen.json"
-    seen.write_text(dump(FromModel("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
+    seen.write_text(dump(LearnedFile("0" * 64, "ToyExecutionProvider", "big", {"toy": "1.0"}, tuple(kinds))))
     arguments = [path, "--ep", "toy,cpu", "--profile", profile, "--precision", "w8a8", "--no-run", "--formats", "json"]
     assert planner(*arguments, "-o", tmp_path / "rules").status == 0
     assert planner(*arguments, "-o", tmp_path / "seen", "--evidence", seen).status == 1
@@ -224,8 +226,9 @@ def test_with_a_baseline_only_what_got_worse_fails(planner: Planner, profile: Pa
     assert json.loads(ran.out)["changes"] == []
     assert "no change" in (tmp_path / "same" / "baseline.md").read_text()
     # The profile takes a precision back.
-    profile.write_text(PROFILE.replace("ops: [MatMul, Relu, Sin], traits", "ops: [MatMul, Relu], traits"))
-    profile.write_text(profile.read_text().replace("ops: [MatMul, Relu], pairs", "ops: [MatMul, Relu, Sin], pairs"))
+    taken = "Sin: {takes: [{on: floats, activation: float16}]}"
+    assert taken in PROFILE
+    profile.write_text(PROFILE.replace(taken, "Sin: {takes: [{activation: uint8}]}"))
     ran = planner(
         *base,
         "--precision",

@@ -11,7 +11,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import report_samples as samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from planner.reporting.text import ICONS, size, visible
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import NodeVerdict
 from planner.verification.divergence import Parted
+from tests.unit import report_samples as samples
 
 HERE = Path(__file__).parent
 REPORTS = {"full": samples.full(), "hostile": samples.hostile(), "empty": Report("0", "d")}

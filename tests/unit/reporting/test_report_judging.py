@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import report_samples as samples
 
 from planner.errors import RequestError
 from planner.reporting import Gate, Report, Row, check_gate, compare, exit_status, parse_gate
 from planner.reporting.gate import parse_size
 from planner.verification.fidelity import Fidelity
 from planner.verification.placement import Placement
+from tests.unit import report_samples as samples
 
 
 def report(*rows: Row) -> Report:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.errors import EPError
 from planner.model.read import read_model
 from planner.reporting.ranges import BINS, observed_ranges
 from planner.runtime.client import Worker
+from tests.unit.small_models import f32, graph, save
 
 
 def test_ends_are_exact_and_counts_lie_where_the_values_do(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.calibrate.inputs import Inputs
 from planner.dtypes import parse_precision
@@ -18,13 +17,13 @@ from planner.reporting.data import Row
 from planner.reporting.single import target_report
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
-from planner.results import CheckResult, TargetResult
 from planner.runtime.latency import Latency
 from planner.search.run import Attempt, Selection
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
 from planner.verification.placement import Fallback, Placement
 from planner.verification.verify import Seconds, Verification
+from tests.unit.small_models import f32, graph, save
 
 INPUTS = Inputs([{}] * 6, [{}] * 2, "data.npz", False, True, "0" * 64)
 
@@ -130,9 +129,9 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
     good = attempt(target, model, "w8a16")
     again = replace(attempt(target, model, "w8a16", sqnr=30.0), artifact=Artifact("again.onnx", "1" * 64, 99))
-    checked = CheckResult.of(model, target, check_model(target, model, parse_precision("w8a16")))
-    result = TargetResult(checked, Selection(good, (low, good, again)), INPUTS)
-    report = target_report(result, target, model, parse_precision("w8a16"), date="2026-01-01")
+    asked = parse_precision("w8a16")
+    tried = Selection(good, (low, good, again))
+    report = target_report(target, model, asked, check_model(target, model, asked), tried, INPUTS, date="2026-01-01")
     assert [(r.precision, r.status, r.recommended, r.size_bytes) for r in report.rows] == [
         ("w8a8", "failed", False, 1234),
         ("w8a16", "passed", True, 1234),
@@ -143,16 +142,15 @@ def test_a_target_report_has_a_row_for_each_precision_tried_and_recommends_what_
 @pytest.mark.usefixtures("still")
 def test_what_failed_is_kept_but_not_recommended(target: Target, model: Any) -> None:
     low = attempt(target, model, "w8a8", sqnr=12.0, reasons=("low",))
-    checked = CheckResult.of(model, target, check_model(target, model, None))
-    result = TargetResult(checked, Selection(low, (low,)), INPUTS)
-    report = target_report(result, target, model, parse_precision("w8a8"))
+    judged = check_model(target, model, None)
+    report = target_report(target, model, parse_precision("w8a8"), judged, Selection(low, (low,)), INPUTS)
     assert [(r.status, r.recommended) for r in report.rows] == [("failed", False)]
 
 
 def test_an_illegal_precision_is_a_row_with_its_violations(model: Any) -> None:
     old = Target.open("qnn", "snapdragon-8cx-gen3")
-    checked = CheckResult.of(model, old, check_model(old, model, parse_precision("fp16")))
-    report = target_report(TargetResult(checked), old, model, parse_precision("fp16"))
+    asked = parse_precision("fp16")
+    report = target_report(old, model, asked, check_model(old, model, asked))
     (only,) = report.rows
     assert (only.precision, only.status, only.legal) == ("fp16", "illegal", False)
     assert {v.op_type for v in only.violations} == {"MatMul", "Relu"}

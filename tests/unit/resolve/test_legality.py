@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_profiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_profiles import SOURCE
 
 from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.model.node import Node, Operand, signature
 from planner.operators import Role
-from planner.profiles.load import load_profile
 from planner.profiles.schema import FixedParameters, Learned, Profile
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.target import Target
+from tests.unit.small_models import on_any_processor
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
-OBSERVED = {"observed": "a test"}
 
 
 def operand(name: str, role: Role, shape: tuple[int | None, ...] | None, dtype: str = "float32") -> Operand:
@@ -36,21 +37,13 @@ def node(op_type: str = "MatMul", *inputs: Operand, domain: str = "", known: boo
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Any:
-    def build(*rules: dict[str, Any], kernels: dict[str, Any] | None = None, **other: Any) -> Profile:
-        data = {
-            "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
-            "prefer": ["w8a8"],
-            "devices": {
-                "npu": {"title": "x", "class": "npu", "source": OBSERVED, "traits": ["half"]},
-                "old": {"title": "x", "class": "npu", "source": OBSERVED},
-            },
-            "rules": [{"id": f"r{i}", "ops": ["MatMul"], "source": OBSERVED, **r} for i, r in enumerate(rules)],
-            **other,
-        }  # fmt: skip
-        path = tmp_path / "acme.yaml"
-        path.write_text(json.dumps(data))
+    def build(*statements: dict[str, Any], kernels: dict[str, Any] | None = None, **other: Any) -> Profile:
+        devices = {
+            "npu": {"title": "x", "class": "npu", "source": SOURCE, "traits": ["half"]},
+            "old": {"title": "x", "class": "npu", "source": SOURCE, "traits": ["whole"]},
+        }
         (tmp_path / "k.json").write_text(json.dumps({"source": "a table", "kernels": {"ai.onnx": kernels or {}}}))
-        return load_profile(path)
+        return small_profiles.profile(tmp_path, *statements, devices=devices, **other)
 
     return build
 
@@ -59,61 +52,61 @@ def rule(
     profile: Profile, pair: QuantConfig, *, per_channel: bool = False, of: Node | None = None, device: str = "npu"
 ) -> Ruling:
     granularity = PER_CHANNEL if per_channel else PER_TENSOR
-    return judge(Target.on(profile, device, ()), of or node(), replace(pair, granularity=granularity), 21)
+    return judge(on_any_processor(profile, device), of or node(), replace(pair, granularity=granularity), 21)
 
 
-W8A8 = {"weight": ["int8", "uint8"], "activation": ["uint8"], "per_channel": ["int8"]}
+W8A8 = {"weight": ["int8", "uint8-per-tensor"], "activation": "uint8"}
 
 
 def test_the_first_rule_that_allows_the_pair_makes_it_legal(profile: Any) -> None:
-    found = profile({"pairs": [{"weight": ["int8"], "activation": ["uint16"]}]}, {"pairs": [W8A8]})
+    found = profile({"weight": ["int8"], "activation": ["uint16"]}, W8A8)
     assert rule(found, QuantConfig(I8, U8)) == Ruling(True, "r1")
     assert rule(found, QuantConfig(I8, U16)) == Ruling(True, "r0")
 
 
 def test_a_pair_that_no_rule_allows_is_illegal_and_the_reason_lists_what_is(profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8], "suggestion": "take w8a8"}), QuantConfig(F16, F16))
+    ruling = rule(profile({**W8A8, "do": "take w8a8"}), QuantConfig(F16, F16))
     assert ruling.legal is False and ruling.rule == "r0" and ruling.suggestion == "take w8a8"
     assert "MatMul does not take float16/float16" in str(ruling.reason)
-    assert "int8|uint8/uint8 (int8 also per channel)" in str(ruling.reason)
+    assert "int8|uint8-per-tensor/uint8" in str(ruling.reason)
 
 
 def test_scales_per_channel_are_allowed_by_weight_type(profile: Any) -> None:
-    found = profile({"pairs": [W8A8]})
+    found = profile(W8A8)
     assert rule(found, QuantConfig(I8, U8), per_channel=True).legal
     ruling = rule(found, QuantConfig(U8, U8), per_channel=True)
     assert ruling.legal is False and "per channel" in str(ruling.reason)
 
 
 def test_a_rule_without_a_weight_speaks_of_float_nodes_and_of_those_that_have_none(profile: Any) -> None:
-    found = profile({"pairs": [{"activation": ["float16", "uint8"]}]})
+    found = profile({"activation": ["float16", "uint8"]})
     assert rule(found, QuantConfig(F16, F16)).legal and rule(found, QuantConfig(None, U8)).legal
     assert rule(found, QuantConfig(I8, U8)).legal is False and rule(found, QuantConfig(F32, F16)).legal is False
 
 
 def test_a_refusal_ends_the_search_for_what_it_refuses(profile: Any) -> None:
-    refusal = {"refuse": "it is slow", "pairs": [{"activation": ["uint8"]}], "suggestion": "take uint16"}
-    found = profile(refusal, {"pairs": [W8A8, {"activation": ["uint16"], "weight": ["int8"]}]})
+    refusal = {"why": "it is slow", "activation": ["uint8"], "do": "take uint16"}
+    found = profile(refusal, W8A8, {"activation": "uint16", "weight": "int8"})
     assert rule(found, QuantConfig(I8, U8)) == Ruling(False, "r0", "it is slow", "take uint16")
     assert rule(found, QuantConfig(I8, U16)).legal
-    everything = profile({"refuse": "never"}, {"pairs": [W8A8]})
+    everything = profile({"why": "never"}, W8A8)
     assert rule(everything, QuantConfig(I8, U8)).reason == "never"
 
 
 def test_where_no_rule_speaks_the_answer_is_unknown(profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8]}), QuantConfig(None, U8), of=node("Gelu"))
+    ruling = rule(profile(W8A8), QuantConfig(None, U8), of=node("Gelu"))
     assert ruling.legal is None and "no rule of the profile speaks of Gelu" in str(ruling.reason)
 
 
 def test_a_rule_may_ask_whether_the_shapes_of_results_are_known(profile: Any) -> None:
-    found = profile({"when": {"static_outputs": False}, "refuse": "no shape"}, {"pairs": [W8A8]})
+    found = profile({"when": {"static_outputs": False}, "why": "no shape"}, W8A8)
     assert rule(found, QuantConfig(I8, U8)).legal
     for unknown in (None, (2, None)):
         assert rule(found, QuantConfig(I8, U8), of=replace(node(), output_shapes=(unknown,))).reason == "no shape"
 
 
 def test_a_rule_may_ask_whether_a_tensor_is_empty(profile: Any) -> None:
-    found = profile({"when": {"empty": True}, "refuse": "holds nothing"}, {"pairs": [W8A8]})
+    found = profile({"when": {"empty": True}, "why": "holds nothing"}, W8A8)
     assert rule(found, QuantConfig(I8, U8)).legal
     assert rule(found, QuantConfig(I8, U8), of=replace(node(), output_shapes=((0, 8),))).reason == "holds nothing"
     none = node("MatMul", operand("x", Role.ACTIVATION, (0, 4)), operand("w", Role.WEIGHT, (4, 8)))
@@ -121,9 +114,7 @@ def test_a_rule_may_ask_whether_a_tensor_is_empty(profile: Any) -> None:
 
 
 def test_traits_choose_the_rules_of_a_device(profile: Any) -> None:
-    found = profile(
-        {"pairs": [{"activation": ["float16"]}], "traits": ["half"]}, {"pairs": [W8A8], "without": ["half"]}
-    )
+    found = profile({"activation": ["float16"], "on": "half"}, {**W8A8, "on": "whole"})
     assert rule(found, QuantConfig(F16, F16)).legal and rule(found, QuantConfig(I8, U8)).legal is False
     assert (
         rule(found, QuantConfig(F16, F16), device="old").legal is False
@@ -132,7 +123,7 @@ def test_traits_choose_the_rules_of_a_device(profile: Any) -> None:
 
 
 def test_static_shapes_and_rank_are_limits_of_every_node(profile: Any) -> None:
-    found = profile({"pairs": [W8A8]}, limits={"static_shapes": True, "max_rank": 3})
+    found = profile(W8A8, limits={"static_shapes": True, "max_rank": 3})
     dynamic = node("MatMul", operand("x", Role.ACTIVATION, (None, 4)), operand("w", Role.WEIGHT, (4, 8)))
     ruling = rule(found, QuantConfig(I8, U8), of=dynamic)
     assert (ruling.legal, ruling.rule) == (False, "static-shapes")
@@ -149,8 +140,8 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"max_rank": 1}, node(), "rank 2 is above 1"),
     ({"min_opset": 22}, node(), "opset 21 is below 22"),
     ({"max_opset": 20}, node(), "opset 21 is above 20"),
-    ({"attributes": {"axis": [0]}}, node(axis=1), "axis=1 is not among 0"),
-    ({"attributes_not": {"axis": [1]}}, node(axis=1), "axis=1"),
+    ({"axis": 0}, node("Softmax", axis=1), "axis=1 is not among 0"),
+    ({"axis": {"not": 1}}, node("Softmax", axis=1), "axis=1"),
     ({"inputs": {"1": {"constant": False}}}, node(), "input 1 is constant"),
     ({"inputs": {"2": {"present": True}}}, node(), "input 2 is missing"),
     ({"inputs": {"1": {"present": False}}}, node(), "input 1 is given"),
@@ -163,19 +154,19 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
 
 @pytest.mark.parametrize(("when", "of", "words"), _WHENS, ids=lambda v: json.dumps(v) if isinstance(v, dict) else None)
 def test_a_condition_that_is_not_met_is_the_reason(when: dict[str, Any], of: Node, words: str, profile: Any) -> None:
-    ruling = rule(profile({"pairs": [W8A8], "when": when}), QuantConfig(I8, U8), of=of)
+    ruling = rule(profile({**W8A8, "op": of.op_type, "when": when}), QuantConfig(I8, U8), of=of)
     assert ruling.legal is False and words in str(ruling.reason)
 
 
 def test_an_absent_attribute_counts_as_its_default_of_onnx(profile: Any) -> None:
-    found = profile({"ops": ["Gemm"], "when": {"attributes": {"transB": [0]}}, "pairs": [W8A8]})
+    found = profile({"op": "Gemm", "when": {"transB": 0}, **W8A8})
     assert rule(found, QuantConfig(I8, U8), of=node("Gemm")).legal
     assert rule(found, QuantConfig(I8, U8), of=node("Gemm", transB=1)).legal is False
 
 
 def test_fixed_parameters_come_with_the_ruling(profile: Any) -> None:
     fixed = {"uint16": {"scale": 1 / 65536, "zero_point": 0}}
-    found = profile({"ops": ["Sigmoid"], "pairs": [{"activation": ["uint8", "uint16"]}], "fixed": fixed})
+    found = profile({"op": "Sigmoid", "activation": ["uint8", "uint16"], "fixed": fixed})
     sigmoid = node("Sigmoid", operand("x", Role.ACTIVATION, (2,)))
     assert rule(found, QuantConfig(None, U16), of=sigmoid).fixed == FixedParameters(1 / 65536, 0)
     assert rule(found, QuantConfig(None, U8), of=sigmoid).fixed is None
@@ -204,7 +195,7 @@ _KERNELS = {
     ],
 )
 def test_a_kernel_table_decides_by_type(op_type: str, pair: QuantConfig, legal: bool, words: str, profile: Any) -> None:
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=_KERNELS)
+    found = profile({"op": "*", "kernels": "k.json"}, kernels=_KERNELS)
     of = node(op_type) if pair.weight else node(op_type, operand("x", Role.ACTIVATION, (2,)))
     ruling = rule(found, pair, of=of)
     assert ruling.legal is legal and words in str(ruling.reason)
@@ -212,18 +203,18 @@ def test_a_kernel_table_decides_by_type(op_type: str, pair: QuantConfig, legal: 
 
 
 def test_a_missing_float16_kernel_is_cast_around_where_the_runtime_does_so(profile: Any) -> None:
-    found = profile({"ops": ["*"], "kernels": "k.json", "cast_float16": True}, kernels=_KERNELS)
+    found = profile({"op": "*", "kernels": "k.json", "cast_float16": True}, kernels=_KERNELS)
     assert rule(found, QuantConfig(None, F16), of=node("Erf", operand("x", Role.ACTIVATION, (2,)))).legal
 
 
 def test_an_operator_that_nobody_defines_is_refused_with_what_to_do(profile: Any) -> None:
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=_KERNELS)
+    found = profile({"op": "*", "kernels": "k.json"}, kernels=_KERNELS)
     ruling = rule(found, QuantConfig(None, F32), of=node("Frobnicate", domain="acme", known=False))
     assert ruling.legal is False and "acme:Frobnicate is defined neither" in str(ruling.reason) and ruling.suggestion
 
 
 def test_what_a_device_takes_decides_what_is_fused(profile: Any) -> None:
-    found = profile({"ops": ["Gelu"], "traits": ["half"]}, {"ops": ["Erf"], "refuse": "no"}, {"ops": ["MatMul"], "kernels": "k.json"}, kernels=_KERNELS)  # fmt: skip
+    found = profile({"op": "Gelu", "on": "half"}, {"op": "Erf", "why": "no"}, {"op": "MatMul", "kernels": "k.json"}, kernels=_KERNELS)  # fmt: skip
     assert Target.on(found, "npu").takes("Gelu", 21) and not Target.on(found, "old").takes("Gelu", 21)
     assert not Target.on(found, "npu").takes("Erf", 21) and Target.on(found, "npu").takes("MatMul", 21)
 
@@ -247,7 +238,7 @@ def test_every_ruling_of_the_shipped_profiles_is_whole(
     )
     for device in found.devices:
         config = QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
-        ruling = judge(Target.on(found, device, ()), node(op_type, *inputs), config, 21)
+        ruling = judge(on_any_processor(found, device), node(op_type, *inputs), config, 21)
         assert (ruling.reason is None) is bool(ruling.legal)
         assert ruling.legal is None or ruling.rule
 
@@ -257,18 +248,18 @@ def test_an_operator_without_a_kernel_is_served_by_the_kernels_of_its_definition
         "ReduceSum": [{"opset": "13+", "types": {"T": ["float"]}}],
         "Log": [{"opset": "13+", "types": {"T": ["float"]}}],
     }
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    found = profile({"op": "*", "kernels": "k.json"}, kernels=kernels)
     x = operand("x", Role.ACTIVATION, (2, 4))
     assert judge(Target.on(found, "npu"), node("ReduceLogSum", x), QuantConfig(None, F32), 21).legal is True
     del kernels["Log"]
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    found = profile({"op": "*", "kernels": "k.json"}, kernels=kernels)
     ruling = judge(Target.on(found, "npu"), node("ReduceLogSum", x), QuantConfig(None, F32), 21)
     assert ruling.legal is False and "nor has Log, which defines it" in str(ruling.reason)
 
 
 def test_a_definition_that_depends_on_the_node_is_the_nodes_own(profile: Any) -> None:
     loss = node("NegativeLogLikelihoodLoss", operand("x", Role.ACTIVATION, (2, 4)))
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels={"Neg": [{"opset": "13+", "types": {"T": ["float"]}}]})
+    found = profile({"op": "*", "kernels": "k.json"}, kernels={"Neg": [{"opset": "13+", "types": {"T": ["float"]}}]})
     assert (
         judge(Target.on(found, "npu"), replace(loss, expansion=("Neg", "Constant")), QuantConfig(None, F32), 21).legal
         is True
@@ -281,7 +272,7 @@ def test_a_definition_that_depends_on_the_node_is_the_nodes_own(profile: Any) ->
 
 def test_the_type_that_a_node_gives_needs_a_kernel_too(profile: Any) -> None:
     kernels = {"Cast": [{"opset": "19-30", "types": {"T1": ["float"], "T2": ["int8"]}}]}
-    found = profile({"ops": ["*"], "kernels": "k.json"}, kernels=kernels)
+    found = profile({"op": "*", "kernels": "k.json"}, kernels=kernels)
     cast = node("Cast", operand("x", Role.EXACT, (2, 4)))
     assert (
         judge(Target.on(found, "npu"), replace(cast, output_dtypes=("int8",)), QuantConfig(None, None), 21).legal
@@ -292,7 +283,7 @@ def test_the_type_that_a_node_gives_needs_a_kernel_too(profile: Any) -> None:
 
 
 def test_what_the_ep_was_seen_to_do_stands_above_the_rules(profile: Any) -> None:
-    found = profile({"pairs": [{"weight": ["int8"], "activation": ["uint8"]}]})
+    found = profile({"weight": ["int8"], "activation": ["uint8"]})
     pair = QuantConfig(I8, U8)
     key = ("npu", signature(node(), pair))
     seen = replace(found, learned={key: Learned(False, "no room", "a file")})
@@ -304,7 +295,7 @@ def test_what_the_ep_was_seen_to_do_stands_above_the_rules(profile: Any) -> None
 
 
 def test_an_if_whose_branches_read_outer_weights_can_be_told_apart(profile: Any) -> None:
-    found = profile({"ops": ["If"], "when": {"captures_constants": True}, "refuse": "no"}, {"ops": ["If"]})
+    found = profile({"op": "If", "when": {"captures_constants": True}, "why": "no"}, {"op": "If"})
     branch = node("If", operand("c", Role.EXACT, (), "bool"))
     assert judge(Target.on(found, "npu"), branch, QuantConfig(None, None), 21).legal is True
     assert (
@@ -315,8 +306,8 @@ def test_an_if_whose_branches_read_outer_weights_can_be_told_apart(profile: Any)
 
 def test_a_bound_on_an_attribute(profile: Any) -> None:
     found = profile(
-        {"ops": ["Conv"], "when": {"attributes_above": {"dilations": 2048}}, "refuse": "too wide"},
-        {"ops": ["Conv"], "pairs": [{"activation": ["float32"]}]},
+        {"op": "Conv", "when": {"dilations": {"above": 2048}}, "why": "too wide"},
+        {"op": "Conv", "activation": ["float32"]},
     )
     wide, narrow = node("Conv", dilations=(1, 4096)), node("Conv", dilations=(2048,))
     assert rule(found, QuantConfig(F32, F32), of=wide).legal is False

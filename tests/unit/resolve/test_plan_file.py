@@ -84,7 +84,7 @@ def test_what_is_no_plan_is_refused(text: str, words: str, tmp_path: Path) -> No
 def test_a_missing_file_a_folder_and_a_binary(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such file"):
         read_plan(tmp_path / "none.json")
-    with pytest.raises(RequestError, match="not a plan file"):
+    with pytest.raises(RequestError, match="is a directory"):
         read_plan(tmp_path)
     (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError, match="not a plan file"):

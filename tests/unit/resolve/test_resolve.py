@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
+import small_profiles
 
 from planner.codec import to_json
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
 from planner.model.read import Model, read_model
-from planner.profiles.load import load_profile
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Violation
+from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))
-SOURCE = {"observed": "a test"}
 
 
-def target(folder: Path, *rules: dict[str, Any], prefer: tuple[str, ...] = ("w8a8", "fp16")) -> Target:
-    data = {
-        "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
-        "prefer": prefer,
-        "devices": {"npu": {"title": "x", "class": "npu", "source": SOURCE}},
-        "rules": [{"id": f"r{i}", "source": SOURCE, **r} for i, r in enumerate(rules)],
-    }  # fmt: skip
-    path = folder / "acme.yaml"
-    path.write_text(json.dumps(data))
-    return Target.on(load_profile(path), "npu")
+def target(folder: Path, *statements: Any, prefer: tuple[str, ...] = ("w8a8", "fp16")) -> Target:
+    return Target.on(small_profiles.profile(folder, *statements, prefer=prefer), "npu")
 
 
 @pytest.fixture
@@ -41,8 +31,10 @@ def model(tmp_path: Path) -> Model:
     return read_model(save(graph("(float[2,4] x) => (float[2,8] y, int64[1,8] i)", body, {"w": WEIGHT}), tmp_path))
 
 
-ANY8 = {"ops": ["*"], "pairs": [{"weight": ["int8", "uint8"], "activation": ["uint8"], "per_channel": ["int8"]}, {"activation": ["uint8"]}]}  # fmt: skip
-EXACT = {"ops": ["ArgMax"], "pairs": []}
+WEIGHTS8 = {"op": "*", "weight": ["int8", "uint8-per-tensor"], "activation": "uint8"}
+PLAIN8 = {"op": "*", "activation": "uint8"}
+ANY8 = (WEIGHTS8, PLAIN8)
+EXACT = {"op": "ArgMax"}
 
 
 def pairs(resolution: Any) -> dict[str, str]:
@@ -50,35 +42,35 @@ def pairs(resolution: Any) -> dict[str, str]:
 
 
 def test_every_node_gets_its_pair_and_index_arithmetic_is_left_alone(model: Model, tmp_path: Path) -> None:
-    resolution = resolve(target(tmp_path, EXACT, ANY8), model, parse_precision("w8a8"))
+    resolution = resolve(target(tmp_path, EXACT, *ANY8), model, parse_precision("w8a8"))
     found = pairs(resolution)
     assert found["MatMul"] == "int8/uint8 per channel" and found["Relu"] == found["Softmax"] == "uint8"
     assert found["ArgMax"] == "as is"
 
 
 def test_per_tensor_where_the_profile_has_no_channels_and_then_unsigned_first(model: Model, tmp_path: Path) -> None:
-    rule = {"ops": ["*"], "pairs": [{"weight": ["int8", "uint8"], "activation": ["uint8"]}, {"activation": ["uint8"]}]}
-    assert pairs(resolve(target(tmp_path, rule), model, parse_precision("w8a8")))["MatMul"] == "uint8/uint8"
+    weights = {**WEIGHTS8, "weight": ["int8-per-tensor", "uint8-per-tensor"]}
+    assert pairs(resolve(target(tmp_path, weights, PLAIN8), model, parse_precision("w8a8")))["MatMul"] == "uint8/uint8"
 
 
 def test_a_precision_by_name_is_taken_by_the_letter(model: Model, tmp_path: Path) -> None:
-    found = resolve(target(tmp_path, ANY8), model, precision_by_name(DType.UINT8, DType.UINT8))
+    found = resolve(target(tmp_path, *ANY8), model, precision_by_name(DType.UINT8, DType.UINT8))
     assert pairs(found)["MatMul"] == "uint8/uint8"
-    found = resolve(target(tmp_path, ANY8), model, precision_by_name(DType.INT8, DType.INT8))
+    found = resolve(target(tmp_path, *ANY8), model, precision_by_name(DType.INT8, DType.INT8))
     assert found.legal is False and {str(v.config) for v in found.violations} >= {"int8/int8 per channel", "int8"}
 
 
 def test_a_mix_gives_nodes_with_weights_one_precision_and_the_others_another(model: Model, tmp_path: Path) -> None:
-    floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
-    resolution = resolve(target(tmp_path, ANY8, floats), model, parse_precision("w8a8+fp16"))
+    floats = {"op": "*", "activation": ["float16"]}
+    resolution = resolve(target(tmp_path, *ANY8, floats), model, parse_precision("w8a8+fp16"))
     assert pairs(resolution)["MatMul"] == "int8/uint8 per channel" and pairs(resolution)["Softmax"] == "float16"
-    plan = make_plan(target(tmp_path, ANY8, floats), model, resolution)
+    plan = make_plan(target(tmp_path, *ANY8, floats), model, resolution)
     assert plan.precision == "mixed"
 
 
 def test_a_violation_has_rule_reason_and_suggestion(model: Model, tmp_path: Path) -> None:
-    refusal = {"ops": ["Softmax"], "refuse": "it has no Softmax", "suggestion": "use Sigmoid"}
-    resolution = resolve(target(tmp_path, refusal, ANY8), model, parse_precision("w8a8"))
+    refusal = {"op": "Softmax", "why": "it has no Softmax", "do": "use Sigmoid"}
+    resolution = resolve(target(tmp_path, refusal, *ANY8), model, parse_precision("w8a8"))
     (violation,) = resolution.violations
     assert resolution.legal is False
     assert to_json(Violation.of(violation)) == {
@@ -88,37 +80,37 @@ def test_a_violation_has_rule_reason_and_suggestion(model: Model, tmp_path: Path
 
 
 def test_what_no_rule_speaks_of_is_unknown_unless_something_is_illegal(model: Model, tmp_path: Path) -> None:
-    some = {**ANY8, "ops": ["MatMul", "Relu", "ArgMax"]}
-    assert resolve(target(tmp_path, some), model, parse_precision("w8a8")).legal is None
-    assert resolve(target(tmp_path, some), model, parse_precision("fp16")).legal is False
+    some = [{**statement, "op": "MatMul, Relu, ArgMax"} for statement in ANY8]
+    assert resolve(target(tmp_path, *some), model, parse_precision("w8a8")).legal is None
+    assert resolve(target(tmp_path, *some), model, parse_precision("fp16")).legal is False
 
 
 # -- auto ---------------------------------------------------------------------------------------------------------------
 
 
 def test_auto_follows_the_profiles_order_and_skips_what_is_illegal(model: Model, tmp_path: Path) -> None:
-    floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
-    both = target(tmp_path, ANY8, floats, prefer=("w8a16", "fp16", "w8a8"))
+    floats = {"op": "*", "activation": ["float16"]}
+    both = target(tmp_path, *ANY8, floats, prefer=("w8a16", "fp16", "w8a8"))
     assert [r.precision for r in resolve_auto(both, model)] == ["fp16", "w8a8"]
 
 
 def test_auto_lets_single_nodes_fall_back_where_no_precision_serves_all(model: Model, tmp_path: Path) -> None:
     rules = (
-        {"ops": ["Softmax"], "pairs": [{"activation": ["float16"]}]},
-        {"ops": ["MatMul", "Relu", "ArgMax"], "pairs": ANY8["pairs"]},
+        {"op": "Softmax", "activation": ["float16"]},
+        *({**statement, "op": "MatMul, Relu, ArgMax"} for statement in ANY8),
     )
     (resolution,) = resolve_auto(target(tmp_path, *rules), model)
     assert resolution.legal and pairs(resolution)["Softmax"] == "float16" and pairs(resolution)["Relu"] == "uint8"
 
 
 def test_auto_ends_with_the_first_failure_where_nothing_serves(model: Model, tmp_path: Path) -> None:
-    (resolution,) = resolve_auto(target(tmp_path, {"ops": ["*"], "refuse": "no"}), model)
+    (resolution,) = resolve_auto(target(tmp_path, {"op": "*", "why": "no"}), model)
     assert resolution.legal is False and resolution.precision == "w8a8"
 
 
 def test_a_requested_precision_never_becomes_another(model: Model, tmp_path: Path) -> None:
     """Only auto may choose: a node that cannot take what was asked for is a violation."""
-    floats = {"ops": ["*"], "pairs": [{"activation": ["float16"]}]}
+    floats = {"op": "*", "activation": ["float16"]}
     assert resolve(target(tmp_path, floats), model, parse_precision("w8a8")).legal is False
 
 
@@ -148,7 +140,7 @@ def test_a_quantized_model_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_why_for_every_node_and_names_model_and_profile(model: Model, tmp_path: Path) -> None:
-    rules = target(tmp_path, ANY8)
+    rules = target(tmp_path, *ANY8)
     plan = make_plan(rules, model, resolve(rules, model, parse_precision("w8a8")))
     assert [n.name for n in plan.nodes] == [n.name for n in model.nodes]
     assert all(n.reason and n.origins for n in plan.nodes)
@@ -169,8 +161,8 @@ def test_resolving_a_thousand_nodes_takes_little(tmp_path: Path) -> None:
 def test_what_the_runtime_computes_while_it_loads_is_no_question_to_the_ep(tmp_path: Path) -> None:
     body = "z = ConstantOfShape(s)\nr = RandomNormalLike(z)\na = Add(x, z)\ny = Add(a, r)"
     made = graph("(float[512,1024] x) => (float[512,1024] y)", body, {"s": np.array([512, 1024])})
-    add = {"ops": ["Add"], "pairs": [{"activation": ["float32"]}]}
-    refuse = {"ops": ["ConstantOfShape", "RandomNormalLike"], "refuse": "no such operator"}
+    add = {"op": "Add", "activation": ["float32"]}
+    refuse = {"op": "ConstantOfShape, RandomNormalLike", "why": "no such operator"}
     verdicts = judge_stored(target(tmp_path, refuse, add), read_model(save(made, tmp_path))).verdicts
     legal = {v.node.op_type: (v.ruling.legal, v.ruling.rule) for v in verdicts}
     assert legal["ConstantOfShape"] == (True, "constant-folding")

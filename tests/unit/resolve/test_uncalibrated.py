@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import small_models as sm
+import small_profiles
 from onnx import helper
 
 from planner.calibrate.ranges import Range
@@ -22,6 +21,7 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import notes_on_revisions, without_uncalibrated
 from planner.resolve.target import Target
 from planner.resolve.uncalibrated import uncalibrated
+from tests.unit import small_models as sm
 
 SEEN = Range(-1, 1)
 
@@ -90,18 +90,7 @@ def test_a_plan_that_calibration_saw_whole_is_left_as_it_was(tmp_path: Path) -> 
 
 def integers_only(folder: Path) -> Target:
     """A device that takes uint8 alone, and no precision for If."""
-    source = {"observed": "a test"}
-    data = {
-        "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
-        "prefer": ["w8a8"],
-        "devices": {"npu": {"title": "x", "class": "npu", "source": source}},
-        "rules": [
-            {"id": "if", "ops": ["If"], "pairs": [], "source": source},
-            {"id": "bytes", "ops": ["*"], "pairs": [{"activation": ["uint8"]}], "source": source},
-        ],
-    }  # fmt: skip
-    path = folder / "acme.yaml"
-    path.write_text(json.dumps(data))
+    path = small_profiles.write(folder, {"op": "If"}, {"op": "*", "activation": "uint8"})
     return Target.open("AcmeExecutionProvider", profiles=[path])
 
 

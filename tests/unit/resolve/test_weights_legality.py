@@ -9,32 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
+import small_profiles
 
 from planner.dtypes import PER_CHANNEL, DType, Granularity, QuantConfig, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model, read_model
-from planner.profiles.load import load_profile, load_profiles
+from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.legality import judge
 from planner.resolve.plan import read_plan
 from planner.resolve.target import Target
+from tests.unit.small_models import f32, graph, save
 
-SOURCE = {"observed": "a test"}
 BLOCKS = QuantConfig(DType.UINT4, DType.FLOAT32, Granularity(block_size=32))
 DYNAMIC = QuantConfig(DType.INT8, DType.UINT8, PER_CHANNEL, dynamic=True)
 
 
-def profile(folder: Path, *rules: dict[str, Any]) -> Profile:
-    data = {
-        "schema": "planner/profile/1", "ep": "AcmeExecutionProvider", "title": "Acme", "default_device": "npu",
-        "prefer": ["fp32"], "devices": {"npu": {"title": "x", "class": "npu", "source": SOURCE}},
-        "rules": [{"id": f"r{i}", "source": SOURCE, **r} for i, r in enumerate(rules)],
-    }  # fmt: skip
-    path = folder / "acme.yaml"
-    path.write_text(json.dumps(data))
-    return load_profile(path)
+def profile(folder: Path, *statements: dict[str, Any]) -> Profile:
+    return small_profiles.profile(folder, *statements, prefer=["fp32"])
 
 
 def product(folder: Path, numbers: int = 64) -> Model:
@@ -47,16 +40,16 @@ def matmul(tmp_path: Path) -> Node:
     return product(tmp_path).nodes[0]
 
 
-FLOATS = {"ops": ["MatMul", "Mul", "Add"], "pairs": [{"activation": ["float32"]}]}
+FLOATS = {"op": "MatMul, Mul, Add", "activation": ["float32"]}
 
 
 def test_blocks_are_legal_where_matmulnbits_is_taken(matmul: Node, tmp_path: Path) -> None:
-    contrib = {"ops": ["MatMulNBits"], "domain": "com.microsoft", "pairs": [{"activation": ["float32"]}]}
+    contrib = {"op": "com.microsoft.MatMulNBits", "activation": ["float32"]}
     ruling = judge(Target.on(profile(tmp_path, FLOATS, contrib), "npu"), matmul, BLOCKS, 21)
     assert ruling.legal and ruling.replacement == "com.microsoft.MatMulNBits" and ruling.rule == "r1"
     ruling = judge(Target.on(profile(tmp_path, FLOATS), "npu"), matmul, BLOCKS, 21)
     assert not ruling.legal and ruling.replacement is None
-    only4 = {**contrib, "when": {"attributes": {"bits": [4]}}}
+    only4 = {**contrib, "when": {"bits": 4}}
     found = profile(tmp_path, FLOATS, only4)
     assert judge(Target.on(found, "npu"), matmul, BLOCKS, 21).legal
     assert not judge(Target.on(found, "npu"), matmul, replace(BLOCKS, weight=DType.UINT8), 21).legal
@@ -64,7 +57,7 @@ def test_blocks_are_legal_where_matmulnbits_is_taken(matmul: Node, tmp_path: Pat
 
 def test_or_where_a_rule_allows_blocks_of_that_size_behind_a_dequantize_linear(matmul: Node, tmp_path: Path) -> None:
     allowed = {"weight": ["uint4"], "activation": ["float32", "uint16"], "blocks": [32]}
-    found = profile(tmp_path, {"ops": ["MatMul"], "pairs": [allowed]})
+    found = profile(tmp_path, allowed)
     for activation in (DType.FLOAT32, DType.UINT16):
         ruling = judge(Target.on(found, "npu"), matmul, replace(BLOCKS, activation=activation), 21)
         assert ruling.legal and ruling.replacement is None
@@ -73,8 +66,8 @@ def test_or_where_a_rule_allows_blocks_of_that_size_behind_a_dequantize_linear(m
 
 
 def test_a_rule_that_saw_stored_blocks_taken_does_not_let_them_be_planned(matmul: Node, tmp_path: Path) -> None:
-    seen = {"weight": ["uint4"], "activation": ["float32"], "per_channel": ["uint4"]}
-    found = profile(tmp_path, {"ops": ["MatMul"], "when": {"blocked": True}, "pairs": [seen]})
+    seen = {"weight": "uint4", "activation": "float32"}
+    found = profile(tmp_path, {**seen, "when": {"blocked": True}})
     assert not judge(Target.on(found, "npu"), matmul, BLOCKS, 21).legal
     stored = replace(matmul, stored_blocked=True)
     assert judge(Target.on(found, "npu"), stored, QuantConfig(DType.UINT4, DType.FLOAT32, PER_CHANNEL), 21).legal
@@ -82,11 +75,11 @@ def test_a_rule_that_saw_stored_blocks_taken_does_not_let_them_be_planned(matmul
 
 def test_dynamic_is_legal_where_every_operator_that_it_is_made_of_is(matmul: Node, tmp_path: Path) -> None:
     made = ["DynamicQuantizeLinear", "MatMulInteger", "Cast"]
-    found = profile(tmp_path, FLOATS, {"ops": made, "pairs": []})
+    found = profile(tmp_path, FLOATS, {"op": ", ".join(made)})
     ruling = judge(Target.on(found, "npu"), matmul, DYNAMIC, 21)
     assert ruling.legal and ruling.replacement == "MatMulInteger"
     for missing in made:
-        found = profile(tmp_path, FLOATS, {"ops": [op for op in made if op != missing], "pairs": []})
+        found = profile(tmp_path, FLOATS, {"op": ", ".join(op for op in made if op != missing)})
         assert not judge(Target.on(found, "npu"), matmul, DYNAMIC, 21).legal
 
 

@@ -58,13 +58,13 @@ class Asker:
         Raises:
             Died: it does not start.
         """
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._display: Display | None = None
         self._program: subprocess.Popen[bytes] | None = None
         try:
             self._display = Display()
             self._program = subprocess.Popen(
-                [*TIED, "wine", str(environment.program), f"Z:{environment.library}"],
+                [*TIED, "wine", str(environment.program), f"Z:{environment.libraries}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

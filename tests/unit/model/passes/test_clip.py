@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from small_models import f32, graph, run
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph, run
 
 CONSTANTS = {"two": f32(2), "six": f32(6), "low": f32(-2), "row": f32([[6]])}
 

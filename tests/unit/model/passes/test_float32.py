@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from small_models import f32, graph, run, sqnr
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph, run, sqnr
 
 
 def normalized(made: onnx.ModelProto, *, as_stored: bool = False) -> tuple[ir.Model, list[str]]:

@@ -12,10 +12,10 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import f32, graph, random_feed, run, sqnr
 
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
+from tests.unit.small_models import f32, graph, random_feed, run, sqnr
 
 R2, RPI, C3 = math.sqrt(2), math.sqrt(2 / math.pi), 0.044715
 
@@ -204,9 +204,8 @@ def test_gelu_is_fused_only_where_the_target_takes_it_and_the_opset_has_it() -> 
 
 
 def test_the_fused_node_stands_for_the_users_nodes(tmp_path: Path) -> None:
-    from small_models import save
-
     from planner.model.read import read_model
+    from tests.unit.small_models import save
 
     text = "i = Div(x, r2)  e = Erf(i)  p = Add(e, one)  m = Mul(x, p)  y = Mul(m, half)  w = Relu(y)"
     model = graph("(float[3,8] x) => (float[3,8] w)", nodes(text), _CONSTANTS)

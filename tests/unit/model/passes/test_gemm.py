@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from small_models import f32, graph, random_feed, run, sqnr
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph, random_feed, run, sqnr
 
 ROWS, SUMMED, COLUMNS = 6, 5, 4
 

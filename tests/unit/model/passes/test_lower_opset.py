@@ -7,9 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_models import f32, graph, random_feed, run
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph, random_feed, run
 
 
 def lowered(made: onnx.ModelProto, target: int = 21) -> tuple[ir.Model, list[str]]:

@@ -11,9 +11,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_models import f32, run
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, run
 
 RNG = np.random.default_rng(11)
 PICTURE = (1, 4, 6, 8)

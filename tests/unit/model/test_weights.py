@@ -12,11 +12,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import load_external_data_for_model
-from small_models import graph, save
 
-from planner.model.mapped import parse_mapped
+from planner.files import Snapshot
 from planner.model.read import load, read_model
+from planner.model.weights import Weight, parse
+from tests.unit.small_models import graph, save
 
 TYPES = [
     TensorProto.FLOAT,
@@ -50,13 +50,17 @@ def at_once(path: Path) -> bytes:
 def test_the_model_is_the_one_that_protobuf_parses(
     tmp_path_factory: pytest.TempPathFactory, weights: list[tuple[int, int]]
 ) -> None:
-    path = save(model_of(weights), tmp_path_factory.mktemp("mapped"))
-    mapped = parse_mapped(path)
-    assert all(len(t.raw_data) <= 4096 for t in mapped.graph.initializer)
-    load_external_data_for_model(mapped, str(path.parent))
-    for tensor in mapped.graph.initializer:
+    path = save(model_of(weights), tmp_path_factory.mktemp("parsed"))
+    parsed, own = parse(Snapshot.of(path))
+    assert all(len(t.raw_data) <= 4096 for t in parsed.graph.initializer)
+    assert {i for i, t in enumerate(parsed.graph.initializer) if t.data_location == TensorProto.EXTERNAL} == set(own)
+    for position, offset in own.items():
+        tensor = parsed.graph.initializer[position]
+        length = int(tensor.external_data[-1].value)
+        tensor.raw_data = path.read_bytes()[offset : offset + length]
         tensor.ClearField("data_location")
-    assert mapped.SerializeToString(deterministic=True) == at_once(path)
+        del tensor.external_data[:]
+    assert parsed.SerializeToString(deterministic=True) == at_once(path)
 
 
 @settings(max_examples=20, deadline=None)
@@ -66,9 +70,9 @@ def test_a_weight_has_its_values_wherever_it_lies_in_the_file(
 ) -> None:
     model = model_of([(kind, 8192)])
     model.producer_name = "p" * shift  # moves what follows, so that numbers lie at any address
-    path = save(model, tmp_path_factory.mktemp("mapped"))
+    path = save(model, tmp_path_factory.mktemp("parsed"))
     tensor = load(path).graph.initializers["w0"].const_value
-    assert tensor is not None and not isinstance(tensor, ir.ExternalTensor)
+    assert isinstance(tensor, Weight)
     expected = ir.from_proto(model.graph.initializer[0])
     assert tensor.numpy().dtype == expected.numpy().dtype
     assert tensor.numpy().tobytes() == expected.numpy().tobytes()  # bits, since some of them are NaN
@@ -83,7 +87,7 @@ def test_a_message_that_comes_in_pieces_is_merged_as_protobuf_merges_it(tmp_path
     second.graph.initializer.extend(whole.graph.initializer)
     path = tmp_path / "model.onnx"
     path.write_bytes(first.SerializeToString() + second.SerializeToString())
-    assert len(parse_mapped(path).graph.initializer) == 1
+    assert len(parse(Snapshot.of(path)).proto.graph.initializer) == 1
     assert read_model(path).nodes[0].op_type == "Relu"
 
 
@@ -98,15 +102,15 @@ def test_a_damaged_file_is_refused_where_protobuf_refuses_it(
     damaged = bytearray(whole[:cut] if data.draw(st.booleans()) else whole)
     if cut < len(damaged):
         damaged[cut] ^= data.draw(st.integers(1, 255))
-    path = tmp_path_factory.mktemp("mapped") / "model.onnx"
+    path = tmp_path_factory.mktemp("parsed") / "model.onnx"
     path.write_bytes(damaged)
     try:
         at_once(path)
     except DecodeError:
         with pytest.raises(DecodeError):
-            parse_mapped(path)
+            parse(Snapshot.of(path))
     else:
-        parse_mapped(path)
+        parse(Snapshot.of(path))
 
 
 def test_weights_in_the_file_are_not_read_to_judge_the_model(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_weights_in_the_file_are_not_read_to_judge_the_model(tmp_path: Path) -> 
     del model, big
     tracemalloc.start()
     try:
-        parse_mapped(path)
+        parse(Snapshot.of(path))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -1,0 +1,188 @@
+"""Files of others, by the command line: none of them runs code, blocks, or ends in anything but a plain error."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.cli import main as cli
+from tests.unit.small_models import f32, graph, save
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process: its status and what it said on stderr."""
+
+    def of(*args: object) -> tuple[int, str]:
+        capsys.readouterr()
+        status = cli.main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err + out and "internal error" not in err, err
+        return status, err
+
+    return of
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weight = f32(np.random.default_rng(0).normal(size=(4, 8)))
+    return save(graph("(float[2,4] x) => (float[2,8] y)", "h = MatMul(x, w)\ny = Relu(h)", {"w": weight}), tmp_path)
+
+
+@pytest.fixture
+def plan(model: Path, tmp_path: Path, run: Run) -> dict[str, Any]:
+    assert run("plan", model, "--ep", "cpu", "--precision", "w8a8", "-o", tmp_path / "made.json")[0] == 0
+    found: dict[str, Any] = json.loads((tmp_path / "made.json").read_text())
+    return found
+
+
+def quantize(run: Run, model: Path, plan: object, *more: object) -> tuple[int, str]:
+    path = model.with_name("plan.json")
+    path.write_text(plan if isinstance(plan, str) else json.dumps(plan))
+    status, said = run("quantize", model, "--plan", path, "--output", model.with_name("out.onnx"), "--overwrite", *more)
+    assert status == 0 or not model.with_name("out.onnx").exists()
+    return status, said
+
+
+def test_a_plan_runs_no_code(
+    run: Run, model: Path, plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_inputs.py").write_text(
+        "from pathlib import Path\nPath('ran').touch()\ndef samples():\n    Path('ran').touch()\n    yield {}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plan["inputs"].update(source="evil_inputs:samples", synthetic=False, seed=None)
+    status, said = quantize(run, model, plan)
+    assert status == 2 and "evil_inputs:samples" in said and "--inputs evil_inputs:samples" in said
+    assert not (tmp_path / "ran").exists()
+    quantize(run, model, plan, "--inputs", "evil_inputs:samples")
+    assert (tmp_path / "ran").exists(), "the command line may"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (("inputs", "seed"), "abc"),
+        (("inputs", "seed"), -1),
+        (("inputs", "seed"), 1.5),
+        (("inputs", "seed"), 10**40),
+        (("inputs", "calibration"), 7),
+        (("inputs", "calibration"), "nonsense"),
+        (("inputs", "sha256"), None),
+        (("inputs", "source"), "a\0b"),
+        (("inputs", "source"), ["x"]),
+        (("inputs", "source"), "/dev/zero"),
+        (("opset",), 10**30),
+        (("opset",), -5),
+        (("precision",), "../../../x"),
+        (("target", "ep"), "../x"),
+        (("target", "device"), "none"),
+        (("target", "options"), {"a": {}}),
+        (("shapes",), {"x": [10**30, 4]}),
+        (("shapes",), {"nothing": [1]}),
+        (("nodes",), []),
+        (("nodes", 0), None),
+        (("nodes", 0, "name"), "another"),
+        (("nodes", 0, "op_type"), "Conv"),
+        (("nodes", 0, "weight"), "int4"),
+        (("nodes", 0, "activation"), "bool"),
+        (("nodes", 0, "weight"), None),
+        (("nodes", 0, "fixed"), {"scale": 1e308 * 10, "zero_point": 0}),
+        (("nodes", 0, "fixed"), {"scale": 1.0, "zero_point": 10**30}),
+        (("nodes", 0, "fixed"), {"scale": 10**400, "zero_point": 0}),
+        (("nodes", 0, "fixed"), {"scale": 1.0, "zero_point": -500}),
+        (("nodes", 0, "block_size"), 1 << 40),
+        (("nodes", 0, "per_channel"), "yes"),
+        (("nodes", 0, "dynamic"), True),
+        (("nodes", 0, "replacement"), "com.microsoft.MatMulNBits"),
+        (("nodes", 0, "weight"), "float32"),
+        (("nodes", 0, "replacement"), "MatMulInteger"),
+        (("nodes", 0, "replacement"), "com.microsoft.GatherBlockQuantized"),
+        (("nodes", 1, "replacement"), "MatMulInteger"),
+        (("nodes", 1, "weight"), "int8"),
+        (("nodes", 0, "rule"), {"x": 1}),
+        (("nodes", 0, "origins"), [1, None]),
+        (("model", "sha256"), "0"),
+        (("profile", "name"), "\0"),
+    ],
+)
+def test_a_tampered_plan_is_refused_or_applied_never_more(
+    field: tuple[str | int, ...], value: object, run: Run, model: Path, plan: dict[str, Any]
+) -> None:
+    at: Any = plan
+    for key in field[:-1]:
+        at = at[key]
+    at[field[-1]] = value
+    if field == ("inputs", "source"):
+        plan["inputs"]["synthetic"] = False
+    assert quantize(run, model, plan)[0] in (0, 2)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"schema": "planner/plan/1"}', "\ud800", "nan", '{"a":1e999}'])
+def test_what_is_no_plan_is_refused(text: str, run: Run, model: Path) -> None:
+    path = model.with_name("plan.json")
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    assert run("quantize", model, "--plan", path, "--output", model.with_name("out.onnx"))[0] == 2
+
+
+def arguments(kind: str, model: Path, file: Path) -> tuple[object, ...]:
+    match kind:
+        case "profile":
+            return ("check", model, "--ep", "cpu", "--profile", file)
+        case "plan":
+            return ("quantize", model, "--plan", file, "--output", model.with_name("out.onnx"))
+        case "evidence":
+            return ("check", model, "--ep", "cpu", "--evidence", file)
+        case "inputs":
+            return ("plan", model, "--ep", "cpu", "--precision", "w8a8", "--inputs", file, "-o", model.with_name("p"))
+        case "models":
+            return ("report", "--models", file, "--ep", "cpu", "--no-run", "--output", model.with_name("report"))
+        case "baseline":
+            return (
+                *("report", model, "--ep", "cpu", "--no-run", "--baseline", file),
+                *("--output", model.with_name("report")),
+            )
+        case "against":
+            return ("probe", "--ep", "qnn", "--diff", "--against", file)
+    return ("check", file, "--ep", "cpu")
+
+
+KINDS = ("model", "profile", "plan", "evidence", "inputs", "models", "baseline", "against")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "folder", "missing", "nul", "garbage", "deep", "empty"])
+def test_a_file_that_is_none_is_refused_and_blocks_nobody(
+    kind: str, what: str, run: Run, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.npz" if what != "/dev/zero" else Path(what)
+    if what == "pipe":
+        os.mkfifo(file)
+    elif what == "folder":
+        file.mkdir()
+    elif what == "nul":
+        file = tmp_path / "a\0b"
+    elif what in ("garbage", "deep", "empty"):
+        file.write_bytes({"garbage": bytes(range(256)) * 8, "deep": b"[" * 50_000, "empty": b""}[what])
+    watchdog = threading.Timer(60, os._exit, [3])  # a read that blocks would hold up the whole run
+    watchdog.start()
+    try:
+        assert run(*arguments(kind, model, file))[0] == 2
+    finally:
+        watchdog.cancel()
+
+
+@pytest.mark.parametrize("size", [16, 1 << 40])
+def test_blocks_larger_than_the_weight_are_refused(size: int, run: Run, model: Path, plan: dict[str, Any]) -> None:
+    plan["nodes"][0].update(per_channel=False, block_size=size)
+    status, said = quantize(run, model, plan)
+    assert status == 2 and f"in blocks of {size}" in said
