@@ -81,7 +81,16 @@ def write_quantized(
         model.check_unchanged()
         if proven:
             prove_loads(temporary, Path(model.path))
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)))
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)))
+
+
+def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:
+    held = [name for name, seen in ranges.items() if seen.nan]
+    if not held:
+        return []
+    return [
+        f"{len(held)} tensors held NaN while calibrating, first {held[0]!r}; no output shows it, and ranges leave it out"
+    ]
 
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:
