@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from planner.reporting.matrix import open_targets
 from planner.resolve.target import Target
 from planner.runtime.registry import CPU, launcher
 from planner.sweeps.spec import Spec, SweptModel, find_models
-from planner.sweeps.task import Task, depends_on
+from planner.sweeps.task import Task, depends_on, hash_of
 from planner.verification.floor import parse_floor
 
 
@@ -38,12 +39,15 @@ def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
             targets.setdefault((target.ep, target.device), target)
     packages = {ep: _packages(ep) for ep, _ in targets}
     models = find_models(spec, folder)
+    hashed = functools.cache(hash_of)  # each file once, however many cells it is in
     return tuple(
         Task(
             str(model.path), name, {k: tuple(v) for k, v in model.entry.shapes.items()}, model.inputs,
             target.ep, target.device, precision, _floor(model, spec), options.run, options.allow_unknown, options.seed,
             tuple(map(str, profiles)), tuple(map(str, evidence)),
-            depends_on(target, model.path, model.inputs, packages[target.ep]),
+            depends_on(
+                target, hashed(str(model.path)), model.inputs and hashed(model.inputs), packages[target.ep]
+            ),
         )
         for model, name in zip(models, _names(models), strict=True)
         for target in targets.values()

@@ -67,28 +67,27 @@ class Task:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def depends_on(target: Target, model: Path, inputs: str | None, packages: Mapping[str, str]) -> dict[str, str]:
+def depends_on(target: Target, model: str, inputs: str | None, packages: Mapping[str, str]) -> dict[str, str]:
     """The hashes and versions that a cell's result hangs on.
 
     Args:
         target: its profile and evidence count.
-        model: the file, with its external data.
-        inputs: a file or folder; None for synthetic data.
+        model: hash of the file, with its external data.
+        inputs: hash of the file or folder; None for synthetic data.
         packages: versions of what the EP and the CPU EP come from.
     """
     return {
         "planner": planner.__version__,
-        "model": hash_of(str(model)),
+        "model": model,
         "profile": target.profile.sha256,
         "evidence": " ".join(known.sha256 for known in target.evidence),
-        "inputs": "synthetic" if inputs is None else hash_of(inputs),
+        "inputs": inputs or "synthetic",
         **{f"package {name}": version for name, version in sorted(packages.items())},
     }
 
 
-@functools.lru_cache(maxsize=4096)
 def hash_of(path: str) -> str:
-    """SHA-256 of a file and its external data (PATH.data), or of a folder's files by name; each file once a sweep."""
+    """SHA-256 of a file and its external data (PATH.data), or of a folder's files by name."""
     root = Path(path)
     files = sorted(root.glob("*.npz")) if root.is_dir() else [root]
     digest = hashlib.sha256()
