@@ -129,4 +129,3 @@ def _send(
     except Exception:  # whatever the reference does not know: the output is judged as one
         return None
     return np.asarray(labels).astype(np.int64)
-
