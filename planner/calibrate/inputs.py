@@ -225,14 +225,14 @@ def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Ma
                 f"the inputs were made by the function {source}, which a file may name but not run",
                 f"if you trust that function, say so yourself: --inputs {source}",
             )
-        yield from _call(source)
+        yield from call(source)
     else:
         raise RequestError(
             f"{source}: no such file", "--inputs takes an .npz file, a directory of them, or package.module:function"
         )
 
 
-_UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
+UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
 
 
 def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.ndarray]]:
@@ -241,7 +241,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
@@ -259,7 +259,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
         for _ in range(next(iter(counts.values()), 0)):
             try:
                 yield {name: members[name].take(batch) for name, batch in batches.items()}
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
 
 
@@ -313,7 +313,12 @@ def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
     )
 
 
-def _call(source: str) -> Iterator[Mapping[str, Any]]:
+def call(source: str) -> Iterator[Mapping[str, Any]]:
+    """The samples of a function of the user's, "package.module:function".
+
+    Raises:
+        RequestError: there is none, it fails, or what it yields is no dict.
+    """
     module_name, _, function_name = source.partition(":")
     # The user's own module lies where the command is run, as with pytest and python -m.
     folder = str(Path.cwd())
