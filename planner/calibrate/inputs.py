@@ -21,6 +21,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError
 from planner.model.read import Model
 
@@ -114,11 +115,12 @@ def load_inputs(
     """
     specs = input_specs(model)
     if source is None:
-        calibration = synthetic(specs, SYNTHETIC_SAMPLES, seed)
-        evaluation = synthetic(specs, max(2, SYNTHETIC_SAMPLES // 4), seed + 1)
+        made, way = made_up(model, [(s.name, s.dtype, tuple(d or 1 for d in s.shape)) for s in specs])
+        calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, *way)
+        evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, *way)
         digest = hashlib.sha256()
-        for sample in (*calibration, *evaluation):
-            _hash(sample, digest)
+        for made_sample in (*calibration, *evaluation):
+            _hash(made_sample, digest)
         return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
     store = _Store()
@@ -185,28 +187,6 @@ class _Part(Sequence[Sample]):
         if isinstance(index, slice):
             return _Part(self._store, self._positions[index])
         return self._store.read(self._positions[index])
-
-
-def synthetic(specs: Sequence[InputSpec], count: int, seed: int) -> tuple[Sample, ...]:
-    """Seeded stand-ins: standard normal floats, integers 0 to 9, random booleans. They prove nothing about accuracy."""
-    rng = np.random.default_rng(seed)
-    samples = []
-    for _ in range(count):
-        sample: dict[str, np.ndarray] = {}
-        for spec in specs:
-            shape = tuple(d or 1 for d in spec.shape)
-            if spec.dtype.kind == "f":
-                sample[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-            elif spec.dtype.kind in "iu":
-                sample[spec.name] = rng.integers(0, 10, shape).astype(spec.dtype)
-            elif spec.dtype.kind == "b":
-                sample[spec.name] = rng.random(shape) < 0.5
-            else:
-                raise RequestError(
-                    f"no synthetic data can stand in for input {spec.name!r} of type {spec.dtype}", "give real --inputs"
-                )
-        samples.append(sample)
-    return tuple(samples)
 
 
 def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Mapping[str, Any]]:
@@ -375,4 +355,4 @@ def _hash(sample: Sample, digest: Any) -> None:
         digest.update(array.tobytes())
 
 
-__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs", "synthetic"]
+__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs"]
