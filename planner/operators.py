@@ -53,6 +53,7 @@ class Operator:
             only add conversions.
         float_bias: its bias stays float: recurrent operators add one a gate to two products of different scales, which no
             one int32 scale fits.
+        joins: inputs whose values its result holds side by side, so that all of them share its scale.
         channel_axis: axis of the output channels of the weight at position 1, along which scales per channel run.
     """
 
@@ -64,6 +65,7 @@ class Operator:
     follows: bool = False
     float_bias: bool = False
     channel_axis: int | None = None
+    joins: tuple[int, ...] = ()
 
     @property
     def moves(self) -> bool:
@@ -101,8 +103,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Where": Operator({0: _E}),
     "RoiAlign": Operator({1: _E, 2: _E}),
     "Upsample": Operator({1: _E}),
-    "ScatterND": Operator({1: _E}),
-    "ScatterElements": Operator({1: _E}),
+    "ScatterND": Operator({1: _E}, joins=(0, 2)),
+    "ScatterElements": Operator({1: _E}, joins=(0, 2)),
     "Relu": Operator(follows=True),
     "Clip": Operator({1: _E, 2: _E}, bounded=True, follows=True),
     **dict.fromkeys(("Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf"), Operator(bounded=True)),
