@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ import yaml
 
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
@@ -185,7 +187,7 @@ def make_report(
     # Everything that the user gave is read before the first long run.
     loaded: list[Inputs | None] = []
     for subject in subjects:
-        model = targets[0].read(subject.path, subject.shapes)
+        model = targets[0].read(subject.path, subject.shapes, seen=partial(sample_shapes, subject.inputs))
         loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
     asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
@@ -269,7 +271,7 @@ class Judging:
 
     def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
         """The rows of the model on one target."""
-        model = target.read(self.subject.path, self.subject.shapes)
+        model = target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
         shown = rows.model_of(model, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)
