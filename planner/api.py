@@ -454,7 +454,8 @@ def estimate(
     """
     from planner.estimate.run import estimate as run_estimate
 
-    asked = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)] or [None]
+    asked: list[Precision | None] = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
+    asked = asked or [None]
     if device == "all":
         first = _open(ep, None, profiles, evidence)
         targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
