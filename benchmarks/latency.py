@@ -5,7 +5,7 @@
         compile FOLDER/{float,w8a8,w8a16}/NAME.onnx (benchmarks/architectures.py exports them) and keep what each schedule
         asks for beside the measured milliseconds, in ep_profiles/qnn/schedules.json
 
-    python -m benchmarks.latency trained MODEL...   a model with its own weights beside the same with random ones
+    python -m benchmarks.latency trained MODEL... --shape D,D   a model with its own weights beside the same with random ones
 
 Measured: Qualcomm's own published figures (quic/ai-hub-models, perf.yaml), runtime "onnx" (onnxruntime's QNN EP). Each model
 is predicted by rates fitted without its whole family. Beside it stand the predictors that people use without a schedule.
@@ -277,7 +277,7 @@ def _compile(model: Path, kept: Path, soc_model: str) -> None:
 # -- random weights ----------------------------------------------------------------------------------------------------
 
 
-def trained(models: Sequence[Path]) -> None:
+def trained(models: Sequence[Path], shape: str) -> None:
     """Compile each model as it is and with random weights in place of its own, and show where the work differs."""
     from planner.estimate.compile import Compiler
     from planner.model.write import save
@@ -287,7 +287,7 @@ def trained(models: Sequence[Path]) -> None:
     with Compiler(_EP) as compiler, tempfile.TemporaryDirectory() as name:
         for path in models:
             file = Path(name) / "model.onnx"
-            read = target.read(path, stored=True)
+            read = target.read(path, {"": tuple(map(int, shape.split(",")))} if shape else None, stored=True)
             assert read.ir is not None
             save(read.ir, file)
             try:
@@ -298,7 +298,10 @@ def trained(models: Sequence[Path]) -> None:
                 print(f"{path.name}: {error}")
                 continue
             apart = max((abs(other[k] / own[k] - 1) for k in WORK if own[k]), default=0.0)
-            print(f"{path.name}: with random weights the work differs by at most {apart:.2%}", flush=True)
+            size = sum(own[k] for k in WORK if k.startswith("gmac"))
+            print(
+                f"{path.name}, {size:.2f} GMAC: with random weights the work differs by at most {apart:.2%}", flush=True
+            )
 
 
 def _randomize(path: Path) -> None:
@@ -324,9 +327,10 @@ def main() -> None:
     collecting.add_argument("--kept", action="store_true", help="only schedules that are kept; compile nothing")
     comparing = commands.add_parser("trained", help="compare own and random weights")
     comparing.add_argument("models", type=Path, nargs="+")
+    comparing.add_argument("--shape", default="", help="of their only input, where they leave it open")
     args = parser.parse_args()
     if args.command == "trained":
-        trained(args.models)
+        trained(args.models, args.shape)
         return
     path = _HERE / "schedules.json"
     if args.command == "collect":
