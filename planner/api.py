@@ -446,7 +446,7 @@ def estimate(
         targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
     else:
         targets = [_open(ep, device, profiles, evidence)]
-    models = [_read(opened, model, shapes, stored=None in asked) for opened in targets]
+    models = [_read_form(opened, model, shapes, as_it_is=asked == [None]) for opened in targets]
     rows = tuple(run_estimate(targets, models, asked, progress))
     return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
@@ -495,6 +495,16 @@ def _read(
     read = target.read(Path(path), shapes, stored=stored, seen=seen)
     _tell_notes(read.notes)
     return read
+
+
+def _read_form(target: Target, path: Path | str, shapes: Shapes | None, *, as_it_is: bool) -> Model:
+    """The model in the form that the target would run: normalized, or, where it is quantized already, as it is stored."""
+    try:
+        return _read(target, path, shapes)
+    except RequestError:
+        if not as_it_is:
+            raise
+        return _read(target, path, shapes, stored=True)
 
 
 def _tell_notes(notes: Iterable[str]) -> None:
