@@ -14,9 +14,10 @@ be read with goes to the logger "planner": warnings, such as synthetic data, and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,7 +166,8 @@ def quantize(
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
-    check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
+    given = (source, *([] if plan_file is None else [plan_file]), *_files(inputs, profiles, evidence))
+    check_output(written, given, overwrite=overwrite)
     read = _read(target, source, made.shapes)
     if read.sha256 != made.model.sha256:
         whose = "the plan" if plan_file is None else str(plan_file)
@@ -176,7 +178,8 @@ def quantize(
     ranges = {}
     if made.is_quantized:
         loaded = _planned_inputs(made, read, inputs)
-        ranges = calibrate(read, loaded.calibration, progress, loaded.method)
+        with _blaming(loaded):
+            ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
@@ -233,7 +236,7 @@ def verify(
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with temporary_folder() as folder:
+    with temporary_folder() as folder, _blaming(loaded):
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
@@ -310,22 +313,24 @@ def target(
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
     context = written.with_name(f"{written.stem}_ctx.onnx")
-    check_output(written, (source,), overwrite=overwrite)
+    given = (source, *_files(inputs, profiles, evidence))
+    check_output(written, given, overwrite=overwrite)
     if report_to is not None:
         check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
     if compiled:
         require_compiler(opened.ep)
-        check_output(context, (source,), overwrite=overwrite)
+        check_output(context, given, overwrite=overwrite)
     read = _read(opened, source, shapes)
     resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
         loaded = _load(inputs, read, calibrates=asked is None or asked.flows is None)
-        selection = select(
-            opened, read, itertools.chain([first], resolutions), loaded, written,
-            Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
-        )  # fmt: skip
+        with _blaming(loaded):
+            selection = select(
+                opened, read, itertools.chain([first], resolutions), loaded, written,
+                Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
+            )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
             result = _compiled(result, written, context, opened)
@@ -479,6 +484,31 @@ def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
         )
     elif calibrates and not loaded.held_apart:
         _log.warning("a single sample: the result is judged on what calibrated it; give more with --inputs")
+
+
+@contextlib.contextmanager
+def _blaming(loaded: Inputs) -> Iterator[None]:
+    """A model that does not run on made-up inputs is not the EP's fault."""
+    from planner.runtime.client import RunFailed
+    from planner.runtime.registry import CPU
+
+    try:
+        yield
+    except RunFailed as error:
+        if loaded.synthetic and error.ep == CPU:
+            raise RequestError(
+                f"the model does not run on the synthetic inputs that planner made up: {error}",
+                "give real ones with --inputs",
+            ) from None
+        raise
+
+
+def _files(inputs: str | Source | None, profiles: Sequence[Path], evidence: Sequence[Path]) -> tuple[Path, ...]:
+    """The files that are read beside the model: no output may take their place."""
+    named = inputs.path if isinstance(inputs, Source) else inputs
+    source = Path(named) if named is not None and "\0" not in named else None
+    data = () if source is None else tuple(source.glob("*.npz")) if source.is_dir() else (source,)
+    return (*data, *map(Path, profiles), *map(Path, evidence))
 
 
 def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:

@@ -110,12 +110,22 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (PlannerError, MemoryError):
         raise
-    except Exception:
-        # The fault is the model's where ONNX's checker finds one, else ours.
+    except Exception as error:
+        # The fault is the model's where ONNX's checker finds one, or where the libraries that rewrite it do; else ours.
         problem = complaint(onnx.load(path, load_external_data=False))
+        if problem is None and not _is_raised_by_us(error):
+            problem = _first_line(error)
         if problem is None:
             raise
         raise RequestError(f"{path}: broken ONNX model: {problem}") from None
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Whether the error arose in a line of planner itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _normalized(
