@@ -30,6 +30,7 @@ from planner.codec import from_json, to_json
 from planner.errors import PlannerError
 from planner.estimate.latency import WORK, Error, LatencyModel, Rates, work
 from planner.estimate.schedule import parse
+from planner.profiles.load import load_profiles
 
 _HERE = Path(__file__).resolve().parents[1] / "ep_profiles" / "qnn"
 _EP = "QNNExecutionProvider"
@@ -44,6 +45,8 @@ DEVICES = {
     "snapdragon-8-gen1": "QCS8450 (Proxy)",
 }
 Column = tuple[str, ...]
+# A device with fewer models gets no rates, a precision with fewer no error and so no milliseconds.
+_FEWEST, _FEWEST_OF_A_PRECISION = 20, 5
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,17 @@ class Device:
         found = {"all": error_of(self.rows, self.measured, self.predicted)}
         for precision in _PRECISIONS:
             of = np.array([row.precision == precision for row in self.rows])
-            if of.sum() >= 5:
+            if of.sum() >= _FEWEST_OF_A_PRECISION:
                 rows = [row for row in self.rows if row.precision == precision]
                 found[_BY_TYPE[precision]] = error_of(rows, self.measured[of], self.predicted[of])
         return found
 
 
-def device(rows: Iterable[Row], name: str, columns: Column = WORK) -> Device:
-    """Cross-validate one device."""
+def device(rows: Iterable[Row], name: str, columns: Column = WORK) -> Device | None:
+    """Cross-validate one device; None where too few models were measured on it."""
     known = tuple(row for row in rows if DEVICES[name] in row.ms)
+    if len(known) < _FEWEST:
+        return None
     measured = np.array([row.ms[DEVICES[name]] for row in known])
     return Device(name, known, measured, left_out(known, measured, columns))
 
@@ -156,14 +161,15 @@ def show(rows: Sequence[Row], *, details: bool) -> None:
     print("| device | precision | predictor | n | families | median error | within 35 % | rank correlation |")
     print("|---|---|---|---|---|---|---|---|")
     for name in DEVICES:
-        for label, columns in {"schedule": WORK, **_OTHERS}.items():
-            for kind, error in device(rows, name, columns).errors().items():
+        for label, columns in {"the schedule": WORK, **_OTHERS}.items():
+            by = device(rows, name, columns)
+            for kind, error in ({} if by is None else by.errors()).items():
                 print(
                     f"| {name} | {kind} | {label} | {error.n} | {error.families} | {error.median:.1%} "
                     f"| {error.within_35:.0%} | {error.rank:.3f} |"
                 )
-        if details:
-            found = device(rows, name)
+        found = device(rows, name)
+        if details and found is not None:
             order = np.argsort(-np.abs(found.predicted / found.measured - 1))
             for i in order:
                 row = found.rows[i]
@@ -175,13 +181,15 @@ def show(rows: Sequence[Row], *, details: bool) -> None:
 def rates(rows: Rows) -> LatencyModel:
     """The rates of every device that has enough measurements."""
     found = []
+    profile = load_profiles(()).find(_EP)
     for name, measured_on in DEVICES.items():
         crossed = device(rows.rows, name)
-        if len(crossed.rows) < 20:
+        if crossed is None:
             continue
         ms = fit(crossed.rows, crossed.measured)
         named = {column: float(f"{rate:.4g}") for column, rate in zip(WORK, ms, strict=True)}
-        found.append(Rates(name, measured_on, named, crossed.errors()))
+        soc_model = profile.options(name)["soc_model"]
+        found.append(Rates(name, {"soc_model": soc_model}, measured_on, named, crossed.errors()))
     return LatencyModel(_EP, rows.source, date.today().isoformat(), rows.runtime, tuple(found))
 
 

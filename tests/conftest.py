@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
+from planner.runtime.registry import launcher
 from tests.capabilities import lacking
 
 # Enough to tell whether models can be had at all.
@@ -26,6 +27,12 @@ _SMALLEST = "cls"
 def _lack_of_qnn() -> str:
     absent = [name for name in ("onnxruntime", "onnxruntime_qnn") if importlib.util.find_spec(name) is None]
     return f"package {absent[0].replace('_', '-')} is not installed (pip install planner[qnn])" if absent else ""
+
+
+@functools.cache
+def _lack_of_directml() -> str:
+    found = launcher("DmlExecutionProvider").availability()
+    return "" if found.kind == "placement" else found.reason or "DirectML runs here for real"
 
 
 @functools.cache
@@ -41,6 +48,8 @@ def _lack_of_model(name: str) -> str:
 def _capabilities(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("qnn") and (reason := _lack_of_qnn()):
         lacking("qnn", reason)
+    if request.node.get_closest_marker("directml") and (reason := _lack_of_directml()):
+        lacking("directml", reason)
     if request.node.get_closest_marker("models") and (reason := _lack_of_model(_SMALLEST)):
         lacking("models", reason)
 

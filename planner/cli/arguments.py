@@ -12,7 +12,7 @@ from planner.errors import RequestError
 from planner.limits import Limits
 
 if TYPE_CHECKING:
-    from planner.api import Source
+    from planner.calibrate.source import Source
     from planner.dtypes import Precision
     from planner.resolve.target import Target
     from planner.verification.floor import Floor
@@ -169,7 +169,7 @@ def precision(args: argparse.Namespace) -> str | Precision | None:
 
 def source(args: argparse.Namespace) -> Source:
     """Where the samples come from."""
-    from planner.api import Source
+    from planner.calibrate.source import Source
 
     return Source(args.inputs, args.seed, getattr(args, "calibration", "minmax"))
 

@@ -18,7 +18,7 @@ from planner.cli import arguments, common, supervisor
 from planner.cli.deferred import defer_imports
 from planner.errors import EPError, PlannerError, RequestError, planner_error_in
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "env", "probe")
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "estimate", "report", "explain", "eps", "env", "probe")
 
 _EPILOG = """\
 examples:

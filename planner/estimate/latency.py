@@ -1,7 +1,7 @@
 """Milliseconds from a schedule: a line through published measurements, one for each chip. Pure but for reading the file.
 
 A chip's time is the sum of what its schedule asks for (`work`), each at a rate: bytes over the bus, bytes through the vector
-unit, multiply-accumulates by the width of what they multiply. The rates are fitted by benchmarks/latency.py and lie beside
+unit, multiply-accumulates by the type of what they multiply. The rates are fitted by benchmarks/latency.py and lie beside
 the EP's profile. Where a chip has none, no milliseconds are made up.
 """
 
@@ -12,33 +12,55 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from planner.codec import read_json
-from planner.estimate.schedule import Schedule, Unit, is_boundary
+from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, is_reorder
 from planner.profiles.shipped import shipped_directory
 from planner.runtime.registry import launcher
 
 _SCHEMA = "planner/latency/1"
-WORK = ("run", "boundary_mb", "dram_mb", "vector_mb", "gmac_int8", "gmac_int16", "gmac_float")
-"""What is paid for: one run; MB of the graph's own inputs and outputs; other MB from and to DRAM; MB of VTCM that the
-vector unit reads and writes; 10^9 multiply-accumulates by the activation's type."""
+WORK = (
+    "run",
+    "dram_mb",
+    "reorder_mb",
+    "vector_mb",
+    "vector_operators",
+    "gmac_float",
+    "gmac_int",
+    "gmac_int16",
+)
+"""What is paid for: one run; MB from and to DRAM; MB of VTCM that the vector unit moves to transpose and reshape, and to do
+anything else; its operators; 10^9 multiply-accumulates with float activations, with integer ones, and what 16-bit ones cost
+beyond 8-bit ones."""
 
 
 def work(schedule: Schedule) -> dict[str, float]:
     """What a schedule asks of the chip, by the names in `WORK`."""
-    boundary = sum(o.dram for o in schedule.operators if is_boundary(o))
-    asked = {
-        "run": 1.0,
-        "boundary_mb": boundary / 1e6,
-        "dram_mb": (schedule.dram - boundary) / 1e6,
-        "vector_mb": schedule.vtcm_of(Unit.HVX) / 1e6,
-        "gmac_int8": 0.0,
-        "gmac_int16": 0.0,
-        "gmac_float": 0.0,
-    }
-    for product in schedule.products:
-        # An activation of a type that was never measured is taken for the slowest.
-        name = f"gmac_{product.activation}"
-        asked[name if name in asked else "gmac_float"] += product.macs / 1e9
+    asked = dict.fromkeys(WORK, 0.0)
+    asked["run"] = 1.0
+    for part in (*map(operator_work, schedule.operators), *map(product_work, schedule.products)):
+        for name, amount in part.items():
+            asked[name] += amount
     return asked
+
+
+def operator_work(operator: Scheduled) -> dict[str, float]:
+    """What one scheduled operator asks for."""
+    asked = {"dram_mb": operator.dram / 1e6}
+    if operator.unit is Unit.HVX:
+        asked["reorder_mb" if is_reorder(operator) else "vector_mb"] = operator.vtcm / 1e6
+        asked["vector_operators"] = 1.0
+    return asked
+
+
+def product_work(product: Product) -> dict[str, float]:
+    """What the multiply-accumulates of a convolution or matrix product ask for."""
+    gmac = product.macs / 1e9
+    match product.activation:
+        case "int8":
+            return {"gmac_int": gmac}
+        case "int16":
+            return {"gmac_int": gmac, "gmac_int16": gmac}
+        case _:
+            return {"gmac_float": gmac}
 
 
 @dataclass(frozen=True)
@@ -73,27 +95,40 @@ class Rates:
     """The rates of one chip.
 
     Attributes:
+        device: name from the profile.
+        options: provider options that name the chip: any device with these has these rates.
         measured_on: the device of the published measurements.
         ms: milliseconds for each unit of `WORK`.
-        error: by the type that the products multiply by ("float", "int8", "int16"), and of all together ("all").
+        error: by what products multiply by ("float", "int8", "int16"), where models of that kind were measured; and "all".
     """
 
     device: str
+    options: Mapping[str, str]
     measured_on: str
     ms: Mapping[str, float]
     error: Mapping[str, Error]
 
-    def interval(self, schedule: Schedule) -> Interval:
-        """Estimated milliseconds of a schedule, with the error of models of its kind."""
-        asked = work(schedule)
-        mid = sum(self.ms.get(name, 0.0) * asked[name] for name in WORK)
-        error = self.error_of(asked)
-        return Interval(mid * error.low, mid, mid * error.high)
+    def price(self, asked: Mapping[str, float]) -> float:
+        """Milliseconds of some work."""
+        return sum(self.ms.get(name, 0.0) * amount for name, amount in asked.items())
 
-    def error_of(self, asked: Mapping[str, float]) -> Error:
-        """The error of models that mostly multiply as this work does; of all where none were measured."""
-        kind = max(("float", "int8", "int16"), key=lambda k: asked[f"gmac_{k}"])
-        return self.error.get(kind, self.error["all"])
+    def error_of(self, schedule: Schedule) -> Error | None:
+        """The error of models that mostly multiply as this one does; None where too few of them were measured.
+
+        A model without products, such as one of elementwise operators alone, has the error of all.
+        """
+        macs: dict[str, int] = {}
+        for product in schedule.products:
+            macs[product.activation] = macs.get(product.activation, 0) + product.macs
+        return self.error.get(max(macs, key=macs.__getitem__) if macs else "all")
+
+    def interval(self, schedule: Schedule) -> Interval | None:
+        """Estimated milliseconds of a schedule; None where too few models of its kind were measured."""
+        error = self.error_of(schedule)
+        if error is None:
+            return None
+        mid = self.price(work(schedule))
+        return Interval(mid * error.low, mid, mid * error.high)
 
 
 @dataclass(frozen=True)
@@ -112,9 +147,9 @@ class LatencyModel:
     rates: tuple[Rates, ...] = field(default=())
     schema: str = _SCHEMA
 
-    def of(self, device: str) -> Rates | None:
-        """The rates of a device; None where nothing was measured on it."""
-        return next((r for r in self.rates if r.device == device), None)
+    def of(self, options: Mapping[str, str]) -> Rates | None:
+        """The rates of the chip that provider options name; None where nothing was measured on it."""
+        return next((r for r in self.rates if r.options.items() <= options.items()), None)
 
 
 @cache

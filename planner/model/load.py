@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
@@ -52,6 +53,7 @@ def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
         )
     files = check_proto(proto, path, positions)
     try:
+        _forget_maps(proto.graph)
         with quiet():
             model: ir.Model = ir.from_proto(proto)
         check_calls(model, path)
@@ -65,6 +67,16 @@ def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
         raise RequestError(f"{path}: broken ONNX model: {first_line(error)}") from None
     _check_graph(model, path)
     return model, (own, *(files[name] for name in sorted(files)))
+
+
+def _forget_maps(graph: onnx.GraphProto) -> None:
+    """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
+    for value in (*graph.output, *graph.value_info):
+        kind = value.type
+        if kind.WhichOneof("value") == "sequence_type":
+            kind = kind.sequence_type.elem_type
+        if kind.WhichOneof("value") == "map_type":
+            value.ClearField("type")
 
 
 def _leave_in_files(model: ir.Model, files: Mapping[str, Snapshot]) -> None:

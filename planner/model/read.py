@@ -21,6 +21,7 @@ from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
+from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
@@ -177,7 +178,7 @@ def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
 
 def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
     # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
-    return tuple(_nodes(graph, original, ()) or [_node(node, original, ()) for node in graph])
+    return tuple(_nodes(graph, original, ()) or [_node(node, original, (), set()) for node in graph])
 
 
 def _hash(sources: Sequence[Snapshot]) -> str:
@@ -280,11 +281,12 @@ class _Original:
 
 def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list[Node]:
     nodes: list[Node] = []
+    on_shapes = shape_arithmetic(graph)
     for node in graph:
         if not (
             node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")
         ):
-            nodes.append(_node(node, original, scope))
+            nodes.append(_node(node, original, scope, on_shapes))
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 nodes += _nodes(attribute.as_graph(), original, (*scope, node.name or ""))
@@ -294,7 +296,7 @@ def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list
     return nodes
 
 
-def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
+def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes: set[ir.Node]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
     stored = _stored_config(node, operands)
@@ -315,6 +317,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        shape_arithmetic=node in on_shapes,
         integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),

@@ -83,7 +83,16 @@ def write_quantized(
             prove_loads(temporary, Path(model.path))
         # Data of an earlier model may still lie beside the output.
         files = [output.with_name(file.name) for file in with_data(temporary)]
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)), files)
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)), files)
+
+
+def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:
+    held = [name for name, seen in ranges.items() if seen.nan]
+    if not held:
+        return []
+    return [
+        f"{len(held)} tensors held NaN while calibrating, first {held[0]!r}; no output shows it, and ranges leave it out"
+    ]
 
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:

@@ -45,7 +45,8 @@ def unsafe_in_float16(model: Model, ranges: Mapping[str, Range]) -> dict[str, st
         for name, seen in ranges.items()
         if (problem := _tensor_problem(name, seen, readers.get(name, set()), is_result=name in results))
     }
-    constants = _constants(model.ir)
+    # Masks among them are as good clamped to float16's largest number.
+    constants = {name: array for name, array in _constants(model.ir).items() if name not in ranges}
     problems: dict[str, str] = {}
     for node in model.nodes:
         if node.has_precision and (problem := next(_problems(node, tensors, constants), None)) is not None:

@@ -138,7 +138,8 @@ class Target:
         """
 
         def opset(operators: Collection[str], have: int) -> int:
-            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have)
+            wanted = self.profile.file.opset
+            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have, wanted)
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
         return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored)

@@ -64,6 +64,23 @@ def read(connection: Any) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any
     return header, arrays
 
 
+def as_array(value: object) -> np.ndarray[Any, Any] | None:
+    """An output as one array: the values of a map in order of its keys, those of a sequence one after the other.
+
+    None where it is none of these, or holds text.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, dict):
+        return np.array([value[key] for key in sorted(value)])
+    if isinstance(value, list):
+        parts = [as_array(part) for part in value]
+        if any(part is None for part in parts):
+            return None
+        return np.concatenate([part.reshape(-1) for part in parts if part is not None] or [np.zeros(0, np.float32)])
+    return None
+
+
 class Server:
     """Holds the EP and the open session, and answers one request at a time."""
 
@@ -120,12 +137,13 @@ class Server:
         seconds = time.perf_counter() - started
         outputs = {}
         for name, value in zip(self.output_names, values, strict=True):
-            if not isinstance(value, np.ndarray):
+            array = as_array(value)
+            if array is None:
                 return {
                     "status": "run_failed",
                     "message": f"output {name!r} is no tensor but a {type(value).__name__}",
                 }, {}
-            outputs[name] = value
+            outputs[name] = array
         return {"status": "ok", "seconds": seconds, "peak_rss_mb": peak()}, outputs
 
     def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:

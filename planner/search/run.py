@@ -56,8 +56,8 @@ class Attempt:
 
     @property
     def worst_db(self) -> float:
-        """Least SQNR of any output; -200 where nothing ran."""
-        return min((f.sqnr_db for f in self.verification.fidelity), default=WORST)
+        """Least SQNR of any output or part of one; -200 where nothing ran."""
+        return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
     def speedup(self) -> float | None:

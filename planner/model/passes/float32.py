@@ -88,7 +88,7 @@ def _widen_attributes(node: ir.Node) -> None:
 
 
 def _widen_input(graph: ir.Graph, value: ir.Value) -> None:
-    wide = _cast(value, f"{value.name}_float32", _F.FLOAT)
+    wide = _cast(value, f"{value.name}_widened", _F.FLOAT)
     uses = list(value.uses())
     given = [index for index, out in enumerate(graph.outputs) if out is value]
     insert_first(graph, wide)
@@ -103,7 +103,7 @@ def _narrow_output(graph: ir.Graph, index: int, name: str | None, dtype: ir.Data
     value = graph.outputs[index]
     narrow = _cast(value, name, dtype)
     if value.name == name:
-        value.name = f"{name}_float32"
+        value.name = f"{name}_to_narrow"
     graph.append(narrow)
     graph.outputs[index] = narrow.outputs[0]
 

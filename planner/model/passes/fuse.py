@@ -17,9 +17,11 @@ from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import plain_gemm
+from planner.model.passes.index import cut_off, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
+from planner.model.passes.rank import lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 
 _GELU_MIN_OPSET = 20
@@ -44,13 +46,19 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         (("Softmax",), unflatten_softmax),
         (("Flatten", "Reshape"), remove_no_op),
         (("Add",), fuse_bias),
+        (("Transpose",), functools.partial(lower_rank, as_stored=as_stored)),
     ]
     if as_stored:
         if "Gelu" in operators:
             fusions.append((("Erf",), functools.partial(fuse_gelu, whole_units=True)))
         operators = ()
     else:
-        fusions += [(("Gemm",), plain_gemm), (CLIPPING, merge_clips)]
+        fusions += [
+            (("Gemm",), plain_gemm),
+            (CLIPPING, merge_clips),
+            (("GatherND",), plain_gather_nd),
+            (("Pad",), cut_off),
+        ]
     if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:

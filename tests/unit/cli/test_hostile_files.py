@@ -106,6 +106,11 @@ def test_a_plan_runs_no_code(
         (("nodes", 0, "per_channel"), "yes"),
         (("nodes", 0, "dynamic"), True),
         (("nodes", 0, "replacement"), "com.microsoft.MatMulNBits"),
+        (("nodes", 0, "weight"), "float32"),
+        (("nodes", 0, "replacement"), "MatMulInteger"),
+        (("nodes", 0, "replacement"), "com.microsoft.GatherBlockQuantized"),
+        (("nodes", 1, "replacement"), "MatMulInteger"),
+        (("nodes", 1, "weight"), "int8"),
         (("nodes", 0, "rule"), {"x": 1}),
         (("nodes", 0, "origins"), [1, None]),
         (("model", "sha256"), "0"),
@@ -236,3 +241,10 @@ def test_what_does_not_load_never_gets_its_name(
     status, said = quantize(run, model, plan)
     assert status == 3 and "does not load" in said
     assert not list(model.parent.glob("out.onnx*"))
+
+
+@pytest.mark.parametrize("size", [16, 1 << 40])
+def test_blocks_larger_than_the_weight_are_refused(size: int, run: Run, model: Path, plan: dict[str, Any]) -> None:
+    plan["nodes"][0].update(per_channel=False, block_size=size)
+    status, said = quantize(run, model, plan)
+    assert status == 2 and f"in blocks of {size}" in said

@@ -10,11 +10,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
-from small_models import f32, graph, save
 
 from planner.errors import RequestError
 from planner.model.bounds import is_data_small
 from planner.model.read import read_model
+from tests.unit.small_models import f32, graph, save
 
 HUGE = 10**12
 

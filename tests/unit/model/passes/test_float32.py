@@ -87,7 +87,7 @@ def test_bodies_are_widened_too(taken: bool) -> None:
 
 def test_names_that_are_taken_are_not_given_twice() -> None:
     made = graph(
-        "(float16[3] x) => (float16[3] y)", "x_float32 = Neg(x)  y_float32 = Exp(x_float32)  y = Relu(y_float32)"
+        "(float16[3] x) => (float16[3] y)", "x_widened = Neg(x)  y_to_narrow = Exp(x_widened)  y = Relu(y_to_narrow)"
     )
     found, _ = normalized(made)
     names = [out.name for node in found.graph for out in node.outputs]
