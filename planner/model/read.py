@@ -109,7 +109,9 @@ def _explained(
 ) -> Model:
     """As `_normalized`; where that fails, the error says what is wrong with the model."""
     try:
-        if not isinstance(target_opset, int):
+        if isinstance(target_opset, int):
+            target_opset = max(target_opset, _opset(graph_model))
+        else:
             operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
             target_opset = target_opset(operators, _opset(graph_model))
         return _normalized(path, graph_model, sources, asked, target_opset, fused, as_stored)
