@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from planner.calibrate.ranges import MASK_MAGNITUDE
+from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
 
 # Values of a tensor that a histogram takes from one sample; of a tensor inside a body, from one pass through it.
@@ -113,7 +114,7 @@ class _Extension:
             return found
         observed: set[str] = set()
         for value in graph.inputs:
-            if value.dtype == ir.DataType.FLOAT:
+            if tensor_dtype(value) == ir.DataType.FLOAT:
                 found.append(self._reduce(value, graph, nodes[0], before=True, is_main=is_main))
                 observed.add(value.name or "")
         for node in nodes:
@@ -122,7 +123,7 @@ class _Extension:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 continue
             for out in outputs:
-                if out.dtype != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
+                if tensor_dtype(out) != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
                     continue
                 if _is_cut_off(out):
                     continue

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from planner.calibrate.ranges import Range, constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role, channel_axis, operator, role_of
 from planner.quantization import parameters as q
 from planner.quantization.bias import mean_error
@@ -73,7 +73,7 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
     state = _Node(node, line.config, line.activation, line.float_bias or operator(node.op_type).float_bias)
     joined = _joined_parameters(rewriting, node, line.activation)
     for position, value in enumerate(list(node.inputs)):
-        if value is None or value.dtype not in FLOATS:
+        if value is None or tensor_dtype(value) not in FLOATS:
             continue
         if joined is not None and position in operator(node.op_type).joins:
             node.replace_input_with(position, _stored_as(rewriting, value, joined, node))
@@ -82,9 +82,9 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
     _take_error_off(rewriting, state)
     share = state.data if operator(node.op_type).keeps is not None and _keeps_range(node) else joined
     for out in list(node.outputs):
-        if out.dtype == ir.DataType.FLOAT16:
+        if tensor_dtype(out) == ir.DataType.FLOAT16:
             out.type = ir.TensorType(ir.DataType.FLOAT)
-        if out.dtype == ir.DataType.FLOAT and out.name:
+        if tensor_dtype(out) == ir.DataType.FLOAT and out.name:
             parameters = _output_parameters(rewriting, out, line, state.activation, share)
             _insert_qdq(rewriting, out, parameters, after=node, replace=True)
 

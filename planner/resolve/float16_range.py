@@ -14,7 +14,7 @@ from planner.calibrate.ranges import MASK_MAGNITUDE, Range
 from planner.dtypes import FLOAT16_LARGEST, FLOAT16_SMALLEST, FLOAT16_SMALLEST_NORMAL
 from planner.model.node import Node
 from planner.model.read import Model
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role
 from planner.quantization.parameters import HEADROOM
 
@@ -93,7 +93,7 @@ def _constants(model: ir.Model) -> dict[str, np.ndarray]:
     found = {}
     for node in model.graph.all_nodes():
         for value in node.inputs:
-            if value is None or value.name in found or value.dtype != ir.DataType.FLOAT:
+            if value is None or value.name in found or tensor_dtype(value) != ir.DataType.FLOAT:
                 continue
             array = constant_array(value)
             # Weights are many numbers, of which a few may vanish; what is meant here is an epsilon or a factor.

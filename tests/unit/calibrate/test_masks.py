@@ -6,13 +6,13 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from small_models import f32, graph
 
 from planner.calibrate.masks import mask_limits
 from planner.calibrate.observe import collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph
 
 INPUTS = "(float[1,4,4] s, float[1,4] m) => (float[1,4,4] y)"
 ADDED = "a = Add(s, tri)  y = Softmax(a)"

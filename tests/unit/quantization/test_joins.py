@@ -9,7 +9,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from small_models import Array, f32, graph, random_feed, run, save, sqnr
 
 from planner.calibrate.observe import collect
 from planner.dtypes import parse_precision
@@ -17,6 +16,7 @@ from planner.model.read import read_model
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
+from tests.unit.small_models import Array, f32, graph, random_feed, run, save, sqnr
 
 RNG = np.random.default_rng(8)
 ROWS = np.array([[[2] * 8, [0] * 8]])

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import f32, graph, save
 
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
 from planner.model.read import read_model
 from planner.resolve.choose import check_model
 from planner.resolve.target import Target
+from tests.unit.small_models import f32, graph, save
 
 U8 = {"s": f32(0.1), "z": np.array(3, np.uint8)}
 BODIES = {

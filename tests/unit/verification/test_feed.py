@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto
-from small_models import f32, graph, save
 
 from planner.model.read import load, read_model
 from planner.verification.feed import cast_feed, input_dtypes
+from tests.unit.small_models import f32, graph, save
 
 
 def test_weights_that_are_listed_among_the_inputs_need_no_sample(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from small_models import f32, graph, run
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import f32, graph, run
 
 
 def normalized(made: onnx.ModelProto) -> ir.Model:

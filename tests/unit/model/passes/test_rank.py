@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from small_models import graph, run
 
 from planner.model.normalize import normalize
+from tests.unit.small_models import graph, run
 
 
 def windows(
