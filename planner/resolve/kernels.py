@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from planner.contrib import type_parameter
 from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node
 from planner.operators import Role
-from planner.profiles.contrib import type_parameter
 from planner.profiles.kernels import KernelTable
 
 

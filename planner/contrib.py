@@ -1,7 +1,7 @@
 """Operands of ONNX Runtime's own operators: the names of their type parameters, as kernel tables use them.
 
 ONNX knows nothing of these operators. The file beside this one holds what onnxruntime says of them:
-`python -m planner.profiles.contrib > planner/profiles/contrib.json`.
+`python -m planner.contrib > planner/contrib.json`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Operands = Mapping[str, Mapping[str, Sequence[Sequence[str]]]]
 
 @functools.cache
 def _shipped() -> Operands:
-    text = resources.files("planner.profiles").joinpath("contrib.json").read_text(encoding="utf-8")
+    text = resources.files("planner").joinpath("contrib.json").read_text(encoding="utf-8")
     found: Operands = json.loads(text)
     return found
 

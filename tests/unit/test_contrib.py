@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.profiles.contrib import _shipped, installed, type_parameter
+from planner.contrib import _shipped, installed, type_parameter
 
 
 def test_the_file_says_what_the_installed_onnxruntime_says() -> None:
