@@ -100,7 +100,9 @@ def read_model(
     with limits.reading(path, own.size):
         graph_model, sources = load_source(own)
         with _explained(path):
-            if not isinstance(target_opset, int):
+            if isinstance(target_opset, int):
+                target_opset = max(target_opset, _opset(graph_model))
+            else:
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
             return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored, seen)
