@@ -360,7 +360,7 @@ def report(
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
         seed: of synthetic data.
-        gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
+        gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, max-latency=MS (estimated), real-run.
         baseline: an earlier report: only what got worse since fails.
         formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
@@ -392,6 +392,7 @@ def report(
         allow_unknown=allow_unknown,
         seed=seed,
         histograms=output is not None and "html" in formats,
+        estimated=demanded.max_latency is not None,
         told=told,
     )
     if any(row.inputs is not None and row.inputs.synthetic for row in made.rows):

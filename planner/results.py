@@ -16,7 +16,7 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
-    from planner.estimate.run import Row
+    from planner.estimate.estimate import Estimate
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled
@@ -283,7 +283,7 @@ class EstimateResult:
 
     model: ModelIdentity
     ep: str
-    rows: tuple[Row, ...]
+    rows: tuple[Estimate, ...]
 
     def to_json(self, *, by_node: bool = True) -> dict[str, Any]:
         """The document of `planner estimate --json`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.estimate.run import Row
+    from planner.estimate.estimate import Estimate
 
 HELP = "estimate a model's latency on a chip from the schedule that its compiler writes; runs nothing"
 EPILOG = """\
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return common.NO if missing else common.YES
 
 
-def show(rows: tuple[Row, ...]) -> None:
+def show(rows: tuple[Estimate, ...]) -> None:
     """The table of chips and precisions."""
     common.print_table(
         "estimated from the compiler's schedule; nothing ran",
@@ -90,7 +90,7 @@ def show(rows: tuple[Row, ...]) -> None:
         print(common.printable(evidence))
 
 
-def show_nodes(row: Row) -> None:
+def show_nodes(row: Estimate) -> None:
     """Where the time goes, and what would make it faster."""
     print()
     common.print_table(

@@ -66,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status of contract.md."""
+    status = _main(argv)
+    if supervisor.is_working():
+        supervisor.leave(status)
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code, not by an error.
         if isinstance(stream, io.TextIOWrapper):

@@ -44,6 +44,14 @@ def is_working() -> bool:
     return _working
 
 
+def leave(status: int) -> None:
+    """End the working process. Not through the interpreter's shutdown, in which native libraries may still crash."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
 def available() -> bool:
     """Whether the platform can do it; elsewhere a command works in the process that was started."""
     return hasattr(os, "fork") and hasattr(os, "waitstatus_to_exitcode")

@@ -109,6 +109,15 @@ def show(verification: Verification) -> None:
             for f in verification.fidelity
         ],
     )
+    parts = [(f.output, part) for f in verification.fidelity for part in sorted(f.parts, key=lambda p: p.sqnr_db)]
+    if parts:
+        print()
+        common.print_table(
+            "parts of outputs that join several tensors, the weakest first: it counts for the floor",
+            ("output", "part", "SQNR"),
+            [(output, part.name, db(part.sqnr_db)) for output, part in parts],
+            limit=20,
+        )
     if verification.metric is not None:
         metric = verification.metric
         print(common.printable(f"{metric.name}: {metric.value:g} (float32: {metric.reference:g})"))

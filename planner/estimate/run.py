@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planner import codec
 from planner.calibrate.inputs import load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import Precision
 from planner.errors import EPError
-from planner.estimate.compile import Compiled, Compiler
-from planner.estimate.latency import Interval, LatencyModel, Rates, latency_model
-from planner.estimate.nodes import Finding, NodeCost, findings, node_costs
+from planner.estimate.compile import Compiler
+from planner.estimate.estimate import AS_IT_IS, Estimate, price
+from planner.estimate.latency import latency_model
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
@@ -24,52 +23,8 @@ from planner.resolve.choose import check_model, make_plan
 from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
 
-AS_IT_IS = "as it is"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a model costs on a chip at a precision, by the schedule of the chip's compiler. Estimated, never measured.
-
-    Attributes:
-        device: name from the profile.
-        precision: what was asked for, or `AS_IT_IS`.
-        ms: None where the chip was never measured, or there is no schedule.
-        dram_bytes: moved from and to DRAM in a run; None where there is no schedule.
-        vtcm_bytes: moved from and to VTCM.
-        spilled_bytes: of the former, tensors that did not fit VTCM.
-        operators: scheduled. untraced: of those, the ones that no node of the model is named after.
-        bytes: size of the model file.
-        elsewhere: operators that the EP left to another one: not in the estimate.
-        evidence: where the numbers come from, and how far they may be off; or why there are none.
-        nodes: cost by node, the largest first. findings: what would make it faster.
-    """
-
-    device: str
-    precision: str
-    ms: Interval | None
-    dram_bytes: int | None
-    vtcm_bytes: int | None
-    spilled_bytes: int | None
-    operators: int | None
-    untraced: int | None
-    bytes: int | None
-    elsewhere: tuple[str, ...]
-    evidence: str
-    nodes: tuple[NodeCost, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-    def to_json(self, *, by_node: bool = True) -> dict[str, Any]:
-        """A row of `planner estimate --json`."""
-        document = codec.to_json(self)
-        if not by_node:
-            document.pop("nodes")
-        return document
-
-    @classmethod
-    def without(cls, device: str, precision: str, reason: str) -> Row:
-        """A row that says why there is no estimate."""
-        return cls(device, precision, None, None, None, None, None, None, None, (), reason)
+# Of a report's estimate, so many nodes and findings are kept: the largest.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -86,14 +41,14 @@ def estimate(
     models: Sequence[Model],
     precisions: Sequence[Precision | None],
     progress: Progress = silent,
-) -> Iterator[Row]:
-    """A row for each target and precision.
+) -> Iterator[Estimate]:
+    """An estimate for each target and precision.
 
     Args:
         targets: of one EP.
         models: the model as each of the targets reads it.
         precisions: None for the model as it is.
-        progress: told of each row.
+        progress: told of each.
 
     Raises:
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
@@ -111,76 +66,37 @@ def estimate(
                 name = AS_IT_IS if precision is None else precision.name
                 form = forms.of(target, model, precision)
                 if isinstance(form, str):
-                    yield Row.without(target.identity.device, name, form)
+                    yield Estimate.without(target.identity.device, name, form)
                     continue
                 try:
                     compiled = compiler.compile(form.path, target.identity.options)
                 except EPMissing:
                     raise
                 except (SessionFailed, EPError) as error:
-                    yield Row.without(target.identity.device, name, f"no schedule: {error}")
+                    yield Estimate.without(target.identity.device, name, f"no schedule: {error}")
                     continue
                 device, options = target.identity.device, target.identity.options
-                yield row(device, options, name, compiled, form.nodes, form.bytes, rates)
+                yield price(device, options, name, compiled, form.nodes, form.bytes, rates)
 
 
-def row(
-    device: str,
-    options: Mapping[str, str],
-    precision: str,
-    compiled: Compiled,
-    nodes: frozenset[str],
-    size: int,
-    model: LatencyModel | None,
-) -> Row:
-    """Price a compiled schedule.
+def estimate_file(target: Target, path: Path, precision: str) -> Estimate:
+    """The estimate of a model file as it is; one without a schedule says why.
 
     Args:
-        device: name from the profile.
-        options: its provider options; they name the chip.
-        precision: for the row.
-        compiled: what the compiler made.
-        nodes: names of the model's nodes.
-        size: of the model file in bytes.
-        model: fitted rates; None where an EP has none.
+        target: of an EP whose compiler writes its schedule.
+        path: an ONNX file, quantized where that is meant.
+        precision: that its plan settled on.
     """
-    rates, evidence = _rates(compiled, options, model)
-    schedule = compiled.schedule
-    return Row(
-        device,
-        precision,
-        None if rates is None else rates.interval(schedule),
-        schedule.dram,
-        schedule.vtcm,
-        schedule.spilled,
-        len(schedule.operators),
-        schedule.untraced,
-        size,
-        compiled.elsewhere,
-        evidence,
-        node_costs(schedule, nodes, rates),
-        findings(schedule, nodes, rates),
-    )
-
-
-def _rates(compiled: Compiled, options: Mapping[str, str], model: LatencyModel | None) -> tuple[Rates | None, str]:
-    """The rates that may be used for a schedule, and the evidence in words."""
-    runtime = ", ".join(f"{name} {version}" for name, version in compiled.runtime.items() if name != "onnxruntime")
-    schedule = f"schedule of {runtime}"
-    rates = None if model is None else model.of(options)
-    if model is None or rates is None:
-        return None, f"{schedule}; no milliseconds: this chip was never measured"
-    if model.runtime != runtime:
-        return None, f"{schedule}; no milliseconds: the rates are for schedules of {model.runtime}"
-    error = rates.error_of(compiled.schedule)
-    if error is None:
-        return None, f"{schedule}; no milliseconds: too few models of this precision were measured on this chip"
-    note = " (what runs elsewhere is not in it)" if compiled.elsewhere else ""
-    return rates, (
-        f"estimated from the {schedule}{note}; rates from published measurements on {rates.measured_on}: median error "
-        f"{error.median:.0%}, {error.within_35:.0%} within 35 %, on {error.n} models of this kind whose architecture "
-        "the fit had not seen"
-    )
+    identity = target.identity
+    size = sum(file.stat().st_size for file in with_data(path))
+    with Compiler(target.ep) as compiler:
+        try:
+            compiled = compiler.compile(path, identity.options)
+        except EPError as error:
+            return Estimate.without(identity.device, precision, f"no schedule: {error}")
+    rates = latency_model(target.ep)
+    made = price(identity.device, identity.options, precision, compiled, _names(path), size, rates)
+    return replace(made, nodes=made.nodes[:_SHOWN], findings=made.findings[:_SHOWN])
 
 
 class _Forms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from planner.model.node import Node, Operand
 from planner.model.normalize import normalize, quiet
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
+from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.model.weights import OWN, Weight, parse
@@ -95,24 +97,18 @@ def read_model(
     own = _source(path)
     with limits.reading(path, own.size):
         graph_model, sources = _load(own)
-        return _explained(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+        with _explained(path):
+            if not isinstance(target_opset, int):
+                operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
+                target_opset = target_opset(operators, _opset(graph_model))
+            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
 
 
-def _explained(
-    path: Path,
-    graph_model: ir.Model,
-    sources: tuple[Snapshot, ...],
-    asked: dict[str, Sequence[int]],
-    target_opset: int | Callable[[Collection[str], int], int],
-    fused: Collection[str],
-    as_stored: bool,
-) -> Model:
-    """As `_normalized`; where that fails, the error says what is wrong with the model."""
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Where something fails in here, the error says what is wrong with the model."""
     try:
-        if not isinstance(target_opset, int):
-            operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
-            target_opset = target_opset(operators, _opset(graph_model))
-        return _normalized(path, graph_model, sources, asked, target_opset, fused, as_stored)
+        yield
     except (PlannerError, MemoryError):
         raise
     except Exception:
@@ -175,7 +171,7 @@ def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
 
 def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
     # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
-    return tuple(_nodes(graph, original, ()) or [_node(node, original, ()) for node in graph])
+    return tuple(_nodes(graph, original, ()) or [_node(node, original, (), set()) for node in graph])
 
 
 def load(path: Path) -> ir.Model:
@@ -366,11 +362,12 @@ class _Original:
 
 def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list[Node]:
     nodes: list[Node] = []
+    on_shapes = shape_arithmetic(graph)
     for node in graph:
         if not (
             node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")
         ):
-            nodes.append(_node(node, original, scope))
+            nodes.append(_node(node, original, scope, on_shapes))
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 nodes += _nodes(attribute.as_graph(), original, (*scope, node.name or ""))
@@ -380,7 +377,7 @@ def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list
     return nodes
 
 
-def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
+def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes: set[ir.Node]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
     stored = _stored_config(node, operands)
@@ -401,6 +398,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        shape_arithmetic=node in on_shapes,
         integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),

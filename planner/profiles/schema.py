@@ -80,6 +80,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
+        shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
@@ -99,6 +100,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     max_rank: int | None = None
     blocked: bool | None = None
     integer_bias: bool | None = None
+    shape_arithmetic: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.calibrate.ranges import constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.operators import channel_axis
@@ -43,15 +44,28 @@ def constant_activation(
         array = (array if error is None else array - error.reshape(array.shape)).astype(np.float32)
         if np.isnan(array).any():
             raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
-        held = q.constant_range(array)
+        held = rewriting.ranges.get(value.name or "") or constant_range(array)
         if held.masked_low or held.masked_high:
             rewriting.notes.append(f"constant {value.name!r} holds masks: stored as the ends of its range")
         # A constant is known whole: it needs no headroom.
         parameters = q.activation_parameters(held, dtype, bounded=True)
-        largest = float(np.finfo(np.float32).max)
-        codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
-        rewriting.made[key] = _stored(rewriting, value, codes, parameters, IR_TYPES[dtype], f"_{dtype}")
+        rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
     return rewriting.made[key]
+
+
+def constant_as(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
+    """A constant in the place of an activation, stored in this very way."""
+    key = (value, "constant as", parameters.dtype, parameters.scale.tobytes(), parameters.zero_point.tobytes())
+    if key not in rewriting.made:
+        rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
+    return rewriting.made[key]
+
+
+def _stored_activation(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
+    largest = float(np.finfo(np.float32).max)
+    codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
+    kind = IR_TYPES[parameters.dtype]
+    return _stored(rewriting, value, codes, parameters, kind, f"_{parameters.dtype}")
 
 
 def quantized_weight(

@@ -60,6 +60,8 @@ def _has_integer_bias(node: Node, config: QuantConfig) -> bool:
 def _result_problems(when: When, node: Node) -> Iterator[str]:
     if when.captures_constants is not None and when.captures_constants != node.captures_constants:
         yield f"its body reads {'no' if when.captures_constants else 'some'} constants of the graph around it"
+    if when.shape_arithmetic is not None and when.shape_arithmetic != node.shape_arithmetic:
+        yield f"it computes with {'more than shapes' if when.shape_arithmetic else 'shapes alone'}"
     if when.static_outputs is not None and when.static_outputs != node.static_outputs:
         yield f"the shapes of its results are {'not ' if when.static_outputs else ''}known"
     if when.empty is not None and when.empty != node.has_empty:

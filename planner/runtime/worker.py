@@ -323,8 +323,8 @@ def _answer(
         case "open":
             return server.open(request), {}
         case "run":
-            ran: tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]] = server.run(arrays)
-            return ran
+            reply, outputs = server.run(arrays)
+            return reply, outputs
         case "time":
             return server.time(arrays, request), {}
         case "compile":

@@ -56,8 +56,8 @@ class Attempt:
 
     @property
     def worst_db(self) -> float:
-        """Least SQNR of any output; -200 where nothing ran."""
-        return min((f.sqnr_db for f in self.verification.fidelity), default=WORST)
+        """Least SQNR of any output or part of one; -200 where nothing ran."""
+        return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
     def speedup(self) -> float | None:
@@ -248,7 +248,8 @@ class _Trials:
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
         ranges = self.ranges if plan.is_quantized else {}
-        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io)
+        # Whoever asks runs it next.
+        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
 
     def attempt(self, plan: Plan) -> Attempt:
         """Apply, verify, time."""

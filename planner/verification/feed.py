@@ -23,9 +23,12 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
-    """The numpy dtype of each graph input that has no default: old files list their weights among the inputs."""
-    given = [v for v in model.graph.inputs if not v.is_initializer()]
-    return {v.name or "": np.dtype(v.dtype.numpy()) for v in given if v.dtype is not None}
+    """The numpy dtype of each graph input that must be fed: one that has an initializer need not be (IR version 3)."""
+    return {
+        v.name or "": np.dtype(v.dtype.numpy())
+        for v in model.graph.inputs
+        if v.dtype is not None and not v.is_initializer()
+    }
 
 
 def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:

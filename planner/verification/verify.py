@@ -27,6 +27,7 @@ from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
+from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
     Contradiction,
     Placement,
@@ -183,6 +184,7 @@ def verify(
     with contextlib.ExitStack() as stack:
         try:
             runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+            runs.parts = read_parts(normalized or reference)
         except _NoSession as refused:
             return refused.verification(target, _operators(model), criteria)
         compared = runs.compare(samples, progress)
@@ -244,7 +246,7 @@ class _Compared:
 
     worst: Sample
     peak_rss_mb: float | None
-    total: Comparison = field(default_factory=Comparison)
+    total: Comparison
     quantizing: Comparison = field(default_factory=Comparison)
     own: Comparison = field(default_factory=Comparison)
     seconds: float = 0.0
@@ -258,6 +260,7 @@ class _Runs:
         reference: runs the float32 model on the CPU EP.
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
+        parts: of the outputs that join several tensors, by name.
     """
 
     reference: Worker
@@ -269,6 +272,7 @@ class _Runs:
     ran_on: str
     kind: Kind
     notes: tuple[str, ...]
+    parts: Mapping[str, Parts] = field(default_factory=dict)
 
     @property
     def emulated(self) -> bool:
@@ -318,7 +322,7 @@ class _Runs:
 
     def compare(self, samples: Sequence[Sample], progress: Progress | None) -> _Compared:
         """Run every sample."""
-        found = _Compared(samples[0], self.opened.peak_rss_mb)
+        found = _Compared(samples[0], self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = float("inf")
         for index, sample in enumerate(samples):
             feed = cast_feed(sample, self.dtypes)
@@ -327,7 +331,7 @@ class _Runs:
             found.seconds += ran.seconds
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
             found.total.add(expected, ran.outputs)
-            if (db := _least(expected, ran.outputs)) < worst_db:
+            if (db := self.least(expected, ran.outputs)) < worst_db:
                 found.worst, worst_db = sample, db
             if self.yardstick is not None:
                 written = self.yardstick.run(feed).outputs
@@ -337,6 +341,12 @@ class _Runs:
                 progress(index + 1, len(samples))
         return found
 
+    def least(self, expected: Outputs, got: Outputs) -> float:
+        """What counts of one sample."""
+        one = Comparison(self.parts)
+        one.add(expected, got)
+        return min((entry.least_db for entry in one.results()), default=0.0)
+
     def measure(self, name: str, metric: Callable[[Run], float]) -> MetricValue:
         """The user's metric of both models."""
         return MetricValue(
@@ -344,12 +354,6 @@ class _Runs:
             metric(lambda sample: self.worker.run(cast_feed(sample, self.dtypes)).outputs),
             metric(lambda sample: self.reference.run(sample).outputs),
         )
-
-
-def _least(expected: Outputs, got: Outputs) -> float:
-    one = Comparison()
-    one.add(expected, got)
-    return min((entry.sqnr_db for entry in one.results()), default=0.0)
 
 
 def _asked_placement(

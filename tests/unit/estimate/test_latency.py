@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from planner.estimate.compile import Compiled
+from planner.estimate.estimate import price
 from planner.estimate.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
 from planner.estimate.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
-from planner.estimate.run import row
 from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, parse
 from tests.unit.estimate.schedule_texts import ROWS, Row, stream, text
 
@@ -71,27 +71,27 @@ def test_no_milliseconds_for_a_kind_of_model_that_was_not_measured() -> None:
 
 
 def test_no_milliseconds_for_a_chip_that_was_not_measured() -> None:
-    made = row("other", {"soc_model": "2"}, "w8a8", compiled(), NODES, 100, model())
+    made = price("other", {"soc_model": "2"}, "w8a8", compiled(), NODES, 100, model())
     assert made.ms is None
     assert made.dram_bytes == 10368
     assert "never measured" in made.evidence
 
 
 def test_no_milliseconds_from_the_schedule_of_another_compiler() -> None:
-    made = row("chip", {"soc_model": "1"}, "w8a8", compiled(), NODES, 100, model("onnxruntime-qnn 2.4.0"))
+    made = price("chip", {"soc_model": "1"}, "w8a8", compiled(), NODES, 100, model("onnxruntime-qnn 2.4.0"))
     assert made.ms is None
     assert "onnxruntime-qnn 2.4.0" in made.evidence
 
 
 def test_a_row_says_that_it_is_estimated_and_how_far_it_may_be_off() -> None:
-    made = row("chip", {"soc_model": "1", "more": "x"}, "w8a8", compiled(), NODES, 100, model())
+    made = price("chip", {"soc_model": "1", "more": "x"}, "w8a8", compiled(), NODES, 100, model())
     assert made.ms is not None
     assert made.evidence.startswith("estimated from the schedule of onnxruntime-qnn 2.7.0")
     assert "median error 10%" in made.evidence
 
 
 def test_nodes_left_to_another_ep_are_told_as_missing_from_the_estimate() -> None:
-    made = row("chip", {"soc_model": "1"}, "w8a8", compiled(elsewhere=("NonZero",)), NODES, 100, model())
+    made = price("chip", {"soc_model": "1"}, "w8a8", compiled(elsewhere=("NonZero",)), NODES, 100, model())
     assert made.elsewhere == ("NonZero",)
     assert "elsewhere is not in it" in made.evidence
 

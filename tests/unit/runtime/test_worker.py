@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, save
 
 from planner.errors import EPError, RequestError
 from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.worker import as_array
 from tests.limits import HANGS
 
 CPU = "CPUExecutionProvider"
@@ -198,3 +199,11 @@ def test_an_option_that_is_not_known_to_be_harmless_is_refused(ep: str, option: 
     assert "allowed:" in caught.value.hint
     with Worker(ep) as worker, pytest.raises(RequestError, match=option):
         worker.compile(model(tmp_path), tmp_path / "out.onnx", {option: str(tmp_path / "evil.so")})
+
+
+def test_maps_and_sequences_come_back_as_arrays() -> None:
+    found = as_array([{1: 0.25, 0: 0.75}, {0: 0.5, 1: 0.5}])
+    assert found is not None and found.tolist() == [0.75, 0.25, 0.5, 0.5]
+    pieces = as_array([np.ones((1, 2)), np.zeros(3)])
+    assert pieces is not None and pieces.tolist() == [1, 1, 0, 0, 0]
+    assert as_array("text") is None and as_array([["text"]]) is None
