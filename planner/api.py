@@ -441,7 +441,7 @@ def estimate(
         RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
     """
-    from planner.estimate.run import estimate as run_estimate
+    from planner.estimation.run import estimate as run_estimate
 
     named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]

@@ -23,8 +23,8 @@ from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.estimate.estimate import Estimate
-from planner.estimate.run import estimate_file
+from planner.estimation.estimate import Estimate
+from planner.estimation.run import estimate_file
 from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
