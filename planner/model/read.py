@@ -154,7 +154,7 @@ def _normalized(
             if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
         ),
         notes=(*tell(bound), *notes),
-        shapes={name: dims for name, shape in bound.items() if None not in (dims := shape.dims)},
+        shapes={name: dims for name, shape in bound.items() if (dims := shape.known) is not None},
         bound=bound,
         sources=sources,
         ir=graph_model,
