@@ -35,8 +35,8 @@ class BoundShape:
     @property
     def known(self) -> tuple[int, ...] | None:
         """The dimensions; None where one is still open."""
-        known = tuple(d for d in self.dims if d is not None)
-        return known if len(known) == len(self.dims) else None
+        dims = tuple(d for d in self.dims if d is not None)
+        return dims if len(dims) == len(self.dims) else None
 
 
 def bind_open(model: ir.Model, asked: Mapping[str, Sequence[int]], seen: Seen | None) -> dict[str, BoundShape]:

@@ -163,7 +163,7 @@ def _normalized(
             if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
         ),
         notes=(*tell(bound), *notes),
-        shapes={name: shape.known for name, shape in bound.items() if shape.known is not None},
+        shapes={name: dims for name, shape in bound.items() if (dims := shape.known) is not None},
         bound=bound,
         sources=sources,
         ir=graph_model,
