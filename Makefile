@@ -15,11 +15,15 @@ EXTRAS := cpu,test,lint
 SETUP := $(STAMP)
 endif
 
-.PHONY: setup setup-openvino demo examples reports test lint format clean
+.PHONY: setup setup-openvino setup-directml demo examples reports test test-old-cpu lint format clean
 
 setup: $(SETUP)
 
 setup-openvino: $(OPENVINO_STAMP)
+
+# DirectML asked on Linux under Wine; as root on Debian or Ubuntu it installs the system packages that this needs.
+setup-directml: $(STAMP)
+	$(BIN)/python -m planner.runtime.eps.directml.setup .venv-directml
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "planner needs Python 3.11 or later: make PYTHON=...")'
@@ -51,6 +55,17 @@ reports: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+# The tests that run integer kernels, on an x86-64 without VNNI as QEMU emulates it: this interpreter and the workers.
+OLD_CPU := Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid
+OLD_PYTHON := $(CURDIR)/$(BIN)/python-old-cpu
+
+test-old-cpu: $(STAMP)
+	@command -v qemu-x86_64 >/dev/null || { echo "test-old-cpu needs qemu-x86_64 (Debian: package qemu-user)" >&2; exit 1; }
+	@printf '#!/bin/sh\nexec qemu-x86_64 -cpu %s "%s" "$$@"\n' '$(OLD_CPU)' '$(CURDIR)/$(BIN)/python' > '$(OLD_PYTHON)'
+	@chmod +x '$(OLD_PYTHON)'
+	'$(OLD_PYTHON)' -c 'from planner.runtime.processor import has_vnni; assert has_vnni() is False'
+	PLANNER_PYTHON_CPU='$(OLD_PYTHON)' '$(OLD_PYTHON)' -m pytest -m processor tests/unit/runtime tests/unit/quantization
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +76,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-openvino out build dist
+	rm -rf $(VENV) .venv-openvino .venv-directml out build dist

@@ -305,6 +305,8 @@ def _ultralytics(file: str, side: int = 640) -> Callable[[], Any]:
 
         kind = tasks.SegmentationModel if "-seg" in file else tasks.DetectionModel
         net = kind(file, verbose=False).eval()
+        if "v10" in file:
+            net = net.fuse(verbose=False)  # the heads that only training uses go
         head = net.model[-1]
         head.export, head.format = True, "onnx"
         return _wrap(net, lambda inner, image: inner(image)), _image(1, 3, side, side)

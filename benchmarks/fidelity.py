@@ -2,11 +2,12 @@
 
     python -m benchmarks.fidelity                         (all example models, QNN's simulator, Snapdragon X Elite)
     python -m benchmarks.fidelity magika rec --json
+    python -m benchmarks.fidelity --ep directml --precisions fp16,w8a8
     python -m benchmarks.fidelity --fresh                 (models that no rule has seen)
     python -m benchmarks.fidelity --work DIR --markdown   (files and answers stay in DIR: an interrupted run goes on)
 
 Every model is judged as shipped (its shapes bound), and in float16, w8a8, w8a16 and w8a16 with float16, which are made by
-the CPU profile, so that no rule of the judged EP had a say in them. A node counts where the EP's runtime names it: what
+the CPU profile, so that no rule of the judged EP had a say in them; --precisions names fewer. A node counts where the EP's runtime names it: what
 onnxruntime folds away or fuses before any EP sees it is on no device. Where no session could be built, the nodes that the
 EP's own log refuses count as not taken, and the rest as not observed.
 """
@@ -25,6 +26,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import onnx_ir as ir
 
 from benchmarks.fresh import FRESH, samples
 from examples.fetch import EXAMPLES, fetch, fetch_file
@@ -82,7 +85,7 @@ class Row:
     disagreements: tuple[Disagreement, ...]
 
 
-def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+def files_of(name: str, folder: Path, precisions: Sequence[str] = PRECISIONS) -> Iterator[tuple[str, Path]]:
     """The model as shipped with its shapes bound, then the files made of it; those that lie in the folder are kept."""
     example = {**EXAMPLES, **FRESH}[name]
     shipped = folder / f"{name}.onnx"
@@ -91,7 +94,7 @@ def files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
         bind_shapes(bound, example.shapes)
         save(bound, shipped)
     yield "as shipped", shipped
-    paths = {precision: folder / f"{name}.{precision}.onnx" for precision in PRECISIONS}
+    paths = {precision: folder / f"{name}.{precision}.onnx" for precision in precisions}
     if any(not path.exists() for path in paths.values()):
         target = Target.open("cpu")
         model = target.read(shipped)
@@ -140,6 +143,20 @@ def ask(path: Path, target: Target, worker: Worker) -> Answer:
     return answer
 
 
+def conversions(model: ir.Model) -> dict[str, tuple[str, ...]]:
+    """By name of a node, the DequantizeLinear before it and the QuantizeLinear behind it: they are nodes of their own to an
+    EP that takes nodes one by one, and the node's precision needs them.
+    """
+    found = {}
+    for node in model.graph.all_nodes():
+        before = [v.producer() for v in node.inputs if v is not None]
+        behind = [use.node for out in node.outputs for use in out.uses()]
+        names = [n.name for n in before if n is not None and n.op_type == "DequantizeLinear"]
+        names += [n.name for n in behind if n.op_type == "QuantizeLinear"]
+        found[node.name or ""] = tuple(name for name in names if name)
+    return found
+
+
 def compare(name: str, precision: str, path: Path, target: Target, worker: Worker) -> Row:
     """Predict, then ask the EP."""
     started = time.perf_counter()
@@ -149,18 +166,20 @@ def compare(name: str, precision: str, path: Path, target: Target, worker: Worke
     answer = ask(path, target, worker)
     agreed = unknown = observed = 0
     wrong = []
+    around = conversions(load(path)) if launcher(target.ep).node_by_node else {}
     for verdict in resolution.verdicts:
         own = dict.fromkeys((verdict.node.name, *verdict.node.origins))
         names = [n for n in own if n in answer.placed or n in answer.reasons]
         if not names:
             continue
         observed += 1
-        taken = all(answer.placed.get(n) == target.ep for n in names)
+        beside = [n for name in names for n in around.get(name, ()) if n in answer.placed or n in answer.reasons]
+        taken = all(answer.placed.get(n) == target.ep for n in (*names, *beside))
         ruling = verdict.ruling
         unknown += ruling.legal is None
         agreed += ruling.legal is taken
         if ruling.legal is not taken:
-            reason = next((answer.reasons[n] for n in names if n in answer.reasons), None)
+            reason = next((answer.reasons[n] for n in (*names, *beside) if n in answer.reasons), None)
             pair = str(verdict.config)
             node = verdict.node
             wrong.append(Disagreement(node.name, node.op_type, pair, ruling.legal, taken, ruling.rule, reason))
@@ -222,6 +241,9 @@ def main() -> int:
     parser.add_argument("--ep", default="qnn")
     parser.add_argument("--device")
     parser.add_argument(
+        "--precisions", default=",".join(PRECISIONS), help="which files are made of each model (default: %(default)s)"
+    )
+    parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keep files and answers here: a rerun goes on from them"
     )
     parser.add_argument("--timeout", type=float, default=240, metavar="S", help="seconds that the EP has for a file")
@@ -230,6 +252,7 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     target = Target.open(args.ep, args.device)
+    chosen = tuple(args.precisions.split(","))
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(Worker(target.ep, timeout=args.timeout))
@@ -237,7 +260,9 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for name in args.models or (FRESH if args.fresh else EXAMPLES):
             try:
-                for precision, path in files_of(name, folder) if not args.kept_only else _kept(name, folder):
+                for precision, path in (
+                    files_of(name, folder, chosen) if not args.kept_only else _kept(name, folder, chosen)
+                ):
                     rows.append(compare(name, precision, path, target, worker))
                     _show(rows[-1])
             except PlannerError as error:
@@ -252,8 +277,8 @@ def main() -> int:
     return 0
 
 
-def _kept(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    for precision in ("as shipped", *PRECISIONS):
+def _kept(name: str, folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    for precision in ("as shipped", *precisions):
         path = folder / (f"{name}.onnx" if precision == "as shipped" else f"{name}.{precision}.onnx")
         if any(folder.glob(f"{glob.escape(path.name)}.*.json")):
             yield precision, path

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from planner.api import check, plan, quantize, report, target, verify
+    from planner.api import check, estimate, plan, quantize, report, target, verify
     from planner.profiles.load import load_profile
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "load_profile", "plan", "quantize", "report", "target", "verify"]
+__all__ = ["check", "estimate", "load_profile", "plan", "quantize", "report", "target", "verify"]
 
 
 def __getattr__(name: str) -> Any:

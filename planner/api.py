@@ -16,46 +16,38 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planner.calibrate.source import Source, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
-from planner.files import check_output, write_text
+from planner.files import check_output, temporary_folder, write_text
 from planner.model.read import Model
 from planner.progress import Progress, silent
 from planner.resolve.choose import check_model, make_plan, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
 from planner.resolve.target import Target
-from planner.results import CheckResult, NotLegalError, QuantizeResult, ReportResult, TargetResult, VerifyResult
+from planner.results import (
+    CheckResult,
+    EstimateResult,
+    NotLegalError,
+    QuantizeResult,
+    ReportResult,
+    TargetResult,
+    VerifyResult,
+)
 
 # Each function imports what it alone needs: checking a model must not pay for running one.
 if TYPE_CHECKING:
-    from planner.calibrate.inputs import Inputs
     from planner.reporting import Report
     from planner.reporting.matrix import Subject, Told
     from planner.verification.floor import Floor
 
 Shapes = Mapping[str, Sequence[int]]
 _log = logging.getLogger("planner")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where samples come from.
-
-    Attributes:
-        path: as for --inputs; None for synthetic data.
-        seed: of the synthetic data.
-        method: how ranges of 8-bit activations are taken: minmax, average, percentile, entropy or mse.
-    """
-
-    path: str | None = None
-    seed: int = 0
-    method: str = "minmax"
 
 
 def check(
@@ -126,7 +118,7 @@ def plan(
     made = make_plan(target, read, checked.resolution)
     if not made.is_quantized:
         return made
-    return make_plan(target, read, checked.resolution, _load(inputs, read))
+    return make_plan(target, read, checked.resolution, load_samples(inputs, read))
 
 
 def quantize(
@@ -176,7 +168,7 @@ def quantize(
         )
     ranges = {}
     if made.is_quantized:
-        loaded = _planned_inputs(made, read, inputs)
+        loaded = planned_samples(made, read, inputs)
         ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
@@ -229,12 +221,12 @@ def verify(
     target = _open(ep, device, profiles, evidence)
     predicted = _predicted(target, Path(candidate))
     read = _read(target, reference, shapes)
-    loaded = _load(inputs, read, calibrates=False)
+    loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
@@ -322,7 +314,7 @@ def target(
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
-        loaded = _load(inputs, read, calibrates=asked is None or asked.flows is None)
+        loaded = load_samples(inputs, read, calibrates=asked is None or asked.flows is None)
         selection = select(
             opened, read, itertools.chain([first], resolutions), loaded, written,
             Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
@@ -368,7 +360,7 @@ def report(
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
         seed: of synthetic data.
-        gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, real-run.
+        gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, max-latency=MS (estimated), real-run.
         baseline: an earlier report: only what got worse since fails.
         formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
         overwrite: replace the files of an earlier report.
@@ -400,6 +392,7 @@ def report(
         allow_unknown=allow_unknown,
         seed=seed,
         histograms=output is not None and "html" in formats,
+        estimated=demanded.max_latency is not None,
         told=told,
     )
     if any(row.inputs is not None and row.inputs.synthetic for row in made.rows):
@@ -414,6 +407,47 @@ def report(
         write_text(files[-1], difference.to_markdown())
     failures = failing(made, demanded, before, allow_unknown=allow_unknown)
     return ReportResult(made, tuple(map(str, files)), failures, difference)
+
+
+def estimate(
+    model: Path | str,
+    ep: str,
+    *,
+    device: str | None = None,
+    precisions: Sequence[str | Precision] = (),
+    shapes: Shapes | None = None,
+    profiles: Sequence[Path] = (),
+    evidence: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> EstimateResult:
+    """What a model costs on a chip, by the schedule that the chip's compiler writes. Runs nothing; estimated, not measured.
+
+    Args:
+        model: an ONNX file; one that is quantized already is estimated as it is.
+        ep: alias ("qnn") or full provider name, of an EP whose compiler writes its schedule.
+        device: name from the profile, or "all"; None for its default.
+        precisions: shorthands such as "w8a16", or `Precision`; none for the model as it is.
+        shapes: fixed dimensions of inputs, by name.
+        profiles: files that add to or override the shipped profiles.
+        evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
+        progress: told what is being done, how many steps are done, of how many.
+
+    Raises:
+        RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
+        EPError: the EP cannot run here, or its compiler's text is of an unknown form.
+    """
+    from planner.estimate.run import estimate as run_estimate
+
+    named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
+    asked: list[Precision | None] = [*named] or [None]
+    if device == "all":
+        first = _open(ep, None, profiles, evidence)
+        targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
+    else:
+        targets = [_open(ep, device, profiles, evidence)]
+    models = [_read(opened, model, shapes, stored=None in asked) for opened in targets]
+    rows = tuple(run_estimate(targets, models, asked, progress))
+    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------
@@ -460,48 +494,6 @@ def _precision(asked: str | Precision | None) -> Precision | None:
     if asked is None or isinstance(asked, Precision):
         return asked
     return None if asked.strip().lower() == "auto" else parse_precision(asked)
-
-
-def _load(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
-    """Load samples, and say loudly where they prove little."""
-    from planner.calibrate.inputs import load_inputs
-
-    source = inputs if isinstance(inputs, Source) else Source(inputs)
-    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
-    _warn_of(loaded, calibrates=calibrates)
-    return loaded
-
-
-def _warn_of(loaded: Inputs, *, calibrates: bool = True) -> None:
-    if loaded.synthetic:
-        _log.warning(
-            "%s on synthetic data: the result says nothing about real inputs\n  give real ones with --inputs",
-            "calibrated and judged" if calibrates else "judged",
-        )
-    elif calibrates and not loaded.held_apart:
-        _log.warning("a single sample: the result is judged on what calibrated it; give more with --inputs")
-
-
-def _planned_inputs(plan: Plan, model: Model, source: str | None) -> Inputs:
-    """The inputs that a plan was made with, loaded again: from ``source``, or from the file or folder that the plan names.
-
-    Raises:
-        RequestError: they are not the same (their hash differs), or the plan names a function: only ``source`` may.
-    """
-    planned = plan.inputs or {"synthetic": True, "seed": 0}
-    given = source is not None
-    if source is None and not planned.get("synthetic"):
-        source = str(planned.get("source"))
-    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
-    if not isinstance(method, str) or type(seed) is not int or seed < 0:
-        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
-    loaded = _load(Source(source, seed, method), model, may_run=given)
-    if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
-        raise RequestError(
-            "the inputs are not those that the plan was made with (their hash differs)",
-            "make the plan anew with `planner plan --inputs`",
-        )
-    return loaded
 
 
 def _predicted(target: Target, candidate: Path) -> dict[str, bool]:

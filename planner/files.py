@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from planner import limits
 from planner.errors import RequestError
 
 # Flags that other platforms lack count for nothing there.
@@ -67,7 +70,7 @@ def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) ->
 
 
 @dataclass(frozen=True)
-class Source:
+class Snapshot:
     """A file as it was when it was first looked at. Reading it later, when it is another one, is an error.
 
     It is opened anew for each reading, so that nothing is held open between them.
@@ -82,7 +85,7 @@ class Source:
     _identity: tuple[int, int, int, int]
 
     @classmethod
-    def of(cls, path: Path, *, follow: bool = True) -> Source:
+    def of(cls, path: Path, *, follow: bool = True) -> Snapshot:
         """Look at a file.
 
         Raises:
@@ -166,6 +169,63 @@ def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool =
         raise RequestError(f"{path.parent}: no permission to write there")
 
 
+# A folder that its owner has just made may not be locked yet.
+_SETTLED_SECONDS = 60.0
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone when this ends; one that a killed run left behind there goes too.
+
+    Args:
+        beside: the folder to make it in; None for the system's own place for such things.
+    """
+    place = Path(tempfile.gettempdir()) if beside is None else beside
+    _clear_stale(place)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True) as name:
+        limits.tell_watcher("made", str(Path(name).absolute()))
+        with _locked(Path(name)):
+            yield Path(name)
+    limits.tell_watcher("removed", str(Path(name).absolute()))
+
+
+_PREFIX = ".planner-"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock that the operating system takes off when this process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / _LOCK).open("wb") as stream:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _clear_stale(place: Path) -> None:
+    """Remove the temporary folders there whose owner is gone: nobody holds their lock."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(OSError):
+        for folder in place.glob(f"{_PREFIX}*"):
+            lock = folder / _LOCK
+            with contextlib.suppress(OSError):
+                status = folder.lstat()
+                mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+                if not stat.S_ISDIR(status.st_mode) or not mine or time.time() - status.st_mtime < _SETTLED_SECONDS:
+                    continue
+                with lock.open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path in a folder beside ``path``; what was written there takes its place at the end, or nothing does.
@@ -173,11 +233,11 @@ def atomic(path: Path) -> Iterator[Path]:
     Further files written in the temporary folder (external data) move along, under their own names.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".planner-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        with temporary_folder(path.parent) as folder:
+            temporary = folder / path.name
             yield temporary
-            for extra in sorted(Path(folder).iterdir()):
-                if extra != temporary:
+            for extra in sorted(folder.iterdir()):
+                if extra != temporary and extra.name != _LOCK:
                     extra.replace(path.parent / extra.name)
             temporary.replace(path)
     except OSError as error:

@@ -47,21 +47,30 @@ class Operator:
             constant; otherwise it is an activation (MatMul of two activations).
         exact: it computes on indices, shapes, masks or conditions: it has no precision to choose.
         keeps: what its result holds of its first input, so that both share one scale; None: other numbers.
+        selects: which values it keeps hangs on the values: a maximum.
         bounded: its result lies in a fixed range whatever its input: it needs no headroom.
         follows: it only moves or cuts off what the node before it computes: at another precision than that node it would
             only add conversions.
         float_bias: its bias stays float: recurrent operators add one a gate to two products of different scales, which no
             one int32 scale fits.
+        joins: inputs whose values its result holds side by side, so that all of them share its scale.
         channel_axis: axis of the output channels of the weight at position 1, along which scales per channel run.
     """
 
     roles: Mapping[int, Role] = field(default_factory=dict)
     exact: bool = False
     keeps: Keeps | None = None
+    selects: bool = False
     bounded: bool = False
     follows: bool = False
     float_bias: bool = False
     channel_axis: int | None = None
+    joins: tuple[int, ...] = ()
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves values and no more: where each of them goes is known ahead."""
+        return self.keeps in (Keeps.ALL, Keeps.SOME) and not self.selects
 
     @property
     def has_integer_bias(self) -> bool:
@@ -84,7 +93,8 @@ OPERATORS: Mapping[str, Operator] = {
     "RMSNormalization": Operator({1: _W}),
     "SimplifiedLayerNormalization": Operator({1: _W}),
     "InstanceNormalization": Operator(_NORMALIZATION, channel_axis=0),
-    "GroupNormalization": Operator(_NORMALIZATION),
+    # Its bias is stored as its data are: QNN (2.7) takes no int32 there.
+    "GroupNormalization": Operator({1: _W}),
     "BatchNormalization": Operator({1: _W, 2: _B, 3: _E, 4: _E}, channel_axis=0),
     "PRelu": Operator({1: _W}),
     "LSTM": _RECURRENT,
@@ -93,8 +103,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Where": Operator({0: _E}),
     "RoiAlign": Operator({1: _E, 2: _E}),
     "Upsample": Operator({1: _E}),
-    "ScatterND": Operator({1: _E}),
-    "ScatterElements": Operator({1: _E}),
+    "ScatterND": Operator({1: _E}, joins=(0, 2)),
+    "ScatterElements": Operator({1: _E}, joins=(0, 2)),
     "Relu": Operator(follows=True),
     "Clip": Operator({1: _E, 2: _E}, bounded=True, follows=True),
     **dict.fromkeys(("Softmax", "Sigmoid", "Tanh", "HardSigmoid", "Sin", "Cos", "Erf"), Operator(bounded=True)),
@@ -105,7 +115,10 @@ OPERATORS: Mapping[str, Operator] = {
     **dict.fromkeys(("Slice", "Split", "Expand"), Operator(keeps=Keeps.SOME, follows=True)),
     "Dropout": Operator({1: _E, 2: _E}, keeps=Keeps.SOME, follows=True),
     **dict.fromkeys(("Gather", "GatherElements", "GatherND"), Operator({1: _E}, keeps=Keeps.SOME)),
-    **dict.fromkeys(("Tile", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), Operator(keeps=Keeps.SOME)),
+    "Tile": Operator(keeps=Keeps.SOME),
+    **dict.fromkeys(
+        ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), Operator(keeps=Keeps.SOME, selects=True)
+    ),
     "Pad": Operator({1: _E, 2: _E, 3: _E}, keeps=Keeps.SOME),
     "Resize": Operator({1: _E, 2: _E, 3: _E}, keeps=Keeps.RANGE),
     "OneHot": Operator({0: _E, 1: _E, 2: _E}, exact=True),

@@ -8,5 +8,5 @@ from collections.abc import Callable
 Progress = Callable[[str, int, int], None]
 
 
-def silent(what: str, done: int, total: int) -> None:
+def silent(_what: str, _done: int, _total: int) -> None:
     """No progress is shown."""

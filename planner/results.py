@@ -16,6 +16,7 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
+    from planner.estimate.estimate import Estimate
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled
@@ -267,4 +268,28 @@ class ReportResult:
             "files": list(self.files),
             "failures": codec.plain(self.failures),
             "changes": changes,
+        }
+
+
+@dataclass(frozen=True)
+class EstimateResult:
+    """What a model costs on chips, estimated from schedules. Nothing ran.
+
+    Attributes:
+        model: what was estimated.
+        ep: full name of the EP whose compiler made the schedules.
+        rows: one for each device and precision.
+    """
+
+    model: ModelIdentity
+    ep: str
+    rows: tuple[Estimate, ...]
+
+    def to_json(self, *, by_node: bool = True) -> dict[str, Any]:
+        """The document of `planner estimate --json`."""
+        return {
+            "schema": "planner/estimate/1",
+            "model": codec.to_json(self.model),
+            "ep": self.ep,
+            "rows": [row.to_json(by_node=by_node) for row in self.rows],
         }

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
-from tests.capabilities import lacking, missing
+from planner.runtime.registry import launcher
+from tests.capabilities import lacking
 
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"
@@ -25,6 +27,12 @@ _SMALLEST = "cls"
 def _lack_of_qnn() -> str:
     absent = [name for name in ("onnxruntime", "onnxruntime_qnn") if importlib.util.find_spec(name) is None]
     return f"package {absent[0].replace('_', '-')} is not installed (pip install planner[qnn])" if absent else ""
+
+
+@functools.cache
+def _lack_of_directml() -> str:
+    found = launcher("DmlExecutionProvider").availability()
+    return "" if found.kind == "placement" else found.reason or "DirectML runs here for real"
 
 
 @functools.cache
@@ -40,6 +48,8 @@ def _lack_of_model(name: str) -> str:
 def _capabilities(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("qnn") and (reason := _lack_of_qnn()):
         lacking("qnn", reason)
+    if request.node.get_closest_marker("directml") and (reason := _lack_of_directml()):
+        lacking("directml", reason)
     if request.node.get_closest_marker("models") and (reason := _lack_of_model(_SMALLEST)):
         lacking("models", reason)
 
@@ -106,7 +116,11 @@ def digits() -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this machine could not test."""
-    if missing:
+    # The reports of the skipped tests, since with xdist the tests ran in other processes.
+    skipped = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    if skipped:
         terminalreporter.section("NOT TESTED HERE", sep="!", yellow=True, bold=True)
-        for reason, count in sorted(missing.items()):
-            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped for want of {reason}")
+        for reason, count in sorted(skipped.items()):
+            terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''} skipped: {reason}")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from planner.calibrate.ranges import MASK_MAGNITUDE
+from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
 
 # Values of a tensor that a histogram takes from one sample; of a tensor inside a body, from one pass through it.
@@ -47,7 +48,7 @@ class Observed:
     averaged: Collection[str] = frozenset()
 
 
-def extend(model: ir.Model, *, sample: bool = False, masked: Collection[str] = ()) -> Observed:
+def extend(model: ir.Model, *, sample: bool = False, masked: Mapping[str, float] | None = None) -> Observed:
     """A copy of the float32 model whose outputs are the minimum, maximum and sum of each float tensor.
 
     Tensors inside bodies are included: what is seen of them leaves the body as further outputs of the If (the other branch
@@ -56,8 +57,10 @@ def extend(model: ir.Model, *, sample: bool = False, masked: Collection[str] = (
     Args:
         model: left untouched.
         sample: take values for histograms along.
-        masked: tensors whose extremes are also wanted without masks (beyond 1e30, or infinite), which count as 0 then.
+        masked: by name of a tensor whose extremes are also wanted without masks: what lies below minus this limit, or beyond
+            1e30 either way, or is NaN, counts as 0 then.
     """
+    masked = masked or {}
     copy = model.clone()
     extension = _Extension(sample, masked)
     outputs = extension.graph(copy.graph, is_main=True)
@@ -95,7 +98,7 @@ _PLACES = (np.arange(SAMPLED_IN_BODY) * ((5**0.5 - 1) / 2)) % 1
 
 
 class _Extension:
-    def __init__(self, sample: bool, masked: Collection[str]) -> None:
+    def __init__(self, sample: bool, masked: Mapping[str, float]) -> None:
         self.sample = sample
         self.masked = masked
         self.count = 0
@@ -111,7 +114,7 @@ class _Extension:
             return found
         observed: set[str] = set()
         for value in graph.inputs:
-            if value.dtype == ir.DataType.FLOAT:
+            if tensor_dtype(value) == ir.DataType.FLOAT:
                 found.append(self._reduce(value, graph, nodes[0], before=True, is_main=is_main))
                 observed.add(value.name or "")
         for node in nodes:
@@ -120,7 +123,7 @@ class _Extension:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 continue
             for out in outputs:
-                if out.dtype != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
+                if tensor_dtype(out) != ir.DataType.FLOAT or not out.name or not (out.uses() or out.is_graph_output()):
                     continue
                 if _is_cut_off(out):
                     continue
@@ -212,7 +215,7 @@ class _Extension:
             results.append(new.mean(value, axis))
             self.averaged.add(str(value.name))
         if value.name in self.masked:
-            data = new.without_masks(value)
+            data = new.without_masks(value, self.masked[value.name or ""])
             results += [new.reduce(kind, data) for kind in _EXTREMES]
         if self.sample:
             results.append(new.every_nth(value) if is_main else new.some(value))
@@ -275,9 +278,12 @@ class _New:
     def one(self) -> ir.Value:
         return self.constant(np.array(1, np.int64))
 
-    def without_masks(self, value: ir.Value) -> ir.Value:
-        limit = self.constant(np.array(MASK_MAGNITUDE, np.float32))
-        small = self.add("Less", [self.add("Abs", [value]), limit], dtype=ir.DataType.BOOL)
+    def without_masks(self, value: ir.Value, limit: float) -> ir.Value:
+        most, least = (self.constant(np.array(end, np.float32)) for end in (MASK_MAGNITUDE, -limit))
+        small = self.add("Less", [self.add("Abs", [value]), most], dtype=ir.DataType.BOOL)
+        if limit < MASK_MAGNITUDE:
+            above = self.add("Greater", [value, least], dtype=ir.DataType.BOOL)
+            small = self.add("And", [small, above], dtype=ir.DataType.BOOL)
         return self.add("Where", [small, value, self.constant(np.array(0, np.float32))])
 
     def flat(self, value: ir.Value) -> ir.Value:

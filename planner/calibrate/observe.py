@@ -7,7 +7,7 @@ and size of the samples, and only scalars travel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -16,8 +16,10 @@ import onnx_ir as ir
 
 from planner.calibrate.extend import Array, Observed, extend
 from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
-from planner.calibrate.ranges import MASK_MAGNITUDE, Range
+from planner.calibrate.masks import limit_of, mask_limits
+from planner.calibrate.ranges import MASK_MAGNITUDE, Range, constant_range
 from planner.errors import RequestError
+from planner.model.values import constant_array
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
@@ -48,6 +50,7 @@ class _Seen:
     high: float = -math.inf
     masked_low: bool = False
     masked_high: bool = False
+    nan: bool = False
     lows: float = 0.0
     highs: float = 0.0
     runs: int = 0
@@ -79,26 +82,33 @@ def collect(
         progress: called after each sample.
 
     Raises:
-        RequestError: a tensor held NaN; the message names the first node that gave one.
+        RequestError: an output held NaN; the message names the first node that gave one.
     """
+    limits = mask_limits(model)
+    results = [out.name or "" for out in model.graph.outputs]
     observed = extend(model, sample=method.needs_histogram)
     run = start(observed.model)
     seen: dict[str, _Seen] = {}
     for i, sample in enumerate(samples):
         values = run(sample)
         ends = dict(_ends(observed, values))
-        while new := {n for n, found in ends.items() if _is_masked(found) and n not in observed.beside}:
-            observed = extend(model, sample=method.needs_histogram, masked={*observed.beside, *new})
+        while new := {n for n, e in ends.items() if _is_masked(e, limit_of(limits, n)) and n not in observed.beside}:
+            _refuse_nan(results, ends, observed, i)
+            masked = {name: limit_of(limits, name) for name in (*observed.beside, *new)}
+            observed = extend(model, sample=method.needs_histogram, masked=masked)
             run = start(observed.model)
             values = run(sample)
             ends = dict(_ends(observed, values))
+        _refuse_nan(results, ends, observed, i)
         for name, found in ends.items():
-            _look(name, found, observed, values, seen, i)
+            _look(name, found, limit_of(limits, name), observed, values, seen)
         if progress is not None:
             progress()
     ranges = {
-        name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method), _means(s)) for name, s in seen.items()
+        name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method), _means(s), s.nan)
+        for name, s in seen.items()
     }
+    ranges |= _mask_constants(model, limits)
     for name, source in observed.same.items():
         if source in ranges:
             own = ranges.get(name)  # observed itself for its channels, which another shape has elsewhere
@@ -107,7 +117,7 @@ def collect(
 
 
 def _means(seen: _Seen) -> tuple[float, ...] | None:
-    if seen.means is None or seen.masked_low or seen.masked_high:
+    if seen.means is None or seen.masked_low or seen.masked_high or seen.nan:
         return None
     return tuple(float(m) for m in seen.means / seen.runs)
 
@@ -130,24 +140,32 @@ def _ends(observed: Observed, values: Mapping[str, Array]) -> Iterator[tuple[str
             yield name, (math.nan, math.nan) if nan else ends
 
 
-def _is_masked(ends: tuple[float, float]) -> bool:
-    return ends[0] <= -MASK_MAGNITUDE or ends[1] >= MASK_MAGNITUDE
+def _is_masked(ends: tuple[float, float], limit: float) -> bool:
+    """Whether the tensor holds what is no data: masks, or NaN."""
+    return math.isnan(ends[0]) or ends[0] <= -limit or ends[1] >= MASK_MAGNITUDE
+
+
+def _refuse_nan(
+    results: Sequence[str], ends: Mapping[str, tuple[float, float]], observed: Observed, sample: int
+) -> None:
+    """Raise where an output of the model holds NaN. One that no output shows is of no account: rows of padding have it."""
+    if any(math.isnan(ends.get(observed.same.get(name, name), (0.0, 0.0))[0]) for name in results):
+        raise _nan(next(name for name, (least, _) in ends.items() if math.isnan(least)), observed, sample)
 
 
 def _look(
     name: str,
     ends: tuple[float, float],
+    limit: float,
     observed: Observed,
     values: Mapping[str, Array],
     seen: dict[str, _Seen],
-    sample: int,
 ) -> None:
     """Add what one run says of one tensor."""
     least, most = ends
-    if math.isnan(least) or math.isnan(most):
-        raise _nan(name, observed, sample)
     entry = seen.setdefault(name, _Seen())
-    entry.masked_low |= least <= -MASK_MAGNITUDE
+    entry.nan |= math.isnan(least)
+    entry.masked_low |= least <= -limit
     entry.masked_high |= most >= MASK_MAGNITUDE
     if (names := observed.beside.get(name)) is not None:
         least, most = float(values[names[0]].min()), float(values[names[1]].max())
@@ -158,7 +176,18 @@ def _look(
     if (source := observed.sampled.get(name)) is not None:
         taken = values[source]
         # NaN stands for a value that is not there.
-        entry.histogram.add(taken[np.abs(taken) < MASK_MAGNITUDE])
+        entry.histogram.add(taken[(np.abs(taken) < MASK_MAGNITUDE) & (taken > -limit)])
+
+
+def _mask_constants(model: ir.Model, limits: Mapping[str, float]) -> dict[str, Range]:
+    """Constants that hold finite masks, as they are to be stored: with their masks apart."""
+    found = {}
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for name, value in graph.initializers.items():
+            array = constant_array(value) if name in limits else None
+            if array is not None and (array <= -limits[name]).any():
+                found[name] = constant_range(array, limits[name])
+    return found
 
 
 def _nan(name: str, observed: Observed, sample: int) -> RequestError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 # Values beyond this are masks (attention adds -3.4e38 where it must not look), not data.
 MASK_MAGNITUDE = 1e30
 
@@ -13,11 +15,12 @@ class Range:
     """What a tensor took.
 
     Attributes:
-        low, high: smallest and largest value, masks (beyond 1e30) left out.
+        low, high: smallest and largest value, masks (beyond 1e30, or of a Softmax: calibrate/masks.py) left out.
         masked: whether it also held masks, below or above: they must stay far from the values, not merely clip to them.
         cut: the ends that the calibration method chose for 8-bit codes; None for the whole range.
         means: the mean of each channel, where a Conv, Gemm or MatMul with a constant weight reads the tensor: channels
             are the dimension that it sums over. None elsewhere, and where the tensor holds masks.
+        nan: whether it also held NaN, which no output of the model shows.
     """
 
     low: float
@@ -26,3 +29,20 @@ class Range:
     masked_high: bool = False
     cut: tuple[float, float] | None = None
     means: tuple[float, ...] | None = field(default=None, repr=False)
+    nan: bool = False
+
+
+def constant_range(array: np.ndarray, limit: float = MASK_MAGNITUDE) -> Range:
+    """What a constant holds, as calibration would have seen it, masks apart.
+
+    Args:
+        array: float, of any shape.
+        limit: numbers below minus this are masks.
+    """
+    values = array[(np.abs(array) < MASK_MAGNITUDE) & (array > -limit)].astype(np.float64)
+    return Range(
+        float(values.min(initial=0.0)),
+        float(values.max(initial=0.0)),
+        bool((array <= -limit).any()),
+        bool((array >= MASK_MAGNITUDE).any()),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from planner.calibrate.inputs import Inputs
 from planner.calibrate.observe import Method, Run, collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
+from planner.files import temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
@@ -53,7 +53,7 @@ def calibrate(
         done += 1
         progress("calibrating", done, len(samples))
 
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Worker(CPU) as worker:
+    with temporary_folder() as folder, Worker(CPU) as worker:
 
         def start(extended: ir.Model) -> Run:
             path = Path(folder) / "observed.onnx"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.cli.common import say
 from planner.errors import RequestError
+from planner.limits import Limits
 
 if TYPE_CHECKING:
-    from planner.api import Source
+    from planner.calibrate.source import Source
     from planner.dtypes import Precision
     from planner.resolve.target import Target
     from planner.verification.floor import Floor
@@ -167,7 +169,7 @@ def precision(args: argparse.Namespace) -> str | Precision | None:
 
 def source(args: argparse.Namespace) -> Source:
     """Where the samples come from."""
-    from planner.api import Source
+    from planner.calibrate.source import Source
 
     return Source(args.inputs, args.seed, getattr(args, "calibration", "minmax"))
 
@@ -220,3 +222,47 @@ def floor(args: argparse.Namespace) -> Floor | None:
             raise RequestError("--metric needs --floor", "give the least value that counts, for example --floor 0.95")
         return None
     return parse_floor(args.floor, args.metric)
+
+
+_UNITS = {"": 1 << 20, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
+    """--time-limit and --memory-limit."""
+    group = parser.add_argument_group("limits")
+    group.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=_seconds,
+        help="most seconds for reading a model (default: 60), and for each request to an execution provider (default: 300)",
+    )
+    group.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=_bytes,
+        help="most memory for reading a model (default: 2 GiB and 8 times the file), and for each execution provider's process "
+        "(default: 80 %% of the machine's), for example 8G or 500M; Linux only",
+    )
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    """The limits that the options ask for."""
+    return Limits(args.time_limit, args.memory_limit)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([MGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = 0 if found is None else int(float(found[1]) * _UNITS[found[2].lower()])
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 8G or 500M")
+    return size

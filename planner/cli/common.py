@@ -111,7 +111,7 @@ def progress(enabled: bool = True) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         seen: set[str] = set()
 
-        def plain(what: str, done: int, total: int) -> None:
+        def plain(what: str, _done: int, _total: int) -> None:
             if what not in seen:
                 seen.add(what)
                 say(f"planner: {what} ...")

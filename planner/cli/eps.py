@@ -73,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
-    here = {"hardware": "real", "simulator": "simulated", "emulation": "emulated"}[entry["here"]]
+    here = {
+        "hardware": "real",
+        "simulator": "simulated",
+        "placement": "placement",
+        "emulation": "emulated",
+    }[entry["here"]]
     first, *others = (device["name"] for device in entry["devices"])
     return [
         (entry["ep"], ", ".join(entry["aliases"]), first, here),

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import planner
-from planner.cli import common
+from planner import limits
+from planner.cli import arguments, common, supervisor
 from planner.cli.deferred import defer_imports
 from planner.errors import EPError, PlannerError, RequestError, planner_error_in
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "report", "explain", "eps", "probe")
+COMMANDS = ("target", "check", "plan", "quantize", "verify", "estimate", "report", "explain", "eps", "env", "probe")
 
 _EPILOG = """\
 examples:
@@ -58,12 +59,20 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(sub)
+        arguments.add_limit_arguments(sub)
         sub.set_defaults(run=module.run)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status of contract.md."""
+    status = _main(argv)
+    if supervisor.is_working():
+        supervisor.leave(status)
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code, not by an error.
         if isinstance(stream, io.TextIOWrapper):
@@ -71,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(given, owns_process=argv is None)
+    except supervisor.Worked as done:
+        return done.status
     except SystemExit as stop:  # --help, --version
         return stop.code if isinstance(stop.code, int) else 2
     except BrokenPipeError:
@@ -78,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except KeyboardInterrupt as stop:
-        _complain("interrupted", "")
+        if not supervisor.is_working():
+            _complain("interrupted", "")
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except Exception as error:
         error = planner_error_in(error) or error
@@ -90,9 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: Sequence[str], *, owns_process: bool) -> int:
     args = parser().parse_args(given)
     if owns_process:
-        _end_as_interrupted()
+        if supervisor.available():
+            supervisor.supervise()  # only the working process goes on from here
+        else:
+            _end_as_interrupted()
         defer_imports()
-    with common.listening():
+    with common.listening(), limits.limited(arguments.limits_of(args)):
         status = int(args.run(args))
     sys.stdout.flush()
     return status

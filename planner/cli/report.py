@@ -29,7 +29,7 @@ With more than one model, a YAML file says what belongs to each (--models):
       shapes: {x: [1, 3, 48, 320]}
       inputs: lines.npz               # or package.module:function
 A cell whose EP crashes or takes too long says so, and the rest goes on. Formats: html, markdown, json, sarif, junit, svg.
-gate rules: no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), real-run
+gate rules: no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), max-latency=MS (estimated), real-run
 exit status: 0 every model passes on every target (with --baseline: nothing got worse), 1 not, 2 wrong request,
   3 an EP failed, 4 no evidence for some node
 """
@@ -190,7 +190,7 @@ def _show(report: Report) -> None:
                 row.status,
                 text.precision_name(row) + (" (recommended)" if row.recommended else ""),
                 text.placement(row),
-                text.decibels(row.worst.sqnr_db if row.worst else None),
+                text.decibels(row.worst.least_db if row.worst else None),
                 text.size(row.size_bytes),
                 text.milliseconds(row.speed_ms),
                 text.evidence(row) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),

@@ -86,7 +86,7 @@ def show(verification: Verification) -> None:
     placed = (
         "placement unknown (emulation)"
         if place.on_target is None
-        else f"{place.on_target} of {place.total} nodes on the EP"
+        else f"{place.on_target} of {place.total} nodes on the EP{f' by {place.by}' if verification.kind == 'emulation' else ''}"
     )
     causes = {c.output: c for c in verification.causes}
 
@@ -109,6 +109,15 @@ def show(verification: Verification) -> None:
             for f in verification.fidelity
         ],
     )
+    parts = [(f.output, part) for f in verification.fidelity for part in sorted(f.parts, key=lambda p: p.sqnr_db)]
+    if parts:
+        print()
+        common.print_table(
+            "parts of outputs that join several tensors, the weakest first: it counts for the floor",
+            ("output", "part", "SQNR"),
+            [(output, part.name, db(part.sqnr_db)) for output, part in parts],
+            limit=20,
+        )
     if verification.metric is not None:
         metric = verification.metric
         print(common.printable(f"{metric.name}: {metric.value:g} (float32: {metric.reference:g})"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from planner import limits
 from planner.errors import EPError, RequestError
 from planner.estimate.schedule import Schedule, joined, read_schedule
+from planner.files import temporary_folder
 from planner.runtime.client import Worker
 from planner.runtime.registry import launcher
 
@@ -48,7 +49,7 @@ class Compiler:
         if not launcher(ep).schedules:
             raise RequestError(f"{ep} writes no schedule to estimate from", "estimate for --ep qnn")
         self.ep = ep
-        self._worker = Worker(ep, timeout=timeout)
+        self._worker = Worker(ep, timeout=limits.current().seconds or timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +69,7 @@ class Compiler:
         Raises:
             EPError: the EP is not here, refuses the model, crashes, takes none of it, or writes an unknown form.
         """
-        with tempfile.TemporaryDirectory(prefix="planner-") as name:
+        with temporary_folder() as name:
             folder = Path(name)
             assignment, seconds = self._worker.schedule(model, folder, options)
             files = sorted(folder.glob(_PATTERN))

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from planner.errors import RequestError
-from planner.files import Source
+from planner.files import Snapshot
 
 # The typed field of a TensorProto that holds each element type, where it holds one entry an element (onnx.proto).
 _FIELDS = {
@@ -70,7 +70,7 @@ class _Tensor(NamedTuple):
     position: int | None = None
 
 
-def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -> dict[str, Source]:
+def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -> dict[str, Snapshot]:
     """Check a model as it was parsed, and every file that a tensor of it names, before any of it is read.
 
     External data of attributes (of Constant nodes, of function bodies) is then read into the model; that of initializers
@@ -88,7 +88,7 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -
         RequestError: a name that is no text, a value computed twice in one graph, a tensor whose shape and bytes differ,
             external data that lies outside the model's folder, behind a link, or in no plain file.
     """
-    files: dict[str, Source] = {}
+    files: dict[str, Snapshot] = {}
     for graph in _main_graphs(proto):
         for inner in _graphs(graph):
             _check_graph(inner, path)
@@ -267,7 +267,7 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 20
 
 
-def _file(location: str, path: Path) -> Source:
+def _file(location: str, path: Path) -> Snapshot:
     """The file of that name beside the model: a plain file within its folder, reached by no link."""
 
     def refused(problem: str) -> RequestError:
@@ -291,12 +291,12 @@ def _file(location: str, path: Path) -> Source:
     if file.is_symlink():
         raise refused("may lie outside the model's own folder: it is a symbolic link")
     try:
-        return Source.of(file, follow=False)
+        return Snapshot.of(file, follow=False)
     except RequestError as error:
         raise refused(str(error).removeprefix(f"{file}: ")) from None
 
 
-def _embed(tensor: TensorProto, source: Source, place: Place, path: Path, what: str) -> None:
+def _embed(tensor: TensorProto, source: Snapshot, place: Place, path: Path, what: str) -> None:
     """Read a tensor's external data into it."""
     if place.length > _MOST_IN_GRAPH:
         raise _broken(path, f"{what} has {place.length} bytes, an attribute can have {_MOST_IN_GRAPH}")

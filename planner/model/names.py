@@ -19,6 +19,17 @@ def name_nodes(model: ir.Model) -> None:
         node.name = name
 
 
+def name_values(model: ir.Model) -> None:
+    """Give each value that a node computes a unique name; what the user's file names keeps its own."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    given = [v for graph in graphs for v in (*graph.inputs, *graph.initializers.values(), *graph.outputs)]
+    seen = {v.name for v in given if v.name}
+    kept = {id(v) for v in given}
+    for value in (out for graph in graphs for node in graph for out in node.outputs if out.name):
+        if id(value) not in kept:
+            value.name = _free(value.name or "", seen)
+
+
 class Names:
     """The names of a model's values and nodes, over all its graphs: the one place that makes up new ones."""
 

@@ -39,6 +39,8 @@ class Node:
         stored: what the model already stores: its float type, or what its Q/DQ neighbours say.
         stored_blocked: whether a stored quantized weight has one scale per block of numbers; then `stored`, which leaves the
             blocks' size open, says per channel.
+        shape_arithmetic: whether it computes with nothing but shapes of tensors, which does not reach the EP.
+        integer_bias: whether its bias is stored as int32 behind a DequantizeLinear.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -56,6 +58,8 @@ class Node:
     origins: tuple[str, ...]
     stored: QuantConfig
     stored_blocked: bool = False
+    integer_bias: bool = False
+    shape_arithmetic: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True
     captures_constants: bool = False

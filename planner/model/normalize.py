@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from planner.model.names import name_nodes
+from planner.model.names import name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
+from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
 from planner.model.passes.lower_opset import lower_opset
@@ -58,6 +59,8 @@ def normalize(
         for _ in range(2):
             fold(model, as_stored)
             infer_shapes(model)
+        if not as_stored and (note := compute_in_float32(model)) is not None:
+            notes.append(note)
         fuse_batch_normalization(model)
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)
@@ -66,6 +69,7 @@ def normalize(
         common.RemoveUnusedOpsetsPass()(model)
         # Two inputs of the folded graph may hold equal tensors; left as they are, since names are what users know.
         infer_shapes(model)
+    name_values(model)
     name_nodes(model)
     return notes
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +13,17 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from planner import limits
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.errors import PlannerError, RequestError
-from planner.files import Source
+from planner.files import Snapshot
+from planner.model.bounds import check_calls
 from planner.model.check import check_proto, complaint
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize, quiet
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
+from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.model.weights import OWN, Weight, parse
@@ -59,7 +64,7 @@ class Model:
     dynamic_inputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    sources: tuple[Source, ...] = field(default=(), repr=False, compare=False)
+    sources: tuple[Snapshot, ...] = field(default=(), repr=False, compare=False)
     ir: ir.Model | None = field(default=None, repr=False, compare=False)
 
     def check_unchanged(self) -> None:
@@ -89,12 +94,21 @@ def read_model(
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
     """
     path = Path(path)
-    graph_model, sources = _load(path)
+    own = _source(path)
+    with limits.reading(path, own.size):
+        graph_model, sources = _load(own)
+        with _explained(path):
+            if not isinstance(target_opset, int):
+                operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
+                target_opset = target_opset(operators, _opset(graph_model))
+            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Where something fails in here, the error says what is wrong with the model."""
     try:
-        if not isinstance(target_opset, int):
-            operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
-            target_opset = target_opset(operators, _opset(graph_model))
-        return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+        yield
     except (PlannerError, MemoryError):
         raise
     except Exception:
@@ -108,7 +122,7 @@ def read_model(
 def _normalized(
     path: Path,
     graph_model: ir.Model,
-    sources: tuple[Source, ...],
+    sources: tuple[Snapshot, ...],
     asked: dict[str, Sequence[int]],
     target_opset: int,
     fused: Collection[str],
@@ -157,23 +171,31 @@ def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
 
 def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
     # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
-    return tuple(_nodes(graph, original, ()) or [_node(node, original, ()) for node in graph])
+    return tuple(_nodes(graph, original, ()) or [_node(node, original, (), set()) for node in graph])
 
 
 def load(path: Path) -> ir.Model:
     """The file as an onnx-ir model, checked for what every later step relies on."""
-    return _load(path)[0]
+    own = _source(path)
+    with limits.reading(path, own.size):
+        return _load(own)[0]
 
 
-def _load(path: Path) -> tuple[ir.Model, tuple[Source, ...]]:
-    """The model, and the files that it is made of."""
+def _source(path: Path) -> Snapshot:
     try:
-        own = Source.of(path)
+        return Snapshot.of(path)
     except RequestError as error:
         raise RequestError(str(error), "give the path of an .onnx file") from None
+
+
+def _load(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
+    """The model, and the files that it is made of."""
+    path = own.path
     try:
         proto, positions = parse(own)
-    except (DecodeError, ValueError, RuntimeError):
+    except (DecodeError, ValueError, RuntimeError) as error:
+        if re.search("alloc|memory", str(error), re.IGNORECASE):
+            raise MemoryError from None  # protobuf has no error of its own for it
         raise RequestError(
             f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)",
             "the file may be truncated, or of another format",
@@ -185,13 +207,15 @@ def _load(path: Path) -> tuple[ir.Model, tuple[Source, ...]]:
         )
     files = check_proto(proto, path, positions)
     try:
+        _forget_maps(proto.graph)
         with quiet():
             model: ir.Model = ir.from_proto(proto)
+        check_calls(model, path)
         _leave_in_files(model, {OWN: own, **files})
         # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
         for graph in (model.graph, *model.graph.subgraphs()):
             graph.sort()
-    except RequestError:
+    except (RequestError, MemoryError):
         raise
     except Exception as error:
         raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
@@ -199,7 +223,17 @@ def _load(path: Path) -> tuple[ir.Model, tuple[Source, ...]]:
     return model, (own, *(files[name] for name in sorted(files)))
 
 
-def _leave_in_files(model: ir.Model, files: Mapping[str, Source]) -> None:
+def _forget_maps(graph: onnx.GraphProto) -> None:
+    """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
+    for value in (*graph.output, *graph.value_info):
+        kind = value.type
+        if kind.WhichOneof("value") == "sequence_type":
+            kind = kind.sequence_type.elem_type
+        if kind.WhichOneof("value") == "map_type":
+            value.ClearField("type")
+
+
+def _leave_in_files(model: ir.Model, files: Mapping[str, Snapshot]) -> None:
     """Let every weight that lies in a file be read from there."""
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
@@ -228,7 +262,7 @@ def _all_inputs(model: ir.Model) -> list[ir.Value]:
     return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
 
 
-def _hash(sources: Sequence[Source]) -> str:
+def _hash(sources: Sequence[Snapshot]) -> str:
     """SHA-256 of the bytes of the files, one after the other."""
     digest = hashlib.sha256()
     for source in sources:
@@ -328,11 +362,12 @@ class _Original:
 
 def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list[Node]:
     nodes: list[Node] = []
+    on_shapes = shape_arithmetic(graph)
     for node in graph:
         if not (
             node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "ai.onnx", "com.microsoft")
         ):
-            nodes.append(_node(node, original, scope))
+            nodes.append(_node(node, original, scope, on_shapes))
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 nodes += _nodes(attribute.as_graph(), original, (*scope, node.name or ""))
@@ -342,7 +377,7 @@ def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list
     return nodes
 
 
-def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
+def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes: set[ir.Node]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
     stored = _stored_config(node, operands)
@@ -363,6 +398,8 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...]) -> Node:
         origins=original.of(node),
         stored=stored,
         stored_blocked=_is_blocked(node, operands),
+        shape_arithmetic=node in on_shapes,
+        integer_bias=_has_integer_bias(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
@@ -496,6 +533,13 @@ def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
             if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
                 return True
     return False
+
+
+def _has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a bias is stored as int32 behind a DequantizeLinear."""
+    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
+    sources = [quantized_source(value) for value in biases]
+    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

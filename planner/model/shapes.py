@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.errors import RequestError
+from planner.model.bounds import is_data_small
 
 
 def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -60,7 +61,7 @@ def infer_shapes(model: ir.Model) -> None:
     while True:
         # A model that shape inference cannot read is still judged, with what is known of its shapes.
         with contextlib.suppress(Exception):
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=is_data_small(model))(model)
         if not _say_same_shapes(model):
             return
 

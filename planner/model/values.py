@@ -16,3 +16,8 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
 def is_quantized(value: ir.Value) -> bool:
     """Whether a QuantizeLinear reads the value."""
     return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
+
+
+def tensor_dtype(value: ir.Value) -> ir.DataType | None:
+    """Element type of a tensor; None for a sequence or an optional, whatever it holds, and where it is unknown."""
+    return value.dtype if isinstance(value.type, ir.TensorType | None) else None

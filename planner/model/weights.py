@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from planner.files import Source
+from planner.files import Snapshot
 
 # Smaller tensors are not worth a reference: they are read with the graph.
 _LEAST_BYTES = 4096
@@ -37,7 +37,7 @@ class Weight(ir.LazyTensor):
         source: the file, as it was when the model was read. offset: where the bytes begin in it.
     """
 
-    def __init__(self, source: Source, offset: int, dtype: ir.DataType, shape: ir.Shape, name: str | None) -> None:
+    def __init__(self, source: Snapshot, offset: int, dtype: ir.DataType, shape: ir.Shape, name: str | None) -> None:
         super().__init__(self._tensor_of_file, dtype, shape, name=name)
         self.source = source
         self.offset = offset
@@ -92,7 +92,7 @@ class Parsed(NamedTuple):
     own: dict[int, int]
 
 
-def parse(source: Source) -> Parsed:
+def parse(source: Snapshot) -> Parsed:
     """Parse a model; large initializers of its main graph stay in the file.
 
     Raises:
@@ -142,7 +142,7 @@ def refer(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> 
 class _Bytes:
     """A file by position: a window of it lies in memory, so that a message's many small fields cost no call each."""
 
-    def __init__(self, source: Source, stream: BinaryIO) -> None:
+    def __init__(self, source: Snapshot, stream: BinaryIO) -> None:
         self._source = source
         self._stream = stream
         self._start = 0

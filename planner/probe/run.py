@@ -22,7 +22,7 @@ from planner.probe.build import NODE, build, inputs_of
 from planner.probe.case import Case
 from planner.probe.cases import PROBE_VERSION, case_by_id
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
-from planner.runtime.registry import CPU
+from planner.runtime.registry import CPU, launcher
 
 _TIMEOUT = 30.0
 # An EP that leaves a process in a bad state would do so for every case after: a fresh one now and then is cheap.
@@ -186,6 +186,8 @@ class _Asker:
 
     def __init__(self, ep: str, options: Mapping[str, str]) -> None:
         self.ep, self.options = ep, options
+        self.node_by_node = launcher(ep).node_by_node
+        self.runs = launcher(ep).availability().runs
         self.worker = Worker(ep, timeout=_TIMEOUT)
         self.reference = Worker(CPU, timeout=_TIMEOUT)
         self.asked = 0
@@ -217,12 +219,12 @@ class _Asker:
         except SessionFailed as error:
             said = error.refusals[-1].reason if error.refusals else str(error)
             return self._unless_invalid(case, path, Outcome(Result.FAILS, tidy(said, case)))
-        outcome = placed(opened, self.ep, case)
+        outcome = placed(opened, self.ep, case, node_by_node=self.node_by_node)
         inputs = inputs_of(case)
-        if outcome.result is Result.CPU and outcome.reason is None and self._takes_in_company(case, path):
+        if self._may_want_company(outcome) and self._takes_in_company(case, path):
             outcome = Outcome(Result.TAKEN)
             inputs = {**inputs, _COMPANY: np.zeros(1, np.float32)}
-        if outcome.result is not Result.TAKEN or case.form.op in _RANDOM:
+        if outcome.result is not Result.TAKEN or case.form.op in _RANDOM or not self.runs:
             return outcome
         try:
             ran = self.worker.run(inputs).outputs
@@ -234,6 +236,9 @@ class _Asker:
         if self.ep == CPU:
             return outcome
         return Outcome(outcome.result, outcome.reason, self._distance(path, inputs, ran))
+
+    def _may_want_company(self, outcome: Outcome) -> bool:
+        return outcome.result is Result.CPU and outcome.reason is None and not self.node_by_node
 
     def _takes_in_company(self, case: Case, path: Path) -> bool:
         """Ask again with two more nodes: an EP may find a graph of one node not worth its while, and say nothing."""
@@ -285,8 +290,12 @@ def in_company(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def placed(opened: Opened, ep: str, case: Case) -> Outcome:
-    """Who runs the operator of the case, by the assignment after partitioning. The Q/DQ around it do not count."""
+def placed(opened: Opened, ep: str, case: Case, *, node_by_node: bool = False) -> Outcome:
+    """Who runs the operator of the case, by the assignment after partitioning.
+
+    Args:
+        node_by_node: the Q/DQ around it count too; see `Launcher`.
+    """
     own = [
         a
         for a in opened.assignment
@@ -296,7 +305,8 @@ def placed(opened: Opened, ep: str, case: Case) -> Outcome:
     if not own:
         return Outcome(Result.FOLDED)
     if all(a.ep == ep for a in own):
-        return Outcome(Result.TAKEN)
+        around = [a.op_type for a in opened.assignment if a.ep != ep] if node_by_node else []
+        return Outcome(Result.CPU, f"{around[0]} around it is left to another EP") if around else Outcome(Result.TAKEN)
     said = [r for r in opened.refusals if r.name == NODE] or list(opened.refusals)
     return Outcome(Result.CPU, tidy(said[-1].reason, case) if said else None)
 

@@ -162,6 +162,8 @@ _YES_OR_NO = {
     "blocked": ("by blocks", "not by blocks"),
     "captures_constants": ("body reads constants from outside", "body reads no constants from outside"),
     "static_outputs": ("shapes of results known", "shapes of results not known"),
+    "shape_arithmetic": ("computes with shapes alone", "not with shapes alone"),
+    "integer_bias": ("an int32 bias", "no int32 bias"),
     "cut_block": ("a block cut short", "no block cut short"),
     "empty": ("a tensor is empty", "no tensor is empty"),
 }

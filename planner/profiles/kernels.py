@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from planner.errors import EPError, RequestError
 from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
 from planner.runtime import kernel_registry
+from planner.runtime.environment import cache_folder
 from planner.runtime.registry import launcher
 
 INSTALLED = "installed"
@@ -130,7 +129,7 @@ def installed(ep: str) -> Table:
         EPError: onnxruntime is missing or has no such registry.
     """
     available = launcher(ep).availability()
-    if available.kind is None:
+    if not available.runs:
         raise EPError(f"{ep} can't run here: {available.reason}", "see `planner eps`")
     try:
         done = subprocess.run(
@@ -180,19 +179,6 @@ def installed_kernels(ep: str, snapshot: str | None) -> tuple[str, str]:
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_text(remembered, text)
     return text, ""
-
-
-def cache_folder() -> Path:
-    """Planner's folder in the user's cache: where each platform keeps such things, or PLANNER_CACHE."""
-    if named := os.environ.get("PLANNER_CACHE"):
-        return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "planner"
 
 
 def _made_of(snapshot: str, build: str) -> bool:

@@ -79,6 +79,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         min_opset, max_opset: bounds of the model's ai.onnx opset.
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
+        integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
+        shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
@@ -97,6 +99,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     min_rank: int | None = None
     max_rank: int | None = None
     blocked: bool | None = None
+    integer_bias: bool | None = None
+    shape_arithmetic: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
     captures_constants: bool | None = None
@@ -240,6 +244,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
         default_device: the device that is meant when none is named.
         prefer: precisions in order of preference (shorthands; w8a16+fp16 quantizes what has weights).
         options: provider options for every device.
+        opset: the ai.onnx opset that models are written at where no other serves more of their operators.
         cost: what computing costs, for devices that say nothing of their own.
         operators: statements by operator: `Conv`, `Conv, ConvTranspose` where they agree, `com.microsoft.Gelu` in another
             domain, `*` and `com.microsoft.*` for every operator of a domain.
@@ -256,6 +261,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     operators: Annotated[dict[OperatorNames, Operator], Meta(min_length=1)]
     aliases: list[Name] = []
     options: dict[str, str] = {}
+    opset: Annotated[int, Meta(ge=13)] | None = None
     limits: Limits = Limits()
     cost: Cost = Cost()
     source: Source | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.dtypes import FLOAT16_LARGEST, DType
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.quantization.graph import IR_TYPES, Made, Rewriting, graph_of, initializer_graph, place_of, put
 
 
@@ -19,7 +19,7 @@ def as_float(rewriting: Rewriting, value: ir.Value, dtype: DType, consumer: ir.N
         dtype: the type that is wanted.
         consumer: the node that reads it.
     """
-    if value.dtype == IR_TYPES[dtype]:
+    if tensor_dtype(value) == IR_TYPES[dtype]:
         return value
     key = (value, dtype)
     if key not in rewriting.made:
@@ -91,6 +91,6 @@ def _undone(node: ir.Node) -> ir.Node | None:
     first = None if value is None else value.producer()
     if value is None or first is None or first.op_type != "Cast" or first.inputs[0] is None:
         return None
-    types = (first.inputs[0].dtype, value.dtype, node.outputs[0].dtype)
+    types = (first.inputs[0].dtype, tensor_dtype(value), node.outputs[0].dtype)
     there_and_back = types == (ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.FLOAT16)
     return first if there_and_back and not node.outputs[0].is_graph_output() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.calibrate.ranges import constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.operators import channel_axis
@@ -43,15 +44,28 @@ def constant_activation(
         array = (array if error is None else array - error.reshape(array.shape)).astype(np.float32)
         if np.isnan(array).any():
             raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
-        held = q.constant_range(array)
+        held = rewriting.ranges.get(value.name or "") or constant_range(array)
         if held.masked_low or held.masked_high:
             rewriting.notes.append(f"constant {value.name!r} holds masks: stored as the ends of its range")
         # A constant is known whole: it needs no headroom.
         parameters = q.activation_parameters(held, dtype, bounded=True)
-        largest = float(np.finfo(np.float32).max)
-        codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
-        rewriting.made[key] = _stored(rewriting, value, codes, parameters, IR_TYPES[dtype], f"_{dtype}")
+        rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
     return rewriting.made[key]
+
+
+def constant_as(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
+    """A constant in the place of an activation, stored in this very way."""
+    key = (value, "constant as", parameters.dtype, parameters.scale.tobytes(), parameters.zero_point.tobytes())
+    if key not in rewriting.made:
+        rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
+    return rewriting.made[key]
+
+
+def _stored_activation(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
+    largest = float(np.finfo(np.float32).max)
+    codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
+    kind = IR_TYPES[parameters.dtype]
+    return _stored(rewriting, value, codes, parameters, kind, f"_{parameters.dtype}")
 
 
 def quantized_weight(
@@ -105,6 +119,22 @@ def int32_bias(
     key = (value, "bias", codes.tobytes(), scale.tobytes())
     if key not in rewriting.made:
         rewriting.made[key] = _stored(rewriting, value, codes, parameters, ir.DataType.INT32, "_int32")
+    return rewriting.made[key]
+
+
+def float_constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray) -> ir.Value:
+    """A float32 constant in the place of one with other numbers.
+
+    Args:
+        rewriting: the model.
+        value: the constant.
+        array: the new numbers.
+    """
+    key = (value, "numbers", array.tobytes())
+    if key not in rewriting.made:
+        numbers = array.astype(np.float32)
+        graph = initializer_graph(value)
+        rewriting.made[key] = rewriting.initializer(graph, f"{value.name}_float32", numbers, ir.DataType.FLOAT)
     return rewriting.made[key]
 
 
@@ -164,8 +194,12 @@ def weight_in_blocks(
         kind: of its codes.
         block_size: so many numbers share a scale.
         dtype: float type that comes out.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
     """
     axis = summed_axis(node)
+    require_blocks(node, array, axis, block_size)
     key = (value, "blocks", kind, axis, block_size, dtype)
     if key not in rewriting.made:
         rows = array if axis == 1 else array.T
@@ -176,6 +210,26 @@ def weight_in_blocks(
             f"_{kind}_blocks_{dtype}", {"axis": axis, "block_size": block_size},
         )  # fmt: skip
     return rewriting.made[key]
+
+
+def require_blocks(node: ir.Node, array: np.ndarray, axis: int, block_size: int) -> None:
+    """See that a constant can be cut into blocks.
+
+    Args:
+        node: that reads it.
+        array: its content.
+        axis: along which the blocks run.
+        block_size: so many numbers share a scale.
+
+    Raises:
+        RequestError: it is no matrix, or too small for such blocks.
+    """
+    if array.ndim != 2 or array.shape[axis] < block_size:
+        raise RequestError(
+            f"the plan stores the weight of {node.op_type} {node.name!r} in blocks of {block_size}, but its shape is "
+            f"{list(array.shape)}",
+            "make the plan anew with `planner plan`",
+        )
 
 
 def _stored(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from planner.calibrate.ranges import MASK_MAGNITUDE, Range
+from planner.calibrate.ranges import Range
 from planner.dtypes import DType
 
 # The smallest scale that is told from zero in float32 arithmetic with 16-bit codes; also what a constant-zero
@@ -81,17 +81,6 @@ def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = Fals
     distance = _MASK_DISTANCE if low == high == 0 else _MASKED_MARGIN
     return asymmetric(
         low - distance if observed.masked_low else low, high + distance if observed.masked_high else high, dtype
-    )
-
-
-def constant_range(array: np.ndarray) -> Range:
-    """What a constant holds, as calibration would have seen it: masks (beyond 1e30, or infinite) apart."""
-    values = array[np.abs(array) < MASK_MAGNITUDE].astype(np.float64)
-    return Range(
-        float(values.min(initial=0.0)),
-        float(values.max(initial=0.0)),
-        bool((array <= -MASK_MAGNITUDE).any()),
-        bool((array >= MASK_MAGNITUDE).any()),
     )
 
 

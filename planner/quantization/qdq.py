@@ -8,15 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from planner.calibrate.ranges import Range
+from planner.calibrate.ranges import Range, constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role, channel_axis, operator, role_of
 from planner.quantization import parameters as q
 from planner.quantization.bias import mean_error
 from planner.quantization.casts import as_float
-from planner.quantization.constants import constant_activation, int32_bias, quantized_weight, weight_in_blocks
+from planner.quantization.constants import (
+    constant_activation,
+    constant_as,
+    float_constant,
+    int32_bias,
+    quantized_weight,
+    weight_in_blocks,
+)
 from planner.quantization.graph import (
     FLOATS,
     IR_TYPES,
@@ -36,6 +43,7 @@ class _Node:
 
     Attributes:
         activation: type of its data.
+        float_bias: its bias stays float.
         data: how its data is stored, once that is known.
         weight: how its weight is stored.
         error: what rounding the weight adds to each output channel on average.
@@ -44,6 +52,7 @@ class _Node:
     node: ir.Node
     config: QuantConfig
     activation: DType
+    float_bias: bool
     data: q.Parameters | None = None
     weight: q.Parameters | None = None
     error: np.ndarray | None = None
@@ -61,16 +70,21 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
         RequestError: a tensor has no range, or a constant holds NaN.
     """
     assert line.activation is not None
-    state = _Node(node, line.config, line.activation)
+    state = _Node(node, line.config, line.activation, line.float_bias or operator(node.op_type).float_bias)
+    joined = _joined_parameters(rewriting, node, line.activation)
     for position, value in enumerate(list(node.inputs)):
-        if value is not None and value.dtype in FLOATS:
+        if value is None or tensor_dtype(value) not in FLOATS:
+            continue
+        if joined is not None and position in operator(node.op_type).joins:
+            node.replace_input_with(position, _stored_as(rewriting, value, joined, node))
+        else:
             node.replace_input_with(position, _input(rewriting, state, position, value))
     _take_error_off(rewriting, state)
-    share = state.data if operator(node.op_type).keeps is not None and _keeps_range(node) else None
+    share = state.data if operator(node.op_type).keeps is not None and _keeps_range(node) else joined
     for out in list(node.outputs):
-        if out.dtype == ir.DataType.FLOAT16:
+        if tensor_dtype(out) == ir.DataType.FLOAT16:
             out.type = ir.TensorType(ir.DataType.FLOAT)
-        if out.dtype == ir.DataType.FLOAT and out.name:
+        if tensor_dtype(out) == ir.DataType.FLOAT and out.name:
             parameters = _output_parameters(rewriting, out, line, state.activation, share)
             _insert_qdq(rewriting, out, parameters, after=node, replace=True)
 
@@ -79,14 +93,16 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
     """What the node is to read in the place of a float value."""
     node, array = state.node, constant_array(value)
     role = role_of(node.op_type, position, is_constant=array is not None, is_float=True)
-    if role is Role.EXACT or (role is Role.BIAS and operator(node.op_type).float_bias):
+    if role is Role.EXACT:
         return as_float(rewriting, value, DType.FLOAT32, node)
     if role is Role.WEIGHT:
         assert array is not None
         return _weight(rewriting, state, position, value, array)
     if role is Role.BIAS:
         if array is not None and state.error is not None and array.size == state.error.size:
-            array = array - state.error.reshape(array.shape)
+            return _bias(rewriting, state, value, array - state.error.reshape(array.shape))
+        if state.float_bias:
+            return as_float(rewriting, value, DType.FLOAT32, node)
         return _bias(rewriting, state, value, array)
     if array is None:
         new = _as_quantized(rewriting, value, state.activation, node)
@@ -99,13 +115,17 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
 
 def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, array: np.ndarray) -> ir.Value:
     node, config = state.node, state.config
-    assert config.weight is not None
+    if config.weight is None or config.weight.is_float:
+        raise RequestError(
+            f"the plan gives {node.op_type} {node.name!r} integer activations, and its weight no integer type",
+            "make the plan anew with `planner plan`",
+        )
     if config.block_size is not None:
         return weight_in_blocks(rewriting, node, value, array, config.weight, config.block_size, DType.FLOAT32)
     attributes = attributes_of(node)
     axis = channel_axis(node.op_type, position, array.ndim, attributes) if config.per_channel else None
     third = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = constant_array(third) if operator(node.op_type).has_integer_bias else None
+    bias = constant_array(third) if operator(node.op_type).has_integer_bias and not state.float_bias else None
     means = _means(rewriting, node)
     new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data)
     state.weight = state.weight or rewriting.stored[new].parameters
@@ -118,6 +138,8 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
 def _bias(rewriting: Rewriting, state: _Node, value: ir.Value, array: np.ndarray | None) -> ir.Value:
     if array is None:
         return _as_quantized(rewriting, value, state.activation, state.node)
+    if state.float_bias:
+        return float_constant(rewriting, value, array)
     if state.data is None or state.weight is None:
         return constant_activation(rewriting, value, array, state.activation)
     return int32_bias(rewriting, value, array, state.data, state.weight)
@@ -159,6 +181,54 @@ def _error_before(rewriting: Rewriting, node: ir.Node, position: int, array: np.
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
+def _joined_parameters(rewriting: Rewriting, node: ir.Node, dtype: DType) -> q.Parameters | None:
+    """The one way in which all is stored that an operator puts side by side: as its data, where these span the rest.
+
+    The HTP adds codes of one scale to another's without converting them: ScatterElements kept 3 to 7 dB (onnxruntime-qnn 2.7).
+    """
+    positions = [i for i in operator(node.op_type).joins if i < len(node.inputs)]
+    values = [v for i in positions if (v := node.inputs[i]) is not None and v.dtype in FLOATS]
+    if len(values) < 2:
+        return None
+    seen = [_range_of(rewriting, value) for value in values]
+    union = Range(
+        min(r.low for r in seen),
+        max(r.high for r in seen),
+        any(r.masked_low for r in seen),
+        any(r.masked_high for r in seen),
+    )
+    stored = rewriting.stored.get(values[0])
+    if stored is not None and stored.parameters.dtype is dtype and union == seen[0]:
+        return stored.parameters
+    return q.activation_parameters(union, dtype)
+
+
+def _range_of(rewriting: Rewriting, value: ir.Value) -> Range:
+    """What a value held while calibrating, or holds as a constant; without the cut of 8-bit codes, the means, ..."""
+    array = constant_array(value)
+    if array is not None:
+        return constant_range(array)
+    have = rewriting.stored.get(value)
+    seen = _observed(rewriting, value, value.name if have is None else have.source)
+    return Range(seen.low, seen.high, seen.masked_low, seen.masked_high)
+
+
+def _stored_as(rewriting: Rewriting, value: ir.Value, parameters: q.Parameters, consumer: ir.Node) -> ir.Value:
+    """The value stored in this very way."""
+    array = constant_array(value)
+    if array is not None:
+        return constant_as(rewriting, value, array, parameters)
+    have = rewriting.stored.get(value)
+    if have is not None and have.parameters is parameters:
+        return value
+    key = (value, "as", parameters.dtype, parameters.scale.tobytes(), parameters.zero_point.tobytes())
+    if key not in rewriting.made:
+        as_float32 = as_float(rewriting, value, DType.FLOAT32, consumer)
+        place = place_of(as_float32, consumer)
+        rewriting.made[key] = _insert_qdq(rewriting, as_float32, parameters, after=place, replace=False)
+    return rewriting.made[key]
+
+
 def _as_quantized(rewriting: Rewriting, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
     """The value stored as dtype: itself if it is, else with a Q/DQ pair made once."""
     have = rewriting.stored.get(value)
@@ -187,6 +257,12 @@ def _output_parameters(
 
 
 def _observed_parameters(rewriting: Rewriting, value: ir.Value, dtype: DType, name: str | None) -> q.Parameters:
+    producer = value.producer()
+    bounded = producer is not None and operator(producer.op_type).bounded
+    return q.activation_parameters(_observed(rewriting, value, name), dtype, bounded=bounded)
+
+
+def _observed(rewriting: Rewriting, value: ir.Value, name: str | None) -> Range:
     name = name or ""
     ranges = rewriting.ranges
     observed = ranges.get(_range_name(value, ranges) if value.name == name else name)
@@ -195,9 +271,7 @@ def _observed_parameters(rewriting: Rewriting, value: ir.Value, dtype: DType, na
             f"tensor {name!r} was never computed while calibrating, so it has no range",
             "give --inputs that reach this part of the model",
         )
-    producer = value.producer()
-    bounded = producer is not None and operator(producer.op_type).bounded
-    return q.activation_parameters(observed, dtype, bounded=bounded)
+    return observed
 
 
 def _range_name(value: ir.Value, ranges: Mapping[str, Range]) -> str:

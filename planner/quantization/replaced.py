@@ -10,6 +10,7 @@ from planner.errors import RequestError
 from planner.model.values import constant_array
 from planner.quantization import blocks as b
 from planner.quantization.casts import as_float
+from planner.quantization.constants import require_blocks
 from planner.quantization.dynamic import dynamic_matmul
 from planner.quantization.graph import (
     IR_TYPES,
@@ -51,6 +52,9 @@ def replace_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
             f"the plan turns {node.op_type} {node.name!r} into {line.replacement}, but its operand {position} is no constant matrix",
             "make the plan anew with `planner plan`",
         )
+    if line.config.block_size is not None:
+        axis = 1 if node.op_type == "Gather" else summed_axis(node)
+        require_blocks(node, array, axis, line.config.block_size)
     if line.replacement is Replacement.GATHER_BLOCKS:
         made = [_gather_blocks(rewriting, node, value, array, line.config, dtype)]
     else:

@@ -18,7 +18,7 @@ from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.names import Names
 from planner.model.read import Model
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role, role_of
 from planner.quantization.casts import as_float, cast, remove_cast_pairs
 from planner.quantization.constants import weight_only
@@ -82,7 +82,7 @@ def _float16_inputs(graph: ir.Graph, planned: Mapping[str, PlanNode]) -> None:
     for value in graph.inputs:
         readers = [planned.get(use.node.name or "") for use in value.uses()]
         all_float16 = all(line is not None and line.activation is DType.FLOAT16 for line in readers)
-        if value.dtype == ir.DataType.FLOAT and readers and all_float16:
+        if tensor_dtype(value) == ir.DataType.FLOAT and readers and all_float16:
             value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 
@@ -95,7 +95,7 @@ def _graph(rewriting: Rewriting, graph: ir.Graph, planned: Mapping[str, PlanNode
         planned: the plan's lines, by name of the node.
         keep_outputs: its outputs keep their types.
     """
-    outputs = [(out.name, out.dtype) for out in graph.outputs]
+    outputs = [(out.name, tensor_dtype(out)) for out in graph.outputs]
     for node in list(graph):
         for body in _bodies(node):
             _graph(rewriting, body, planned, keep_outputs=True)
@@ -131,7 +131,7 @@ def _restore_output(
 ) -> None:
     """Give a graph output its name back and, where ``dtype`` is given, its type."""
     current = graph.outputs[index]
-    if dtype in FLOATS and current.dtype in FLOATS and current.dtype != dtype:
+    if dtype in FLOATS and tensor_dtype(current) in FLOATS and tensor_dtype(current) != dtype:
         key = (current, DType.FLOAT32 if dtype == ir.DataType.FLOAT else DType.FLOAT16)
         if key not in rewriting.made:
             rewriting.made[key] = cast(rewriting, current, dtype, graph)
@@ -145,20 +145,28 @@ def _restore_output(
 
 def _leave(rewriting: Rewriting, node: ir.Node) -> None:
     """Leave the node alone; where it must choose between float types, it follows its first flowing input."""
-    if node.op_type in ("Loop", "Scan"):
+    # The types of a body's values, and of a sequence's elements, are written down elsewhere as float32.
+    if node.op_type in ("Loop", "Scan") or _has_sequences(node):
         for i, value in enumerate(node.inputs):
-            if value is not None and value.dtype == ir.DataType.FLOAT16:
+            if value is not None and tensor_dtype(value) == ir.DataType.FLOAT16:
                 node.replace_input_with(i, as_float(rewriting, value, DType.FLOAT32, node))
-    flowing = [v for v in node.inputs if v is not None and v.dtype in FLOATS and constant_array(v) is None]
+    if _has_sequences(node):
+        return
+    flowing = [v for v in node.inputs if v is not None and tensor_dtype(v) in FLOATS and constant_array(v) is None]
     if flowing and node.op_type not in _OWN_TYPES:
-        dtype = DType.FLOAT16 if flowing[0].dtype == ir.DataType.FLOAT16 else DType.FLOAT32
+        dtype = DType.FLOAT16 if tensor_dtype(flowing[0]) == ir.DataType.FLOAT16 else DType.FLOAT32
         _compute_in_float(rewriting, node, dtype)
+
+
+def _has_sequences(node: ir.Node) -> bool:
+    """Whether the node takes or gives a value that is no tensor: a sequence or an optional."""
+    return any(v is not None and not isinstance(v.type, ir.TensorType | None) for v in (*node.inputs, *node.outputs))
 
 
 def _compute_in_float(rewriting: Rewriting, node: ir.Node, dtype: DType, config: QuantConfig | None = None) -> None:
     """Let the node compute in a float type; a weight may be stored as integers nevertheless."""
     for i, value in enumerate(node.inputs):
-        if value is None or value.dtype not in FLOATS:
+        if value is None or tensor_dtype(value) not in FLOATS:
             continue
         array = constant_array(value)
         role = role_of(node.op_type, i, is_constant=array is not None, is_float=True)
@@ -168,7 +176,7 @@ def _compute_in_float(rewriting: Rewriting, node: ir.Node, dtype: DType, config:
         elif _shares_data_type(node, i):
             node.replace_input_with(i, as_float(rewriting, value, dtype, node))
     for out in node.outputs:
-        if out.dtype in FLOATS:
+        if tensor_dtype(out) in FLOATS:
             out.type = ir.TensorType(IR_TYPES[dtype])
 
 

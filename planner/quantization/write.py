@@ -14,6 +14,7 @@ from planner.model.write import save
 from planner.quantization.walk import apply_plan
 from planner.resolve.plan import Plan, TargetIdentity
 from planner.resolve.revise import notes_on_revisions
+from planner.runtime.loads import prove_loads
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,13 @@ def with_data(path: Path) -> list[Path]:
 
 
 def write_quantized(
-    model: Model, plan: Plan, ranges: Mapping[str, Range], output: Path, *, float16_io: bool = False
+    model: Model,
+    plan: Plan,
+    ranges: Mapping[str, Range],
+    output: Path,
+    *,
+    float16_io: bool = False,
+    proven: bool = True,
 ) -> Artifact:
     """Apply the plan and write the model to ``output``.
 
@@ -62,12 +69,28 @@ def write_quantized(
         ranges: what calibration saw, by tensor; empty where the plan quantizes no activation.
         output: an ONNX file; large weights lie beside it in ``output``.data.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        proven: open what was written before it gets its name; false where whoever calls runs it anyway.
+
+    Raises:
+        RequestError: the model's file has changed meanwhile.
+        EPError: what was written does not load; nothing is left of it.
     """
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
     with atomic(output) as temporary:
         save(applied.model, temporary)
         model.check_unchanged()
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan)))
+        if proven:
+            prove_loads(temporary, Path(model.path))
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)))
+
+
+def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:
+    held = [name for name, seen in ranges.items() if seen.nan]
+    if not held:
+        return []
+    return [
+        f"{len(held)} tensors held NaN while calibrating, first {held[0]!r}; no output shows it, and ranges leave it out"
+    ]
 
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:

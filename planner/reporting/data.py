@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from planner import codec
 from planner.errors import RequestError
+from planner.estimate.estimate import Estimate
 from planner.resolve.plan import ModelIdentity, TargetIdentity
 from planner.resolve.verdicts import NodeVerdict, Violation
 from planner.verification.divergence import Parted
@@ -63,6 +64,7 @@ class Row:
         tier: the strength of the evidence. kind: what ran, None where nothing did.
         floor_db: the SQNR (dB) below which the row counts as not faithful.
         latency_ms: per inference; a speed only where ``kind`` is "hardware".
+        estimate: what a run costs by the schedule of the chip's compiler; None where it was not asked for.
         recommended: the precision to use for this model on this target.
         nodes: the decision for each node. violations: what the profile forbids.
         ranges: calibration ranges.
@@ -84,6 +86,7 @@ class Row:
     floor_db: float | None = None
     size_bytes: int | None = None
     latency_ms: float | None = None
+    estimate: Estimate | None = None
     inputs: Inputs | None = None
     verification: Verification | None = None
     nodes: tuple[NodeVerdict, ...] = ()
@@ -118,7 +121,7 @@ class Row:
     def worst(self) -> Fidelity | None:
         """The output with the lowest SQNR, None where nothing ran."""
         fidelity = self.verification.fidelity if self.verification is not None else ()
-        return min(fidelity, key=lambda f: f.sqnr_db, default=None)
+        return min(fidelity, key=lambda f: f.least_db, default=None)
 
     @property
     def speed_ms(self) -> float | None:

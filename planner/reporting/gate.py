@@ -11,7 +11,7 @@ from planner.errors import RequestError
 from planner.reporting import text
 from planner.reporting.data import Cell, Report, Row
 
-RULES = "no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), real-run"
+RULES = "no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), max-latency=MS (estimated), real-run"
 
 _UNITS = {"": 1, "b": 1} | {
     prefix + suffix: base**power
@@ -26,12 +26,14 @@ class Gate:
 
     Attributes:
         no_fallback: every node runs on the target. floor_db: least SQNR (dB) of any output.
-        max_size: largest artifact, in bytes. real_run: evidence from hardware, not from a simulator or emulation.
+        max_size: largest artifact, in bytes. max_latency: most milliseconds that a run is estimated to take, by the schedule
+            of the chip's compiler. real_run: evidence from hardware, not from a simulator or emulation.
     """
 
     no_fallback: bool = False
     floor_db: float | None = None
     max_size: int | None = None
+    max_latency: float | None = None
     real_run: bool = False
 
 
@@ -64,6 +66,7 @@ def parse_gate(rules: Iterable[str]) -> Gate:
     no_fallback = real_run = False
     floor_db: float | None = None
     max_size: int | None = None
+    max_latency: float | None = None
     for rule in (part.strip() for line in rules for part in line.split(",")):
         name, equals, value = rule.partition("=")
         if name == "no-fallback" and not equals:
@@ -71,12 +74,14 @@ def parse_gate(rules: Iterable[str]) -> Gate:
         elif name == "real-run" and not equals:
             real_run = True
         elif name == "floor" and equals:
-            floor_db = _decibels(value)
+            floor_db = _number(value, "db", "floor", "decibels")
         elif name == "max-size" and equals:
             max_size = parse_size(value)
+        elif name == "max-latency" and equals:
+            max_latency = _number(value, "ms", "max-latency", "milliseconds")
         else:
             raise RequestError(f"unknown gate rule {rule!r}", f"rules: {RULES}")
-    return Gate(no_fallback, floor_db, max_size, real_run)
+    return Gate(no_fallback, floor_db, max_size, max_latency, real_run)
 
 
 def parse_size(value: str) -> int:
@@ -91,13 +96,13 @@ def parse_size(value: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _decibels(value: str) -> float:
+def _number(value: str, unit: str, rule: str, what: str) -> float:
     try:
-        number = float(value.strip().lower().removesuffix("db"))
+        number = float(value.strip().lower().removesuffix(unit))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RequestError(f"floor={value} is no number of decibels", "write for example floor=20")
+        raise RequestError(f"{rule}={value} is no number of {what}", f"write for example {rule}=20")
     return number
 
 
@@ -142,6 +147,8 @@ def _check(cell: Cell, gate: Gate) -> Iterator[Failure]:
         yield failure("floor", *found)
     if gate.max_size is not None and (found := _larger(row, gate.max_size)) is not None:
         yield failure("max-size", *found)
+    if gate.max_latency is not None and (found := _slower(row, gate.max_latency)) is not None:
+        yield failure("max-latency", *found)
     if gate.real_run and row.kind != "hardware":
         yield failure("real-run", f"hardware was asked for, the verdict is {text.TIERS[row.tier]}", 3)
 
@@ -160,9 +167,9 @@ def _below(row: Row, floor_db: float) -> tuple[str, int] | None:
     """Message and exit status, where an output is below the floor."""
     if row.worst is None:
         return "no output was compared", 4
-    if row.worst.sqnr_db >= floor_db:
+    if row.worst.least_db >= floor_db:
         return None
-    return f"{row.worst.output} has {row.worst.sqnr_db:.2f} dB, {floor_db:g} dB are asked for", 1
+    return f"{row.worst.output} has {row.worst.least_db:.2f} dB, {floor_db:g} dB are asked for", 1
 
 
 def _larger(row: Row, most: int) -> tuple[str, int] | None:
@@ -170,3 +177,14 @@ def _larger(row: Row, most: int) -> tuple[str, int] | None:
     if row.size_bytes is None:
         return "no artifact was written", 4
     return None if row.size_bytes <= most else (f"{row.size_bytes} bytes, {most} are allowed", 1)
+
+
+def _slower(row: Row, most: float) -> tuple[str, int] | None:
+    """Message and exit status, where a run is estimated to take too long."""
+    if row.estimate is None or row.estimate.ms is None:
+        why = "nothing was estimated" if row.estimate is None else row.estimate.evidence
+        return f"its latency cannot be estimated: {why}", 4
+    ms = row.estimate.ms
+    if ms.mid <= most:
+        return None
+    return f"estimated {ms.mid:.2f} ms ({ms.low:.2f} to {ms.high:.2f}), not measured; {most:g} ms are allowed", 1

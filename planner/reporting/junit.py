@@ -57,7 +57,7 @@ def _case(suite: ElementTree.Element, cell: Cell) -> None:
 
 
 def _line(row: Row) -> str:
-    sqnr = text.decibels(row.worst.sqnr_db if row.worst else None)
+    sqnr = text.decibels(row.worst.least_db if row.worst else None)
     mark = " (recommended)" if row.recommended else ""
     return (
         f"{text.precision_name(row)}{mark}: {row.status}; {text.placement(row)}; SQNR {sqnr}; "

@@ -67,7 +67,7 @@ def _summary(row: Row) -> str:
     if row.status in ("passed", "failed"):
         parts.append(f"**{escape(row.chosen or row.precision)}**")
         if row.worst:
-            parts.append(text.decibels(row.worst.sqnr_db))
+            parts.append(text.decibels(row.worst.least_db))
         if row.size_bytes is not None:
             parts.append(text.size(row.size_bytes))
     parts.append(f"*{row.tier}*")
@@ -90,7 +90,7 @@ def _precision(row: Row) -> list[str]:
         escape(text.precision_name(row)) + mark,
         f"{text.ICONS[row.status]} {row.status}",
         text.placement(row),
-        text.decibels(row.worst.sqnr_db if row.worst else None),
+        text.decibels(row.worst.least_db if row.worst else None),
         text.size(row.size_bytes),
         text.milliseconds(row.speed_ms),
         escape(text.evidence(row)) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),

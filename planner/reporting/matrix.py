@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,9 @@ from planner.calibrate.inputs import Inputs, load_inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.files import read_text
+from planner.estimate.estimate import Estimate
+from planner.estimate.run import estimate_file
+from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
 from planner.profiles.load import load_profiles
@@ -30,6 +31,7 @@ from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
+from planner.runtime.registry import launcher
 from planner.search.run import Attempt, Demands, select
 from planner.verification.floor import Floor
 
@@ -156,6 +158,7 @@ def make_report(
     seed: int = 0,
     date: str | None = None,
     histograms: bool = True,
+    estimated: bool = False,
     told: Told | None = None,
 ) -> Report:
     """Judge every model on every target at every precision.
@@ -170,6 +173,7 @@ def make_report(
         seed: of synthetic data.
         date: of the report; None for now.
         histograms: also observe what the float32 tensors hold (one more run for each model that is quantized).
+        estimated: also estimate what a run costs, where the EP's compiler writes its schedule.
         told: called with every finished row, how many are done, of how many.
 
     Raises:
@@ -187,7 +191,8 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-        judging = _Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
+        seen = _Histograms(inputs if histograms else None)
+        judging = _Judging(subject, name, inputs, floor, allow_unknown, estimated, seen)
         for target, wanted in asked:
             cell: list[Row] = []
             for row in judging.cell(target, wanted):
@@ -223,6 +228,7 @@ class _Judging:
     inputs: Inputs | None
     floor: Floor | None
     allow_unknown: bool
+    estimated: bool
     seen: _Histograms
     calibrations: Calibrations = field(default_factory=Calibrations)
 
@@ -240,10 +246,12 @@ class _Judging:
                 if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):
                     yield rows.resolution_row(first, shown, target.identity, asked)
                     continue
-                kept = self._kept(target, model, itertools.chain([first], resolutions), auto=precision is None)
+                kept, estimate = self._kept(
+                    target, model, itertools.chain([first], resolutions), auto=precision is None
+                )
                 yield rows.attempt_row(
                     kept, shown, target.identity, asked, legal=legal, inputs=self.inputs,
-                    ranges=self.seen.of(model) if kept.plan.is_quantized else (),
+                    ranges=self.seen.of(model) if kept.plan.is_quantized else (), estimate=estimate,
                 )  # fmt: skip
             except PlannerError as error:
                 yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
@@ -255,14 +263,18 @@ class _Judging:
                 hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
                 yield rows.error_row(message, hint, shown, target.identity, asked, legal)
 
-    def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
+    def _kept(
+        self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool
+    ) -> tuple[Attempt, Estimate | None]:
         assert self.inputs is not None
-        with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+        with temporary_folder() as folder:
             output = Path(folder) / "candidate.onnx"
-            return select(
+            kept = select(
                 target, model, resolutions, self.inputs, output, Demands(self.floor),
                 auto=auto, calibrations=self.calibrations,
             ).kept  # fmt: skip
+            estimates = self.estimated and launcher(target.ep).schedules
+            return kept, estimate_file(target, output, kept.plan.precision) if estimates else None
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

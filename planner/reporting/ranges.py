@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from planner.calibrate.extend import extend
 from planner.errors import EPError
+from planner.files import temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.reporting.data import Range
@@ -39,7 +39,7 @@ def _observe(model: Model, samples: Sequence[Mapping[str, Any]]) -> tuple[Range,
     observed = extend(model.ir, sample=True)
     seen: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in observed.sampled}
     ends: dict[str, tuple[float, float]] = {}
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Worker(CPU) as worker:
+    with temporary_folder() as folder, Worker(CPU) as worker:
         path = Path(folder) / "observed.onnx"
         save(observed.model, path)
         worker.open(path, {})

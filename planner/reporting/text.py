@@ -102,7 +102,8 @@ def placement(row: Row) -> str:
     """How many nodes run on the target, in words."""
     placed = row.verification.placement if row.verification is not None else None
     if placed is not None and placed.on_target is not None:
-        return f"{placed.on_target} of {placed.total} on target"
+        asked = f" (by {placed.by})" if placed.by is not None and row.kind == "emulation" else ""
+        return f"{placed.on_target} of {placed.total} on target{asked}"
     fallback = row.fallback
     if fallback is None:
         return "not known"

@@ -13,6 +13,7 @@ from planner.model.read import Model
 from planner.operators import Role, channel_axis
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
 from planner.resolve.plan import Basis, ModelIdentity, Plan, PlanNode, ProfileIdentity
+from planner.resolve.quantized import quantized_form
 from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 from planner.resolve.target import Target
 
@@ -69,11 +70,10 @@ def resolve_each(target: Target, model: Model, precision: Precision | None) -> I
     Raises:
         RequestError: the model is quantized already: its precision is what it stores.
     """
-    stored = [n for n in model.nodes if n.stored.activation is not None and not n.stored.activation.is_float]
-    if stored:
-        first = stored[0]
+    if (found := quantized_form(model.nodes)) is not None:
+        form, nodes = found
         raise RequestError(
-            f"{model.path} is quantized already: {len(stored)} nodes, first {first.op_type} {first.name!r} at {first.stored}",
+            f"{model.path} is quantized already ({form}): {len(nodes)} nodes, first {nodes[0].op_type} {nodes[0].name!r}",
             "give the float32 model it was made of; `planner check` without --precision judges this one as it is, and "
             "`planner verify` runs it",
         )
@@ -161,7 +161,20 @@ def resolve(target: Target, model: Model, precision: Precision, otherwise: Seque
     ):
         # A model all of whose weights stay float is not what was asked for.
         verdicts = [_as_asked(target, model, v, precision) for v in verdicts]
+    elif all(v.ruling.legal for v in verdicts) and not any(_has(precision, v.config) for v in verdicts):
+        verdicts = [replace(v, ruling=_nothing_to_choose(precision)) for v in verdicts]
     return Resolution(str(precision), _say_shapes(model, verdicts))
+
+
+def _has(precision: Precision, config: QuantConfig) -> bool:
+    """Whether a node has the precision that the name says, or that of the rest."""
+    parts = (precision,) if precision.rest is None else (precision, precision.rest)
+    return any(config.activation in part.activations or config.weight in part.weights for part in parts)
+
+
+def _nothing_to_choose(precision: Precision) -> Ruling:
+    reason = f"no node of the model computes with numbers that {precision} could store: it would stay what it is"
+    return Ruling(False, "nothing-to-choose", reason, "use the model as it is")
 
 
 def _say_shapes(model: Model, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
@@ -262,6 +275,7 @@ def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
         config=verdict.config,
         replacement=ruling.replacement,
         fixed=ruling.fixed,
+        float_bias=ruling.float_bias,
         rule=ruling.rule,
         basis=ruling.basis,
         on_target=False if ruling.basis in (Basis.FALLBACK, Basis.REFERENCE) else ruling.legal,

@@ -10,6 +10,7 @@ import onnx
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
+from planner.operators import Role, operator
 from planner.profiles.schema import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
@@ -28,7 +29,7 @@ def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int) -> 
         _result_problems(when, node),
         _bound_problems(when, node, opset),
         _attribute_problems(when, node, opset),
-        _operand_problems(when, node),
+        _operand_problems(when, node, config),
     )
     return next(problems, None)
 
@@ -41,13 +42,26 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield "its weight is not quantized per channel" if when.per_channel else "its weight is quantized per channel"
     if when.blocked is not None and when.blocked != (node.stored_blocked or config.block_size is not None):
         yield "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
+    if when.integer_bias is not None and when.integer_bias != _has_integer_bias(node, config):
+        yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
+
+
+def _has_integer_bias(node: Node, config: QuantConfig) -> bool:
+    """Whether the bias is stored as int32, or would be if the node were quantized so."""
+    if node.integer_bias or config == node.stored:
+        return node.integer_bias
+    quantized = config.activation is not None and not config.activation.is_float
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return quantized and operator(node.op_type).has_integer_bias and bias is not None and bias.constant
 
 
 def _result_problems(when: When, node: Node) -> Iterator[str]:
     if when.captures_constants is not None and when.captures_constants != node.captures_constants:
         yield f"its body reads {'no' if when.captures_constants else 'some'} constants of the graph around it"
+    if when.shape_arithmetic is not None and when.shape_arithmetic != node.shape_arithmetic:
+        yield f"it computes with {'more than shapes' if when.shape_arithmetic else 'shapes alone'}"
     if when.static_outputs is not None and when.static_outputs != node.static_outputs:
         yield f"the shapes of its results are {'not ' if when.static_outputs else ''}known"
     if when.empty is not None and when.empty != node.has_empty:
@@ -83,30 +97,41 @@ def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
             yield f"attribute {name}={value} is not above {bound:g}"
 
 
-def _operand_problems(when: When, node: Node) -> Iterator[str]:
+def _operand_problems(when: When, node: Node, config: QuantConfig) -> Iterator[str]:
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None
-        problem = _unmet_operand(condition, operand)
+        problem = _unmet_operand(condition, operand, config)
         if problem is not None:
             yield f"input {index} {problem}"
 
 
-def _unmet_operand(condition: OperandCondition, operand: Operand | None) -> str | None:
+def _unmet_operand(condition: OperandCondition, operand: Operand | None, config: QuantConfig) -> str | None:
     if condition.present is not None and condition.present != (operand is not None):
         return "is missing" if condition.present else "is given"
     if operand is None:
         return None
     if condition.constant is not None and condition.constant != operand.constant:
         return "is not constant" if condition.constant else "is constant"
-    if condition.dtype is not None and operand.dtype is not None and operand.dtype not in condition.dtype:
-        return f"has type {operand.dtype}, not {' or '.join(condition.dtype)}"
+    dtype = _written_dtype(operand, config)
+    if condition.dtype is not None and dtype is not None and dtype not in condition.dtype:
+        return f"has type {dtype}, not {' or '.join(condition.dtype)}"
     rank = None if operand.shape is None else len(operand.shape)
     if rank is not None and condition.min_rank is not None and rank < condition.min_rank:
         return f"has rank {rank}, below {condition.min_rank}"
     if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
         return f"has rank {rank}, above {condition.max_rank}"
     return None
+
+
+def _written_dtype(operand: Operand, config: QuantConfig) -> str | None:
+    """The type that the operand will be written in: a float one follows its node from float32 to float16, or back."""
+    activation = config.activation
+    follows = operand.role is not Role.EXACT and operand.dtype in _FLOATS
+    return activation.value if follows and activation is not None and activation.is_float else operand.dtype
+
+
+_FLOATS = ("float32", "float16")
 
 
 def _cuts_a_block(node: Node, config: QuantConfig) -> bool:

@@ -14,7 +14,7 @@ from planner.calibrate.ranges import MASK_MAGNITUDE, Range
 from planner.dtypes import FLOAT16_LARGEST, FLOAT16_SMALLEST, FLOAT16_SMALLEST_NORMAL
 from planner.model.node import Node
 from planner.model.read import Model
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role
 from planner.quantization.parameters import HEADROOM
 
@@ -45,7 +45,8 @@ def unsafe_in_float16(model: Model, ranges: Mapping[str, Range]) -> dict[str, st
         for name, seen in ranges.items()
         if (problem := _tensor_problem(name, seen, readers.get(name, set()), is_result=name in results))
     }
-    constants = _constants(model.ir)
+    # Masks among them are as good clamped to float16's largest number.
+    constants = {name: array for name, array in _constants(model.ir).items() if name not in ranges}
     problems: dict[str, str] = {}
     for node in model.nodes:
         if node.has_precision and (problem := next(_problems(node, tensors, constants), None)) is not None:
@@ -92,7 +93,7 @@ def _constants(model: ir.Model) -> dict[str, np.ndarray]:
     found = {}
     for node in model.graph.all_nodes():
         for value in node.inputs:
-            if value is None or value.name in found or value.dtype != ir.DataType.FLOAT:
+            if value is None or value.name in found or tensor_dtype(value) != ir.DataType.FLOAT:
                 continue
             array = constant_array(value)
             # Weights are many numbers, of which a few may vanish; what is meant here is an epsilon or a factor.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, signature
+from planner.operators import operator
 from planner.profiles.schema import FixedParameters, Rule
 from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import missing_kernel, qualified
@@ -29,6 +30,7 @@ class Ruling:
         suggestion: what to do instead; None where legal or nothing is known to help.
         fixed: output scale and zero point that the rule demands, where it does.
         replacement: operator that takes the node's place; None: it keeps its own.
+        float_bias: the node is taken only if its bias stays float: the EP refuses one that is stored as int32.
         basis: what kind of knowledge decided.
     """
 
@@ -38,6 +40,7 @@ class Ruling:
     suggestion: str | None = None
     fixed: FixedParameters | None = None
     replacement: Replacement | None = None
+    float_bias: bool = False
     basis: Basis = Basis.RULE
 
 
@@ -81,6 +84,10 @@ def judge(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling
 def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
     """Judge a node that keeps its operator."""
     ruling = _by_rules(target, node, config, opset)
+    if ruling.legal and _would_store_integer_bias(target, node, config):
+        ruling = replace(
+            ruling, float_bias=not _by_rules(target, replace(node, integer_bias=True), config, opset).legal
+        )
     if not target.profile.learned:
         return ruling
     seen = target.profile.learned.get((target.device, signature(node, config)))
@@ -95,6 +102,17 @@ def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int)
         f"{reason}: {seen.reason}" if seen.reason else reason,
         "choose another precision for it",
         basis=Basis.LEARNED,
+    )
+
+
+def _would_store_integer_bias(target: Target, node: Node, config: QuantConfig) -> bool:
+    """Whether quantizing the node gives it an int32 bias that a rule might refuse."""
+    quantized = config.activation is not None and not config.activation.is_float
+    return (
+        quantized
+        and not node.integer_bias
+        and operator(node.op_type).has_integer_bias
+        and any(rule.when.integer_bias is not None for rule in target.rules_for(node.op_type, node.domain))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from planner.profiles.kernels import operator_version
 
@@ -11,7 +11,9 @@ PREFERRED = 21
 _OLDEST = 13
 
 
-def written_opset(takes: Callable[[str, int], bool], operators: Collection[str], have: int) -> int:
+def written_opset(
+    takes: Callable[[str, int], bool], operators: Collection[str], have: int, wanted: int | None = None
+) -> int:
     """The opset at which the target takes the most of the operators; of equals, the preferred one, or the file's above it.
 
     A runtime may have a kernel for GridSample-16 and none for GridSample-20.
@@ -20,8 +22,12 @@ def written_opset(takes: Callable[[str, int], bool], operators: Collection[str],
         takes: whether the target takes an operator at an opset.
         operators: the ai.onnx operators of the file.
         have: its opset.
+        wanted: the one that the target prefers, to the file's too; None: any.
     """
-    candidates = (have, PREFERRED) if have > PREFERRED else range(PREFERRED, max(have, _OLDEST) - 1, -1)
+    preferred = wanted or PREFERRED
+    candidates: Sequence[int] = range(preferred, max(have, _OLDEST) - 1, -1)
+    if have > preferred:
+        candidates = (have, preferred) if wanted is None else (preferred, have)
 
     def lost(opset: int) -> float:
         return sum(_cost(takes, op_type, opset) for op_type in operators)

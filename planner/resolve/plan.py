@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -61,6 +62,7 @@ class PlanNode:
     Attributes:
         config: what to store; without types for a node that is left alone.
         replacement: operator that takes the node's place ("com.microsoft.MatMulNBits"); None: it keeps its own.
+        float_bias: its bias stays float though it is quantized.
         fixed: scale and zero point that the EP demands of the output, if it does.
         rule: the profile's rule that allows it.
         basis: what kind of knowledge decided.
@@ -74,11 +76,31 @@ class PlanNode:
     config: QuantConfig = field(metadata=FLAT)
     replacement: Replacement | None = None
     fixed: FixedParameters | None = None
+    float_bias: bool = False
     rule: str | None = None
     basis: Basis = Basis.RULE
     on_target: bool | None = True
     reason: str = ""
     origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        config, fixed = self.config, self.fixed
+        if fixed is not None:
+            kind = config.activation
+            if kind is None or kind.is_float or not math.isfinite(fixed.scale):
+                raise ValueError("fixed: expected a finite scale, and an integer activation")
+            least, most = kind.integer_range
+            if not least <= fixed.zero_point <= most:
+                raise ValueError(f"fixed.zero_point: expected {least} to {most}, not {str(fixed.zero_point)[:20]}")
+        if self.replacement is None:
+            return
+        if config.weight is None or config.weight.is_float:
+            raise ValueError(f"{self.replacement} needs an integer weight")
+        dynamic = self.replacement is Replacement.DYNAMIC_MATMUL
+        if config.dynamic is not dynamic or (config.block_size is None) is not dynamic:
+            raise ValueError(f"{self.replacement} needs {'a dynamic activation' if dynamic else 'a block_size'}")
+        if not dynamic and (config.activation is None or not config.activation.is_float):
+            raise ValueError(f"{self.replacement} needs a float activation")
 
     @property
     def weight(self) -> DType | None:

@@ -11,7 +11,7 @@ from planner.dtypes import DType, Precision
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile, Rule
+from planner.profiles.schema import Profile, Rule, When
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, TargetIdentity
@@ -109,20 +109,23 @@ class Target:
         return any(DType.FLOAT32 in precision.activations for precision in self.preferred)
 
     def takes(self, op_type: str, opset: int, *, or_defined: bool = False) -> bool:
-        """Whether the device takes the ai.onnx operator at all: what decides if a decomposed one is fused into it.
+        """Whether the device takes the operator at all: what decides if a decomposed one is fused into it.
 
         Args:
-            op_type: the operator.
+            op_type: the operator, with its domain before a dot where that is not ONNX's own.
             opset: of the model.
             or_defined: also where it takes all the operators that ONNX defines this one by.
         """
-        for rule in self.rules_for(op_type):
+        domain, _, name = op_type.rpartition(".")
+        for rule in self.rules_for(name, domain):
             if rule.kernels is not None:
                 table = self.profile.tables[rule.kernels]
-                if table.types(op_type, "", opset) is not None or (or_defined and serves(table, op_type, opset)):
+                if table.types(name, domain, opset) is not None or (or_defined and serves(table, name, opset)):
                     return True
             elif rule.refuse is None:
                 return True
+            elif self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation:
+                return False  # its parts may be float32, the operator not
         return False
 
     def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
@@ -135,7 +138,8 @@ class Target:
         """
 
         def opset(operators: Collection[str], have: int) -> int:
-            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have)
+            wanted = self.profile.file.opset
+            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have, wanted)
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
         return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from planner.calibrate.ranges import Range
 from planner.model.read import Model
-from planner.model.values import constant_array
+from planner.model.values import constant_array, tensor_dtype
 
 
 def uncalibrated(model: Model, ranges: Mapping[str, Range]) -> dict[str, str]:
@@ -26,7 +26,7 @@ def uncalibrated(model: Model, ranges: Mapping[str, Range]) -> dict[str, str]:
     for node, place in _places(model.ir.graph, "the main graph"):
         computed = [out for out in node.outputs if out.name and (out.uses() or out.is_graph_output())]
         read = [v for v in node.inputs if v is not None and _flows(v)]
-        if not all(_was_seen(v, ranges) for v in (*read, *computed) if v.dtype == ir.DataType.FLOAT):
+        if not all(_was_seen(v, ranges) for v in (*read, *computed) if tensor_dtype(v) == ir.DataType.FLOAT):
             found[node.name or ""] = place
     return found
 

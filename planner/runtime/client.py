@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from planner import limits
 from planner.errors import EPError, RequestError
 from planner.runtime import worker
 from planner.runtime.eps.launcher import Availability
@@ -104,15 +105,16 @@ class Worker:
     Use as a context manager; leaving it ends the process. A worker serves one thread at a time.
     """
 
-    def __init__(self, ep: str, *, timeout: float = 300) -> None:
+    def __init__(self, ep: str, *, timeout: float | None = None) -> None:
         """Prepare to start the EP; nothing runs before the first request.
 
         Args:
             ep: full provider name.
-            timeout: seconds that a single request may take.
+            timeout: seconds that a single request may take; None for what `planner.limits` says.
         """
         self.ep = ep
-        self.timeout = timeout
+        self.timeout = limits.current().request_seconds if timeout is None else timeout
+        self.memory = limits.current().worker_bytes
         self.runtime: Mapping[str, str] = {}
         self._launcher = launcher(ep)
         self._available: Availability | None = None
@@ -195,7 +197,7 @@ class Worker:
             )
         reply, outputs = self._ask({"do": "run"}, sample, "running the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
+            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}")
         return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], *, warmup: int, runs: int) -> list[float]:
@@ -206,7 +208,7 @@ class Worker:
         """
         reply, _ = self._ask({"do": "time", "warmup": warmup, "runs": runs}, sample, "timing the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {clean(reply['message'])}")
+            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}")
         return [float(seconds) for seconds in reply["seconds"]]
 
     def compile(self, model: Path, output: Path, options: Mapping[str, str]) -> tuple[str, float]:
@@ -267,8 +269,11 @@ class Worker:
                 f"allowed: {', '.join(sorted(allowed)) or 'none'}; options that load libraries or write files are planner's own",
             )
 
-    def _say(self, reply: Mapping[str, Any], model: Path) -> str:
-        return clean(reply["message"].replace(str(model), model.name))
+    def _say(self, reply: Mapping[str, Any], model: Path | None = None) -> str:
+        if reply.get("memory") and self.memory is not None:
+            return f"it takes more than {limits.gibibytes(self.memory)} of memory (--memory-limit raises that)"
+        message = reply["message"]
+        return clean(message if model is None else message.replace(str(model), model.name))
 
     def _ask(
         self, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], doing: str
@@ -278,15 +283,17 @@ class Worker:
         process = self._process
         assert process is not None
         try:
-            worker.write(process.connection, request, arrays)
-            if not process.connection.poll(self.timeout):
+            # A worker that stands still may also stop taking arrays, or giving them: time runs for all three.
+            with process.ended_after(self.timeout):
+                worker.write(process.connection, request, arrays)
+                return worker.read(process.connection)
+        except (EOFError, OSError, ValueError):
+            if process.late:
                 self.close()
                 raise WorkerTimeout(
                     f"{self.ep} did not answer within {self.timeout:g} s while {doing}",
-                    "raise the time limit, or try a smaller model",
-                )
-            return worker.read(process.connection)
-        except (EOFError, OSError):
+                    "raise --time-limit, or try a smaller model",
+                ) from None
             raise self._crashed(doing) from None
         except BaseException:
             # An interrupt between question and answer would leave the answer to the next question.
@@ -309,7 +316,7 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
-        self._process = _Process(available.python, self.ep)
+        self._process = _Process(available.python, self.ep, self.memory)
         try:
             if not self._process.connection.poll(_START_TIMEOUT):
                 self.close()
@@ -332,7 +339,7 @@ _running: weakref.WeakSet[_Process] = weakref.WeakSet()
 class _Process:
     """The child, the socket to it, and a thread that keeps the last lines of what it says on standard error."""
 
-    def __init__(self, python: Path, ep: str) -> None:
+    def __init__(self, python: Path, ep: str, memory: int | None) -> None:
         mine, theirs = connection.Pipe()
         handle = theirs.fileno()
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONUTF8="1")
@@ -349,7 +356,7 @@ class _Process:
             extra = {"pass_fds": (handle,), "start_new_session": True}
         try:
             self._popen = subprocess.Popen(
-                [str(python), worker.__file__, ep, str(handle)],
+                [str(python), worker.__file__, ep, str(handle), str(memory or 0)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -364,10 +371,29 @@ class _Process:
         finally:
             theirs.close()
         self.connection = mine
+        self.late = False
         self._said: deque[str] = deque(maxlen=_STDERR_LINES)
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
         _running.add(self)
+
+    @contextlib.contextmanager
+    def ended_after(self, seconds: float) -> Iterator[None]:
+        """End the process if this takes longer."""
+        self.late = False
+
+        def end() -> None:
+            self.late = True
+            with contextlib.suppress(OSError):
+                self._popen.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _listen(self) -> None:
         assert self._popen.stderr is not None

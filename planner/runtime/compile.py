@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from planner import limits
 from planner.errors import EPError, RequestError
 from planner.files import atomic
 from planner.runtime.client import Worker
@@ -70,7 +71,7 @@ def compile_model(
         RequestError: as `require_compiler`.
     """
     require_compiler(ep)
-    with atomic(output) as temporary, Worker(ep, timeout=timeout) as worker:
+    with atomic(output) as temporary, Worker(ep, timeout=limits.current().seconds or timeout) as worker:
         soc, seconds = worker.compile(model, temporary, options)
         opened = worker.open(temporary, options)
         elsewhere = [a for a in opened.assignment if a.ep != ep]

@@ -25,17 +25,38 @@ def variable(alias: str) -> str:
 
 
 def interpreter(alias: str) -> Path:
-    """The interpreter an EP runs in: from the environment variable, a `.venv-<alias>` beside this one, or this one."""
+    """The interpreter an EP runs in: from the environment variable, in an environment of its own, or this one."""
     named = os.environ.get(variable(alias))
     if named:
         return Path(named)
     executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
-    # Beside the running environment and beside our own source; never the working folder, which may be anybody's.
-    for folder in (Path(sys.prefix).parent, Path(__file__).resolve().parents[2]):
-        candidate = folder / f".venv-{alias}" / executable
-        if candidate.is_file():
-            return candidate
-    return Path(sys.executable)
+    return next((found for folder in places(alias) if (found := folder / executable).is_file()), Path(sys.executable))
+
+
+def places(alias: str) -> tuple[Path, ...]:
+    """The folders where an EP's own environment may lie, the first that is one counts: beside the running environment and beside
+    our own source (never the working folder, which may be anybody's), then where `planner env create` makes it.
+    """
+    beside = (Path(sys.prefix).parent, Path(__file__).resolve().parents[2])
+    return (*(folder / f".venv-{alias}" for folder in beside), made_folder(alias))
+
+
+def made_folder(alias: str) -> Path:
+    """Where `planner env create` makes an EP's environment."""
+    return cache_folder() / "environments" / alias
+
+
+def cache_folder() -> Path:
+    """Planner's folder in the user's cache: where each platform keeps such things, or PLANNER_CACHE."""
+    if named := os.environ.get("PLANNER_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "planner"
 
 
 def conflicts(python: Path | None = None) -> tuple[str, ...]:

@@ -64,6 +64,23 @@ def read(connection: Any) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any
     return header, arrays
 
 
+def as_array(value: object) -> np.ndarray[Any, Any] | None:
+    """An output as one array: the values of a map in order of its keys, those of a sequence one after the other.
+
+    None where it is none of these, or holds text.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, dict):
+        return np.array([value[key] for key in sorted(value)])
+    if isinstance(value, list):
+        parts = [as_array(part) for part in value]
+        if any(part is None for part in parts):
+            return None
+        return np.concatenate([part.reshape(-1) for part in parts if part is not None] or [np.zeros(0, np.float32)])
+    return None
+
+
 class Server:
     """Holds the EP and the open session, and answers one request at a time."""
 
@@ -97,7 +114,7 @@ class Server:
                 started = time.perf_counter()
                 self.session = self.launcher.session(ort, request["model"], session_options, request["options"])
         except Exception as error:
-            return {"status": "session_failed", "message": f"{error}", "log": lines, "peak_rss_mb": peak()}
+            return {"status": "session_failed", **told(error), "log": lines, "peak_rss_mb": peak()}
         seconds = time.perf_counter() - started
         self.output_names = [output.name for output in self.session.get_outputs()]
         return {
@@ -116,16 +133,17 @@ class Server:
         try:
             values = self.session.run(None, dict(sample))
         except Exception as error:
-            return {"status": "run_failed", "message": f"{error}"}, {}
+            return {"status": "run_failed", **told(error)}, {}
         seconds = time.perf_counter() - started
         outputs = {}
         for name, value in zip(self.output_names, values, strict=True):
-            if not isinstance(value, np.ndarray):
+            array = as_array(value)
+            if array is None:
                 return {
                     "status": "run_failed",
                     "message": f"output {name!r} is no tensor but a {type(value).__name__}",
                 }, {}
-            outputs[name] = value
+            outputs[name] = array
         return {"status": "ok", "seconds": seconds, "peak_rss_mb": peak()}, outputs
 
     def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +153,7 @@ class Server:
         try:
             soc = self.launcher.compile(self.ort, request["model"], request["output"], options, request["options"])
         except Exception as error:
-            return {"status": "compile_failed", "message": f"{error}"}
+            return {"status": "compile_failed", **told(error)}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
 
     def schedule(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +165,7 @@ class Server:
         try:
             session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
         except Exception as error:
-            return {"status": "schedule_failed", "message": f"{error}"}
+            return {"status": "schedule_failed", **told(error)}
         return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +182,7 @@ class Server:
                 self.session.run(None, feed)
                 seconds.append(time.perf_counter() - started)
         except Exception as error:
-            return {"status": "run_failed", "message": f"{error}"}
+            return {"status": "run_failed", **told(error)}
         return {"status": "ok", "seconds": seconds}
 
     def hold(self) -> None:
@@ -172,6 +190,22 @@ class Server:
 
     def close(self) -> None:
         self.session = None
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """What an error says, and whether it says that there was no memory."""
+    message = f"{error}"
+    none_left = "bad_alloc" in message or "Failed to allocate memory" in message or "bad allocation" in message
+    return {"message": message, "memory": isinstance(error, MemoryError) or none_left}
+
+
+def limit_memory(size: int) -> None:
+    """Let the operating system refuse this process more memory than that (Linux; 0 for no limit)."""
+    if size and sys.platform == "linux":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (size if hard < 0 else min(size, hard), hard))
 
 
 def assignment(session: Any) -> list[tuple[str, str, str]]:
@@ -282,7 +316,7 @@ def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
 
 
 def _answer(
-    server: Any, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
+    server: Server, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """Do what the request says; returns the reply and the arrays that go with it."""
     match request["do"]:
@@ -304,10 +338,11 @@ def _answer(
     return {"status": "ok"}, {}
 
 
-def main(ep: str, handle: int) -> None:
+def main(ep: str, handle: int, memory: int) -> None:
     """Start the EP, say so, and answer requests until the caller is gone."""
     # The folder of this file must not lend its module names to anybody's import.
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+    limit_memory(memory)
     os.dup2(2, 1)
     threading.Thread(target=_lifeline, daemon=True).start()
     connection = _connection(handle)
@@ -328,4 +363,4 @@ def main(ep: str, handle: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

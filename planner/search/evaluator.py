@@ -28,6 +28,7 @@ from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST, Comparison
 from planner.verification.floor import Floor, load_metric
+from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
 
 # Calibration samples that are looked at; those on which a plan is run by emulation; on the EP, whose simulator may take
@@ -72,7 +73,7 @@ class PlanEvaluator:
         folder: Path,
         *,
         allow_fallback: bool = False,
-        timeout: float = 300,
+        timeout: float | None = None,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
         self.has_ep = launcher(target.ep).availability().runs
@@ -94,6 +95,7 @@ class PlanEvaluator:
         self._timeout = timeout
         self._suspects: dict[Assignment, tuple[int, ...]] = {}
         self._reference_file = reference
+        self._parts: Mapping[str, Parts] = {}
         self._expected: list[Mapping[str, Any]] = []
         self._emulated: dict[Assignment, Measured] = {}
         self._real: dict[Assignment, Measured] = {}
@@ -103,6 +105,7 @@ class PlanEvaluator:
 
     def __enter__(self) -> Self:
         self._cpu.open(self._reference_file, {})
+        self._parts = read_parts(self._reference_file)
         self._expected = [self._cpu.run(sample).outputs for sample in self._samples]
         return self
 
@@ -237,22 +240,22 @@ class PlanEvaluator:
         except SessionFailed as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
         problem = self._misplaced(model, opened) if placed and not self._allow_fallback else ""
-        comparison = Comparison()
+        comparison = Comparison(self._parts)
         alone: dict[int, float] = {}
         try:
             for index in chosen:
                 outputs = worker.run(cast_feed(self._samples[index], dtypes)).outputs
                 comparison.add(self._expected[index], outputs)
                 if not self._ordered:
-                    one = Comparison()
+                    one = Comparison(self._parts)
                     one.add(self._expected[index], outputs)
-                    alone[index] = min((entry.sqnr_db for entry in one.results()), default=WORST)
+                    alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
                 if placed and not every and self._decided(comparison):
                     break
             fidelity = comparison.results()
-            noise = max((10 ** (-entry.sqnr_db / 10) for entry in fidelity), default=NOISE_LIMIT)
+            noise = max((10 ** (-entry.least_db / 10) for entry in fidelity), default=NOISE_LIMIT)
             if not self._ordered:
-                whole = min((entry.sqnr_db for entry in fidelity), default=WORST)
+                whole = min((entry.least_db for entry in fidelity), default=WORST)
                 self._order.sort(key=lambda index: abs(alone[index] - whole))
                 self._ordered = True
             if not all(entry.finite for entry in fidelity):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
-from planner.files import atomic
+from planner.files import atomic, temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
@@ -57,8 +56,8 @@ class Attempt:
 
     @property
     def worst_db(self) -> float:
-        """Least SQNR of any output; -200 where nothing ran."""
-        return min((f.sqnr_db for f in self.verification.fidelity), default=WORST)
+        """Least SQNR of any output or part of one; -200 where nothing ran."""
+        return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
     def speedup(self) -> float | None:
@@ -142,7 +141,7 @@ def select(
         RequestError: a node without a range that cannot stay float.
         EPError: the EP or its worker failed.
     """
-    with tempfile.TemporaryDirectory(prefix=".planner-", dir=output.parent) as folder:
+    with temporary_folder(output.parent) as folder:
         trials = _Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
             timed=launcher(target.ep).availability().kind == "hardware", auto=auto,
@@ -249,7 +248,8 @@ class _Trials:
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
         ranges = self.ranges if plan.is_quantized else {}
-        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io)
+        # Whoever asks runs it next.
+        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
 
     def attempt(self, plan: Plan) -> Attempt:
         """Apply, verify, time."""

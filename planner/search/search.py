@@ -153,7 +153,9 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
     """Find the plan. See the module's text for how.
 
     Args:
-        candidates: at least one level.
+        candidates: what to choose from, at least one level.
+        evaluator: measures plans.
+        goal: what is asked for.
     """
     uniform = _climb(candidates, evaluator, goal)
     last = uniform[-1]
@@ -220,8 +222,8 @@ def _sensitivity(
     """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
 
     Args:
-        ladder: what is chosen from.
-        judge: measures plans.
+        candidates: what is chosen from.
+        evaluator: measures plans.
         goal: what is asked for.
         uniform: the level, measured throughout.
         background: the level of all other nodes.
@@ -291,8 +293,10 @@ def _least_harm(candidates: Candidates, tests: Sequence[_Sensitivity], otherwise
 
 
 def _moves(candidates: Candidates, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
-    """Every block at every cheaper level, least noise per cost saved first: counted from the start, or from the next dearer
-    level that was tested, whichever is worse."""
+    """Every block at every cheaper level, least noise per cost saved first.
+
+    Counted from the start, or from the next dearer level that was tested, whichever is worse.
+    """
     moves = []
     for test in tests:
         for block in test.blocks:
@@ -377,7 +381,7 @@ def _bearable(
     further move to the same kind of type. What no round has confirmed is left out.
 
     Args:
-        ladder: what is chosen from.
+        candidates: what is chosen from.
         moves: best first.
         score: of the plan that some moves make.
         least: the score that is asked for.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
 from planner.dtypes import FLOAT16_LARGEST
+from planner.files import temporary_folder
+from planner.model.values import tensor_dtype
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
@@ -114,7 +115,7 @@ def find_parting(
     target: TargetIdentity,
     samples: Sequence[Sample],
     *,
-    timeout: float = 300,
+    timeout: float | None = None,
     emulated: bool = False,
 ) -> Parting:
     """Run both models with their inner tensors exposed and find where they part.
@@ -157,12 +158,15 @@ def find_parting(
 def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
     """Float tensors of the main graph that both models have: name in the reference -> name in the candidate."""
     available = {
-        out.name: out for node in candidate.graph for out in node.outputs if out.name and out.dtype in (*_FLOATS, None)
+        out.name: out
+        for node in candidate.graph
+        for out in node.outputs
+        if out.name and tensor_dtype(out) in (*_FLOATS, None)
     }
     pairs: dict[str, str] = {}
     for node in reference.graph:
         for out in node.outputs:
-            if not out.name or out.dtype not in _FLOATS:
+            if not out.name or tensor_dtype(out) not in _FLOATS:
                 continue
             # A graph output is already exposed under its own name, which the Q/DQ behind the node gives it.
             dequantized = f"{out.name}_dequantized"
@@ -217,7 +221,7 @@ class Row:
 
 def _typed(model: ir.Model) -> ir.Model:
     """The model with the types of its inner values inferred where the file does not give them."""
-    if any(out.dtype is None for node in model.graph for out in node.outputs):
+    if any(tensor_dtype(out) is None for node in model.graph for out in node.outputs):
         # What cannot be inferred stays unknown, and is not compared.
         with contextlib.suppress(Exception):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
@@ -232,7 +236,8 @@ def _precision(value: ir.Value) -> str:
     producer = value.producer()
     if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
         value = producer.inputs[0]
-    return "unknown" if value.dtype is None else value.dtype.numpy().name
+    dtype = tensor_dtype(value)
+    return "unknown" if dtype is None else dtype.numpy().name
 
 
 def _rows(sums: Mapping[str, _Sums], precisions: Mapping[str, str]) -> dict[str, Row]:
@@ -342,7 +347,7 @@ def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
             if value.type is None:
                 value.type = ir.TensorType(ir.DataType.FLOAT)
             copy.graph.outputs.append(value)
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "exposed.onnx"
         save(copy, path)
         yield path

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
 
 _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -44,16 +45,16 @@ def _float16_values(graph: ir.Graph) -> set[ir.Value]:
     A value whose type shape inference does not know (an operator of another domain) follows its node's first float
     input.
     """
-    halves = {v for v in (*graph.inputs, *graph.initializers.values()) if v.dtype == _HALF}
+    halves = {v for v in (*graph.inputs, *graph.initializers.values()) if tensor_dtype(v) == _HALF}
     for node in ir.traversal.RecursiveGraphIterator(graph):
         inner = (a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
         for sub in inner:
-            halves |= {v for v in (*sub.inputs, *sub.initializers.values()) if v.dtype == _HALF}
-        floats = [v for v in node.inputs if v is not None and (v in halves or v.dtype == _SINGLE)]
+            halves |= {v for v in (*sub.inputs, *sub.initializers.values()) if tensor_dtype(v) == _HALF}
+        floats = [v for v in node.inputs if v is not None and (v in halves or tensor_dtype(v) == _SINGLE)]
         for out in node.outputs:
             if not out.name:
                 continue  # an output that is left out
-            if out.dtype == _HALF or (out.dtype is None and floats and floats[0] in halves):
+            if tensor_dtype(out) == _HALF or (tensor_dtype(out) is None and floats and floats[0] in halves):
                 halves.add(out)
     return halves
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
 from planner.errors import RequestError
+from planner.files import temporary_folder
 from planner.model.read import load as load  # what runs is read as strictly as what is planned
 from planner.model.write import save
 from planner.verification.emulation import emulate_float16, uses_float16
@@ -23,8 +23,12 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
-    """The numpy dtype of each graph input."""
-    return {v.name or "": np.dtype(v.dtype.numpy()) for v in model.graph.inputs if v.dtype is not None}
+    """The numpy dtype of each graph input that must be fed: one that has an initializer need not be (IR version 3)."""
+    return {
+        v.name or "": np.dtype(v.dtype.numpy())
+        for v in model.graph.inputs
+        if v.dtype is not None and not v.is_initializer()
+    }
 
 
 def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:
@@ -41,7 +45,7 @@ def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
     if not uses_float16(model):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder:
+    with temporary_folder() as folder:
         emulated = Path(folder) / "emulated.onnx"
         save(emulate_float16(model), emulated)
         yield emulated

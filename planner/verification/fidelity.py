@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from planner.errors import EPError
+from planner.verification.parts import Parts
 
 # SQNR is kept within these bounds, in dB, so that every number is finite.
 BEST, WORST = 200.0, -200.0
+# The interval by bootstrap: its lower end, from that many resamplings, of this many samples at least.
+_LOW_QUANTILE, _RESAMPLINGS, _LEAST_SAMPLES, _SEED = 0.05, 1000, 4, 0
+
+
+@dataclass(frozen=True)
+class PartFidelity:
+    """One part of an output that joins several tensors, over all samples.
+
+    Attributes:
+        name: of the tensor that it comes from.
+        sqnr_db: as an output's.
+    """
+
+    name: str
+    sqnr_db: float
 
 
 @dataclass(frozen=True)
@@ -21,11 +37,16 @@ class Fidelity:
 
     Attributes:
         sqnr_db: 10 log10(sum ref^2 / sum (ref - out)^2), within -200..200; 200 for identical outputs, -200 where
-            either holds a NaN or infinity, or an error stands against a reference of zeros (contract of the JSON).
+            either holds a NaN or infinity, an error stands against a reference of zeros, or the candidate is zero
+            throughout and the reference is not (contract of the JSON).
         cosine: of the two as flat vectors; None where it is undefined (a zero vector, or a value that is not finite).
         max_abs_error: None where either is not finite.
         top1_agreement: share of rows of equal argmax, for outputs that look like class scores; None for others.
         finite: whether both are finite throughout.
+        samples: how many were compared.
+        worst_sample_db: least SQNR of a single sample.
+        low_db: lower end of the 90 % interval of sqnr_db, by bootstrap over the samples; None below 4 samples.
+        parts: each tensor that the output joins, judged by itself; none where it joins none.
     """
 
     output: str
@@ -34,6 +55,21 @@ class Fidelity:
     max_abs_error: float | None = None
     top1_agreement: float | None = None
     finite: bool = True
+    samples: int = 0
+    worst_sample_db: float | None = None
+    low_db: float | None = None
+    parts: tuple[PartFidelity, ...] = ()
+
+    @property
+    def weakest_part(self) -> PartFidelity | None:
+        """The least faithful part, where it is less faithful than the output as a whole."""
+        least = min(self.parts, key=lambda part: part.sqnr_db, default=None)
+        return least if least is not None and least.sqnr_db < self.sqnr_db else None
+
+    @property
+    def least_db(self) -> float:
+        """What counts for a floor: the SQNR of the output, or of its weakest part."""
+        return min([self.sqnr_db, *(part.sqnr_db for part in self.parts)])
 
 
 @dataclass
@@ -41,11 +77,15 @@ class Accumulator:
     """Sums over the samples of one output, in float64."""
 
     output: str
-    reference_energy: float = 0.0
+    parts: Parts | None = None
+    # Of each sample: energies of reference and error.
+    energies: list[tuple[float, float]] = field(default_factory=list)
+    # Of each part: energies of reference, candidate and error.
+    part_energies: np.ndarray[Any, Any] | None = None
     candidate_energy: float = 0.0
-    error_energy: float = 0.0
     product: float = 0.0
     max_abs_error: float = 0.0
+    samples: int = 0
     rows: int = 0
     agreeing_rows: int = 0
     ranks_like_scores: bool = True
@@ -64,6 +104,7 @@ class Accumulator:
                 f"output {self.output!r} has shape {candidate.shape}, not the reference's {reference.shape}",
                 "the candidate computes something else: compare it with the model it was made from",
             )
+        self.samples += 1
         if reference.dtype.kind in "OUS" or candidate.dtype.kind in "OUS":
             reference, candidate = np.ones(reference.shape), (reference == candidate).astype(np.float64)
             self.ranks_like_scores = False
@@ -80,29 +121,52 @@ class Accumulator:
             self.finite = False
             return
         error = ref - out
-        self.reference_energy += float(ref @ ref)
+        self.energies.append((float(ref @ ref), float(error @ error)))
         self.candidate_energy += float(out @ out)
-        self.error_energy += float(error @ error)
+        # With another shape than was expected, where each part lies is not known.
+        if self.parts is not None and self.parts.labels.shape == reference.shape:
+            labels, count = self.parts.labels.ravel(), len(self.parts.names)
+            sums = [np.bincount(labels, values**2, count) for values in (ref, out, error)]
+            self.part_energies = np.array(sums) + (0.0 if self.part_energies is None else self.part_energies)
         self.product += float(ref @ out)
         self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max(initial=0.0)))
 
     def result(self) -> Fidelity:
-        norm = math.sqrt(self.reference_energy) * math.sqrt(self.candidate_energy)
+        """What the sums come to."""
+        reference_energy, error_energy = (sum(pair[i] for pair in self.energies) for i in range(2))
+        norm = math.sqrt(reference_energy) * math.sqrt(self.candidate_energy)
         cosine = None if not self.finite or norm == 0 or not math.isfinite(norm) else self.product / norm
         return Fidelity(
             self.output,
-            sqnr(self.reference_energy, self.error_energy) if self.finite else WORST,
+            _of_sums(reference_energy, self.candidate_energy, error_energy) if self.finite else WORST,
             None if cosine is None or not math.isfinite(cosine) else min(1.0, max(-1.0, cosine)),
             self.max_abs_error if self.finite and math.isfinite(self.max_abs_error) else None,
             self.agreeing_rows / self.rows if self.ranks_like_scores and self.rows else None,
             self.finite,
+            self.samples,
+            min((sqnr(*pair) for pair in self.energies), default=WORST) if self.finite else WORST,
+            low_end(self.energies) if self.finite else None,
+            self._part_results(),
+        )
+
+    def _part_results(self) -> tuple[PartFidelity, ...]:
+        if self.parts is None or self.part_energies is None or not self.finite:
+            return ()
+        return tuple(
+            PartFidelity(name, _of_sums(*map(float, sums)))
+            for name, sums in zip(self.parts.names, self.part_energies.T, strict=True)
         )
 
 
 @dataclass
 class Comparison:
-    """Accumulators for all outputs of a model."""
+    """Accumulators for all outputs of a model.
 
+    Attributes:
+        parts: of the outputs that join several tensors, by name.
+    """
+
+    parts: Mapping[str, Parts] = field(default_factory=dict)
     outputs: dict[str, Accumulator] = field(default_factory=dict)
 
     def add(self, reference: Mapping[str, np.ndarray[Any, Any]], candidate: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -114,10 +178,32 @@ class Comparison:
         for name, value in reference.items():
             if name not in candidate:
                 raise EPError(f"the candidate has no output {name!r}", f"it has {', '.join(candidate)}")
-            self.outputs.setdefault(name, Accumulator(name)).add(value, candidate[name])
+            self.outputs.setdefault(name, Accumulator(name, self.parts.get(name))).add(value, candidate[name])
 
     def results(self) -> tuple[Fidelity, ...]:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
+
+
+def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
+    """Lower end of the 90 % interval of the SQNR over the samples, by bootstrap, in dB; the same samples give the same figure.
+
+    Args:
+        energies: of each sample, those of the reference and of the error.
+
+    Returns:
+        None below 4 samples.
+    """
+    count = len(energies)
+    if count < _LEAST_SAMPLES:
+        return None
+    rng, sums = np.random.default_rng(_SEED), np.array(energies)
+    drawn = (sums[rng.integers(0, count, count)].sum(axis=0) for _ in range(_RESAMPLINGS))
+    return float(np.quantile([sqnr(float(reference), float(error)) for reference, error in drawn], _LOW_QUANTILE))
+
+
+def _of_sums(reference_energy: float, candidate_energy: float, error_energy: float) -> float:
+    """The SQNR; that of a candidate that is zero throughout is the worst, where the reference is not."""
+    return WORST if candidate_energy == 0 < reference_energy else sqnr(reference_energy, error_energy)
 
 
 def sqnr(reference_energy: float, error_energy: float) -> float:

@@ -35,7 +35,7 @@ class Floor:
     """The least that counts as faithful.
 
     Attributes:
-        kind: "sqnr": dB, of every output; "top1": share of rows with an equal argmax, 0 to 1, of every output that looks
+        kind: "sqnr": dB, of every output, and of each part of one that joins several tensors; "top1": share of rows with an equal argmax, 0 to 1, of every output that looks
             like class scores; "metric": of the user's own function.
         value: in the unit of its kind.
         metric: "module:function", where the kind is "metric".
@@ -64,7 +64,7 @@ class Floor:
         if self.kind == "metric":
             return -math.inf if metric is None else metric
         if self.kind == "sqnr":
-            return min(entry.sqnr_db for entry in fidelity)
+            return min(entry.least_db for entry in fidelity)
         shares = [entry.top1_agreement for entry in fidelity if entry.top1_agreement is not None]
         if not shares:
             raise RequestError(
@@ -91,8 +91,8 @@ class Floor:
         for entry in fidelity:
             if not entry.finite:
                 yield f"output {entry.output!r} holds NaN or infinite values"
-            elif self.kind == "sqnr" and entry.sqnr_db < self.value:
-                yield f"output {entry.output!r} has {entry.sqnr_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
+            elif self.kind == "sqnr" and entry.least_db < self.value:
+                yield f"{_weakest(entry)} has {entry.least_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
             elif self.kind == "top1" and entry.top1_agreement is not None and entry.top1_agreement < self.value:
                 yield (
                     f"output {entry.output!r} agrees with float32 in {100 * entry.top1_agreement:.1f} % of the top-1 "
@@ -100,6 +100,12 @@ class Floor:
                 )
         if self.kind == "metric" and metric is not None and not metric >= self.value:
             yield f"{self.metric} is {metric:g}, below the floor of {self.value:g}"
+
+
+def _weakest(entry: Fidelity) -> str:
+    """The output, or the part of it that is less faithful, in words."""
+    part = entry.weakest_part
+    return f"output {entry.output!r}" if part is None else f"part {part.name!r} of output {entry.output!r}"
 
 
 # A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last

@@ -38,12 +38,14 @@ class Placement:
         on_target: how many of them the target got; None where it is unknown (emulation, a build that cannot tell).
         fallback: the others.
         nodes: the EP of each of the candidate's own nodes that could be traced; fused or folded nodes are missing.
+        by: packages with their versions that decided it; None where nothing was asked.
     """
 
     total: int
     on_target: int | None
     fallback: tuple[Fallback, ...] = ()
     nodes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=HIDDEN)
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
         ep: full name of the target's provider.
         candidate: the candidate's nodes, name -> operator.
     """
+    by = packages(opened.runtime)
     if not opened.assignment:
-        return Placement(len(candidate), None, ())
+        return Placement(len(candidate), None, (), by=by)
     reasons = {refusal.name: refusal.reason for refusal in opened.refusals}
     for refusal in opened.refusals:
         own = own_name(refusal.name, candidate)
@@ -135,10 +138,15 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
         if own is None:
             reason = f"{reason} (a node that onnxruntime added)"
         fallback.append(Fallback(own or entry.name, entry.op_type, reason))
-    return Placement(len(opened.assignment), len(opened.assignment) - len(fallback), tuple(fallback), nodes)
+    return Placement(len(opened.assignment), len(opened.assignment) - len(fallback), tuple(fallback), nodes, by)
 
 
-def unplaced(candidate: Mapping[str, str], reasons: Mapping[str, str]) -> Placement:
+def unplaced(candidate: Mapping[str, str], reasons: Mapping[str, str], by: str | None = None) -> Placement:
     """The placement where no session was built: nothing is on the target, and the refused nodes say why."""
     refused = [Fallback(name, op_type, reasons[name]) for name, op_type in candidate.items() if name in reasons]
-    return Placement(len(candidate), 0, tuple(refused))
+    return Placement(len(candidate), 0, tuple(refused), by=by)
+
+
+def packages(runtime: Mapping[str, str]) -> str:
+    """Packages with their versions, as one phrase."""
+    return ", ".join(f"{name} {version}" for name, version in runtime.items())

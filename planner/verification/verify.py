@@ -19,14 +19,24 @@ from planner.calibrate.inputs import Sample
 from planner.codec import named
 from planner.errors import EPError, RequestError
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, SessionFailed, Worker
+from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
-from planner.verification.placement import Contradiction, Placement, contradictions, own_name, placement_of, unplaced
+from planner.verification.parts import Parts, read_parts
+from planner.verification.placement import (
+    Contradiction,
+    Placement,
+    contradictions,
+    own_name,
+    packages,
+    placement_of,
+    unplaced,
+)
 
 Kind = Literal["hardware", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
@@ -143,12 +153,13 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
-    timeout: float = 300,
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
 
-    Where the target's EP can't run here, the CPU EP emulates it: the placement is unknown then, and `kind` says so.
+    Where the target's EP can't run here, the CPU EP emulates it, and `kind` says so. The placement is the EP's own where it can
+    at least be asked for it, else unknown.
 
     Args:
         candidate: the model to judge.
@@ -159,7 +170,7 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
-        timeout: seconds that one request to a worker may take.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -173,6 +184,7 @@ def verify(
     with contextlib.ExitStack() as stack:
         try:
             runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+            runs.parts = read_parts(normalized or reference)
         except _NoSession as refused:
             return refused.verification(target, _operators(model), criteria)
         compared = runs.compare(samples, progress)
@@ -234,7 +246,7 @@ class _Compared:
 
     worst: Sample
     peak_rss_mb: float | None
-    total: Comparison = field(default_factory=Comparison)
+    total: Comparison
     quantizing: Comparison = field(default_factory=Comparison)
     own: Comparison = field(default_factory=Comparison)
     seconds: float = 0.0
@@ -248,6 +260,7 @@ class _Runs:
         reference: runs the float32 model on the CPU EP.
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
+        parts: of the outputs that join several tensors, by name.
     """
 
     reference: Worker
@@ -259,6 +272,7 @@ class _Runs:
     ran_on: str
     kind: Kind
     notes: tuple[str, ...]
+    parts: Mapping[str, Parts] = field(default_factory=dict)
 
     @property
     def emulated(self) -> bool:
@@ -272,7 +286,7 @@ class _Runs:
         reference: Path,
         model: ir.Model,
         target: TargetIdentity,
-        timeout: float,
+        timeout: float | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -288,11 +302,8 @@ class _Runs:
         available = launcher(target.ep).availability()
         if available.kind is None or available.kind == "placement":
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
-            notes = (
-                f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it",
-                "float32 nodes were computed in float32: a target that computes them in float16 may differ",
-            )
-            placement = Placement(len(operators), None, ())
+            placement, note = _asked_placement(candidate, target, available, operators, timeout)
+            notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
@@ -311,7 +322,7 @@ class _Runs:
 
     def compare(self, samples: Sequence[Sample], progress: Progress | None) -> _Compared:
         """Run every sample."""
-        found = _Compared(samples[0], self.opened.peak_rss_mb)
+        found = _Compared(samples[0], self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = float("inf")
         for index, sample in enumerate(samples):
             feed = cast_feed(sample, self.dtypes)
@@ -320,7 +331,7 @@ class _Runs:
             found.seconds += ran.seconds
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
             found.total.add(expected, ran.outputs)
-            if (db := _least(expected, ran.outputs)) < worst_db:
+            if (db := self.least(expected, ran.outputs)) < worst_db:
                 found.worst, worst_db = sample, db
             if self.yardstick is not None:
                 written = self.yardstick.run(feed).outputs
@@ -329,6 +340,12 @@ class _Runs:
             if progress is not None:
                 progress(index + 1, len(samples))
         return found
+
+    def least(self, expected: Outputs, got: Outputs) -> float:
+        """What counts of one sample."""
+        one = Comparison(self.parts)
+        one.add(expected, got)
+        return min((entry.least_db for entry in one.results()), default=0.0)
 
     def measure(self, name: str, metric: Callable[[Run], float]) -> MetricValue:
         """The user's metric of both models."""
@@ -339,10 +356,28 @@ class _Runs:
         )
 
 
-def _least(expected: Outputs, got: Outputs) -> float:
-    one = Comparison()
-    one.add(expected, got)
-    return min((entry.sqnr_db for entry in one.results()), default=0.0)
+def _asked_placement(
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    timeout: float | None,
+) -> tuple[Placement, str]:
+    """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
+    unknown = Placement(len(operators), None, ())
+    if available.kind != "placement":
+        return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
+    emulated = "its numbers were emulated by the CPU EP"
+    with Worker(target.ep, timeout=timeout) as worker:
+        try:
+            placement = placement_of(worker.open(candidate, target.options, log=True), target.ep, operators)
+        except SessionFailed as error:
+            # It refuses the whole model: none of its nodes is on it.
+            reasons = {name: str(error) for name in operators} | refusal_reasons(error.refusals, operators)
+            placement = unplaced(operators, reasons, available.by)
+        except (WorkerCrashed, WorkerTimeout) as error:
+            return unknown, f"the placement is unknown: {error}; {emulated}"
+    return placement, f"{available.by} said which nodes it takes; {emulated}"
 
 
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
@@ -360,7 +395,7 @@ class _NoSession(Exception):
 
     def verification(self, target: TargetIdentity, operators: Mapping[str, str], criteria: Criteria) -> Verification:
         """What there is to tell."""
-        placement = unplaced(operators, refusal_reasons(self.refusals, operators))
+        placement = unplaced(operators, refusal_reasons(self.refusals, operators), packages(self.runtime))
         refused = [f for f in placement.fallback if f.op_type not in ("QuantizeLinear", "DequantizeLinear")]
         named = "".join(f"; it refused {f.op_type} {f.name!r}: {f.reason}" for f in refused[:3])
         return Verification(

@@ -15,6 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "planner"]
 
@@ -44,7 +46,7 @@ def _run(*args: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=240,
+        timeout=HANGS,
         **kwargs,  # type: ignore[call-overload]
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -111,7 +113,7 @@ def test_a_full_disk_behind_stdout_is_said(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*COMMAND, "check", str(_model(tmp_path)), "--ep", "cpu", "--json"],
-            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120,
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=HANGS,
         )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "No space left" in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
@@ -139,7 +141,7 @@ def test_an_interrupted_target_leaves_nothing(sent: signal.Signals, tmp_path: Pa
         time.sleep(0.5)
         process.send_signal(sent)
         rest = process.stderr.read().decode()
-        process.wait(60)
+        process.wait(HANGS)
     assert process.returncode == 128 + sent, rest
     assert "interrupted" in rest and "Traceback" not in rest
     assert sorted(p.name for p in folder.iterdir()) == before

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
@@ -103,7 +105,7 @@ def test_every_command_of_a_page_ends_as_it_says(
         commands = [(f"python - <<'END'\n{block.text}END", 0)] if block.language == "python" else block.commands
         for command, status in commands if block.language in ("python", "console") else ():
             ran = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+                ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANGS
             )
             assert ran.returncode == status, f"{page}: {command}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
             assert "Traceback" not in ran.stderr, f"{page}: {command}\n{ran.stderr[-2000:]}"

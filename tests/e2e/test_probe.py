@@ -16,12 +16,13 @@ from planner.probe.from_model import from_model
 from planner.probe.run import Outcome, Result, probe
 from planner.profiles.load import load_profiles
 from planner.runtime.registry import launcher
+from tests.limits import HANGS
 
 QNN = "QNNExecutionProvider"
 
 
 def planner(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "planner", *arguments], capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-m", "planner", *arguments], capture_output=True, text=True, timeout=HANGS)
 
 
 def answers(*ids: str, ep: str, options: dict[str, str]) -> dict[str, Outcome]:

@@ -19,6 +19,7 @@ from selenium.webdriver.support.select import Select  # noqa: E402
 
 from planner.reporting import Report, write_report  # noqa: E402
 from tests.capabilities import lacking  # noqa: E402
+from tests.limits import HANGS, slowdown  # noqa: E402
 from tests.unit import report_samples as samples  # noqa: E402
 
 Browser = Any
@@ -73,7 +74,7 @@ def table(browser: Browser) -> Any:
     return place
 
 
-def wait(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+def wait(condition: Callable[[], Any], seconds: float = HANGS) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "the page did not get there in time"
@@ -211,19 +212,21 @@ def test_an_accessibility_check_finds_nothing(show: Open, colours: str) -> None:
 
 
 def test_ten_thousand_nodes_are_interactive_within_two_seconds(show: Open) -> None:
-    report = samples.large()
+    report, busy = samples.large(), slowdown()
     start = time.monotonic()
     page = show(report)
     place = table(page)
     place.find_element(By.CSS_SELECTOR, "input").send_keys("matmul_4325")
     assert count(place) == "1 of 10000 nodes"
     timing = page.execute_script("return performance.getEntriesByType('navigation')[0].domInteractive")
+    whole = time.monotonic() - start
+    busy = max(busy, slowdown())
     print(
-        f"10,000 nodes: DOM interactive {timing:.0f} ms; written, opened and searched {time.monotonic() - start:.2f} s"
+        f"10,000 nodes: DOM interactive {timing:.0f} ms; written, opened and searched {whole:.2f} s; {busy:.1f}x busy"
     )
-    assert timing < 2000
+    assert timing < 2000 * busy
     # From rendering in Python to a search result in the browser; the driver's own pauses are in it.
-    assert time.monotonic() - start < 4
+    assert whole < 4 * busy
 
     place.find_element(By.CSS_SELECTOR, "input").clear()
     slowest = page.execute_async_script("""
@@ -243,7 +246,7 @@ def test_ten_thousand_nodes_are_interactive_within_two_seconds(show: Open) -> No
         done(Math.max(...times));
     """, place)  # fmt: skip
     print(f"slowest of typing, sorting and scrolling: {slowest:.0f} ms")
-    assert slowest < 500
+    assert slowest < 500 * max(busy, slowdown())
     assert len(place.find_elements(By.CSS_SELECTOR, "tbody tr")) < 80
 
 

@@ -96,7 +96,7 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
     magika: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """magika with its decomposed LayerNormalization, every node at w8a16, as a tool without fusions makes it."""
-    from planner.api import load_inputs
+    from planner.calibrate.inputs import load_inputs
     from planner.calibrate.run import calibrate
     from planner.model.read import read_model
     from planner.quantization.write import write_quantized

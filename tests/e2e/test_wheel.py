@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import HANGS
+
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -39,7 +41,7 @@ def run(installed: Path, elsewhere: Path, *arguments: str) -> subprocess.Complet
     """Python with the installed wheel before everything else, in a folder that isn't the checkout."""
     environment = dict(os.environ, PYTHONPATH=str(installed))
     return subprocess.run(
-        [sys.executable, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=HANGS
     )
 
 

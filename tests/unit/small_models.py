@@ -11,6 +11,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx import numpy_helper, parser
 
+from planner.profiles.load import load_profiles
+from planner.profiles.schema import Profile
+from planner.resolve.plan import TargetIdentity
+from planner.resolve.target import Target
+
 Array = np.ndarray
 
 
@@ -76,3 +81,9 @@ def sqnr(reference: Array, value: Array) -> float:
     noise = float(np.sum((reference - value) ** 2))
     signal = float(np.sum(reference**2))
     return 200.0 if noise == 0 else min(200.0, 10 * float(np.log10(max(signal, 1e-300) / noise)))
+
+
+def on_any_processor(profile: Profile | str, device: str = "cpu") -> Target:
+    """A profile, or the shipped one of that name, on a device, without the traits of the processor at hand."""
+    found = load_profiles().find(profile) if isinstance(profile, str) else profile
+    return Target(found, TargetIdentity(found.ep, device, found.options(device)))

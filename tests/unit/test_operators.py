@@ -17,6 +17,7 @@ from planner.operators import OPERATORS, Role, channel_axis, role_of
         ("Gemm", "awb"),
         ("LayerNormalization", "awb"),
         ("InstanceNormalization", "awb"),
+        ("GroupNormalization", "awa"),
         ("PRelu", "aw"),
         ("LSTM", "awwbe"),
         ("Gather", "ae"),

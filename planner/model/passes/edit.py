@@ -53,3 +53,12 @@ def remove_if_dead(node: ir.Node) -> None:
     """Remove a node whose results nobody reads."""
     if node.graph is not None and not any(o.uses() or o.is_graph_output() for o in node.outputs):
         node.graph.remove(node, safe=True)
+
+
+def insert_first(graph: ir.Graph, node: ir.Node) -> None:
+    """Put a node at the head of a graph, even an empty one."""
+    first = next(iter(graph), None)
+    if first is None:
+        graph.append(node)
+    else:
+        graph.insert_before(first, node)

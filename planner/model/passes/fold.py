@@ -8,6 +8,7 @@ import math
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from planner.model.bounds import is_result_small
 from planner.model.passes.match import is_shared, own
 from planner.model.values import constant_array
 
@@ -32,6 +33,9 @@ def fold(model: ir.Model, as_stored: bool) -> None:
     def should_fold(node: ir.Node) -> bool | None:
         # A stored quantized weight is a decision of whoever made the model: never folded back to float.
         if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+            return False
+        # Asked before it is computed, not after.
+        if not is_result_small(node, _FOLD_OUTPUT_LIMIT):
             return False
         # onnxscript leaves this operator alone for fear of its output's size, and with it whole chains that compute a
         # shape (the padding of a Pad, as PyTorch writes it).

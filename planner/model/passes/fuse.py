@@ -15,11 +15,13 @@ import onnx_ir as ir
 
 from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
-from planner.model.passes.gelu import fuse_gelu
+from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import plain_gemm
+from planner.model.passes.index import cut_off, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
+from planner.model.passes.rank import lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 
 _GELU_MIN_OPSET = 20
@@ -27,7 +29,7 @@ _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
 
-FUSED_OPERATORS = frozenset({"Gelu", "LayerNormalization", "Softmax"})
+FUSED_OPERATORS = frozenset({"Gelu", CONTRIB_GELU, "LayerNormalization", "Softmax"})
 
 
 def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:
@@ -44,14 +46,20 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         (("Softmax",), unflatten_softmax),
         (("Flatten", "Reshape"), remove_no_op),
         (("Add",), fuse_bias),
+        (("Transpose",), functools.partial(lower_rank, as_stored=as_stored)),
     ]
     if as_stored:
         if "Gelu" in operators:
             fusions.append((("Erf",), functools.partial(fuse_gelu, whole_units=True)))
         operators = ()
     else:
-        fusions += [(("Gemm",), plain_gemm), (CLIPPING, merge_clips)]
-    if "Gelu" in operators and opset >= _GELU_MIN_OPSET:
+        fusions += [
+            (("Gemm",), plain_gemm),
+            (CLIPPING, merge_clips),
+            (("GatherND",), plain_gather_nd),
+            (("Pad",), cut_off),
+        ]
+    if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
         fusions.append((("Sqrt",), fuse_layer_norm))
@@ -62,3 +70,5 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             for node in list(graph):
                 if node.op_type in op_types and own(node):
                     apply(node)
+    if CONTRIB_GELU in operators and "Gelu" not in operators:
+        spell_gelu(model)

@@ -22,6 +22,7 @@ from planner.model.passes.match import (
 )
 from planner.model.values import is_quantized
 
+CONTRIB_GELU = "com.microsoft.Gelu"
 _GELU_CUBIC = 0.044715
 
 
@@ -49,6 +50,19 @@ def fuse_gelu(core: ir.Node, *, whole_units: bool = False) -> None:
             approximate = "none" if core.op_type == "Erf" else "tanh"
             put_in_place(last, ir.Node("", "Gelu", [x], [ir.AttrString("approximate", approximate)]))
             return
+
+
+def spell_gelu(model: ir.Model) -> None:
+    """Write ONNX's Gelu as onnxruntime's own operators, in place: Gelu around erf, FastGelu around tanh.
+
+    An EP may have kernels of these alone.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type == "Gelu" and own(node):
+            approximate = node.attributes.pop("approximate", None)
+            around_tanh = approximate is not None and approximate.as_string() == "tanh"
+            node.domain, node.op_type = "com.microsoft", "FastGelu" if around_tanh else "Gelu"
+            model.opset_imports.setdefault("com.microsoft", 1)
 
 
 def _is_dequantized(value: ir.Value) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,8 @@ class Launcher:
         needs: distributions of which the EP needs every one; alternatives are separated by "|".
         options: provider options that a profile or a plan may set. Any other is refused: options of an EP can name
             libraries to load and files to write, and what names a file only the launcher sets.
+        node_by_node: it takes each node by itself, so that a Q or DQ which it leaves is a node on another EP. Others take the
+            nodes between DQ and Q as one unit, and leave Q and DQ at the edges.
         compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
         schedules: whether its compiler writes down the schedule that it makes of a model.
     """
@@ -65,6 +67,7 @@ class Launcher:
     alias: str
     needs: tuple[str, ...] = (ANY_ONNXRUNTIME,)
     options: frozenset[str] = field(default=frozenset())
+    node_by_node: bool = False
     compiles: bool = False
     schedules: bool = False
 
@@ -98,6 +101,20 @@ class Launcher:
     def kind(self) -> tuple[Kind | None, str]:
         """What a run here would be, given that the packages are installed; (None, reason) if there is none."""
         return "hardware", ""
+
+    def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:
+        """Make an environment of the EP's own; the packages in it, with their versions.
+
+        Args:
+            folder: where; what was made there before is replaced.
+            say: told each step before it is taken.
+
+        Raises:
+            EPError: a step failed.
+        """
+        from planner.runtime.make import virtual_environment
+
+        return virtual_environment(folder, [need.split("|")[0] for need in self.needs], say)
 
     # -- in the worker ----------------------------------------------------------------------------------------------
 

@@ -104,6 +104,11 @@ def test_a_plan_runs_no_code(
         (("nodes", 0, "per_channel"), "yes"),
         (("nodes", 0, "dynamic"), True),
         (("nodes", 0, "replacement"), "com.microsoft.MatMulNBits"),
+        (("nodes", 0, "weight"), "float32"),
+        (("nodes", 0, "replacement"), "MatMulInteger"),
+        (("nodes", 0, "replacement"), "com.microsoft.GatherBlockQuantized"),
+        (("nodes", 1, "replacement"), "MatMulInteger"),
+        (("nodes", 1, "weight"), "int8"),
         (("nodes", 0, "rule"), {"x": 1}),
         (("nodes", 0, "origins"), [1, None]),
         (("model", "sha256"), "0"),
@@ -174,3 +179,10 @@ def test_a_file_that_is_none_is_refused_and_blocks_nobody(
         assert run(*arguments(kind, model, file))[0] == 2
     finally:
         watchdog.cancel()
+
+
+@pytest.mark.parametrize("size", [16, 1 << 40])
+def test_blocks_larger_than_the_weight_are_refused(size: int, run: Run, model: Path, plan: dict[str, Any]) -> None:
+    plan["nodes"][0].update(per_channel=False, block_size=size)
+    status, said = quantize(run, model, plan)
+    assert status == 2 and f"in blocks of {size}" in said

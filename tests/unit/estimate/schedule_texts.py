@@ -25,6 +25,7 @@ GRAPH = """graph_before_optimization = { # :::BEGIN:graph_before_optimization:::
 \t\t'operation':'q::Input',
 \t\t'inputs' : [],
 \t\t'outputs' : [\t{
+\t\t\t'dtype': 'QUInt8', 'rank': 4,
 \t\t\t\t'dims': [1,8,8,4],
 \t\t\t},
 \t\t],
@@ -33,6 +34,7 @@ GRAPH = """graph_before_optimization = { # :::BEGIN:graph_before_optimization:::
 \t\t'operation':'$Const',
 \t\t'inputs' : [],
 \t\t'outputs' : [\t{
+\t\t\t'dtype': 'QUInt8', 'rank': 4,
 \t\t\t\t'dims': [3,3,4,16],
 \t\t\t},
 \t\t],
@@ -44,6 +46,7 @@ GRAPH = """graph_before_optimization = { # :::BEGIN:graph_before_optimization:::
 \t\t\t(0x10,0),
 \t\t],
 \t\t'outputs' : [\t{
+\t\t\t'dtype': 'QUInt8', 'rank': 4,
 \t\t\t\t'dims': [1,8,8,16],
 \t\t\t},
 \t\t],
@@ -56,7 +59,7 @@ ROWS = (
     Row(0x12, "q::ConvLayer.opt.weights_to_vtcm", "FOR_DMA", dram_read=1152, vtcm_write=1152),
     Row(0x12, "q::ConvLayer.fp16.s1.tcm", "RESOURCE_HMX", vtcm_read=1664, vtcm_write=2048),
     Row(0x13, "q::Softmax", "FOR_HVX", vtcm_read=2048, vtcm_write=2048),
-    Row(0x13, "q::flat_from_vtcm", "FOR_DMA", dram_write=4096, vtcm_read=4096),
+    Row(0x13, "@Spill", "FOR_DMA", dram_write=4096, vtcm_read=4096),
     Row(0x3, "q::*OutputSlice", "FOR_DMA", dram_write=4096, vtcm_read=2048),
 )
 NAMES = {0x11: "conv_token_1", 0x12: "add", 0x13: "softmax"}

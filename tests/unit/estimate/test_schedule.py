@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from planner.estimate import schedule as module
-from planner.estimate.schedule import Unit, UnknownForm, is_spill, joined, parse
+from planner.estimate.schedule import Product, Unit, UnknownForm, is_spill, joined, parse
 from tests.unit.estimate.schedule_texts import NAMES, ROWS, Row, stream, text
 
 
@@ -21,7 +21,7 @@ def test_each_operator_has_the_unit_its_flags_name() -> None:
     schedule = parse(stream(text()))
     assert [o.unit for o in schedule.operators] == [Unit.DMA, Unit.DMA, Unit.HMX, Unit.HVX, Unit.DMA, Unit.DMA]
     assert [schedule.count(u) for u in Unit] == [1, 1, 4, 0]
-    assert schedule.queues == {"runlist2": 2, "runlist_vec": 1}
+    assert schedule.queues == {"main": 2, "vec": 1}
 
 
 def test_an_operator_is_traced_to_the_node_in_the_lower_half_of_its_id() -> None:
@@ -35,7 +35,7 @@ def test_a_node_without_an_operator_of_its_own_was_fused() -> None:
 
 
 def test_multiply_accumulates_are_counted_from_the_graph_before_it_was_tiled() -> None:
-    assert parse(stream(text())).macs == {"conv_token_1": 8 * 8 * 16 * 3 * 3 * 4}
+    assert parse(stream(text())).products == (Product("conv_token_1", "int8", 8 * 8 * 16 * 3 * 3 * 4),)
 
 
 def test_a_kernel_is_named_after_its_function() -> None:
@@ -54,7 +54,7 @@ def test_several_graphs_add_up_and_the_larger_peak_counts() -> None:
     assert both.graphs == 2
     assert both.dram == one.dram + other.dram
     assert both.vtcm_peak == one.vtcm_peak
-    assert both.queues["runlist2"] == 4
+    assert both.queues["main"] == 4
 
 
 def test_a_text_without_a_needed_section_is_of_an_unknown_form() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from planner.files import Source
+from planner.files import Snapshot
 from planner.model.read import load, read_model
 from planner.model.weights import Weight, parse
 from tests.unit.small_models import graph, save
@@ -51,7 +51,7 @@ def test_the_model_is_the_one_that_protobuf_parses(
     tmp_path_factory: pytest.TempPathFactory, weights: list[tuple[int, int]]
 ) -> None:
     path = save(model_of(weights), tmp_path_factory.mktemp("parsed"))
-    parsed, own = parse(Source.of(path))
+    parsed, own = parse(Snapshot.of(path))
     assert all(len(t.raw_data) <= 4096 for t in parsed.graph.initializer)
     assert {i for i, t in enumerate(parsed.graph.initializer) if t.data_location == TensorProto.EXTERNAL} == set(own)
     for position, offset in own.items():
@@ -87,7 +87,7 @@ def test_a_message_that_comes_in_pieces_is_merged_as_protobuf_merges_it(tmp_path
     second.graph.initializer.extend(whole.graph.initializer)
     path = tmp_path / "model.onnx"
     path.write_bytes(first.SerializeToString() + second.SerializeToString())
-    assert len(parse(Source.of(path)).proto.graph.initializer) == 1
+    assert len(parse(Snapshot.of(path)).proto.graph.initializer) == 1
     assert read_model(path).nodes[0].op_type == "Relu"
 
 
@@ -108,9 +108,9 @@ def test_a_damaged_file_is_refused_where_protobuf_refuses_it(
         at_once(path)
     except DecodeError:
         with pytest.raises(DecodeError):
-            parse(Source.of(path))
+            parse(Snapshot.of(path))
     else:
-        parse(Source.of(path))
+        parse(Snapshot.of(path))
 
 
 def test_weights_in_the_file_are_not_read_to_judge_the_model(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_weights_in_the_file_are_not_read_to_judge_the_model(tmp_path: Path) -> 
     del model, big
     tracemalloc.start()
     try:
-        parse(Source.of(path))
+        parse(Snapshot.of(path))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

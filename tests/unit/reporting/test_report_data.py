@@ -91,7 +91,7 @@ def test_a_verification_is_read_from_the_contract_whatever_else_it_says() -> Non
         "ran_on": "CPUExecutionProvider",
         "kind": "emulation",
         "runtime": {"onnxruntime": "1.32.0"},
-        "placement": {"total": 3, "on_target": None, "fallback": []},
+        "placement": {"total": 3, "on_target": None, "fallback": [], "by": None},
         "fidelity": [{"output": "y", "sqnr_db": 31, "cosine": 1, "max_abs_error": 0.5, "top1_agreement": None}],
         "seconds": {"load": 0.1, "run": None},
         "peak_rss_mb": None,

@@ -19,6 +19,7 @@ from planner.operators import Role
 from planner.profiles.schema import FixedParameters, Learned, Profile
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.target import Target
+from tests.unit.small_models import on_any_processor
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
 
@@ -51,7 +52,7 @@ def rule(
     profile: Profile, pair: QuantConfig, *, per_channel: bool = False, of: Node | None = None, device: str = "npu"
 ) -> Ruling:
     granularity = PER_CHANNEL if per_channel else PER_TENSOR
-    return judge(Target.on(profile, device, ()), of or node(), replace(pair, granularity=granularity), 21)
+    return judge(on_any_processor(profile, device), of or node(), replace(pair, granularity=granularity), 21)
 
 
 W8A8 = {"weight": ["int8", "uint8-per-tensor"], "activation": "uint8"}
@@ -237,7 +238,7 @@ def test_every_ruling_of_the_shipped_profiles_is_whole(
     )
     for device in found.devices:
         config = QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
-        ruling = judge(Target.on(found, device, ()), node(op_type, *inputs), config, 21)
+        ruling = judge(on_any_processor(found, device), node(op_type, *inputs), config, 21)
         assert (ruling.reason is None) is bool(ruling.legal)
         assert ruling.legal is None or ruling.rule
 
@@ -312,3 +313,15 @@ def test_a_bound_on_an_attribute(profile: Any) -> None:
     assert rule(found, QuantConfig(F32, F32), of=wide).legal is False
     assert rule(found, QuantConfig(F32, F32), of=narrow).legal is True
     assert rule(found, QuantConfig(F32, F32), of=node("Conv")).legal is True
+
+
+def test_a_float_operand_is_judged_in_the_type_that_it_will_be_written_in(profile: Any) -> None:
+    exponent = {"inputs": {"1": {"dtype": ["float32"]}}}
+    found = profile(
+        {"refuse": "not taken with exponent float32", "when": exponent, "pairs": [{"activation": ["float16"]}]},
+        {"pairs": [{"activation": ["float16", "float32"]}]},
+    )
+    power = node("MatMul", operand("x", Role.ACTIVATION, (2, 4)), operand("e", Role.ACTIVATION, ()))
+    assert rule(found, QuantConfig(None, F16), of=power).legal
+    index = node("MatMul", operand("x", Role.ACTIVATION, (2, 4)), operand("e", Role.EXACT, ()))
+    assert not rule(found, QuantConfig(None, F16), of=index).legal

@@ -11,6 +11,7 @@ import pytest
 
 from planner.runtime import environment as environment_module
 from planner.runtime.environment import conflicts, interpreter
+from planner.runtime.eps.directml import environment as directml
 from planner.runtime.registry import launcher
 
 
@@ -64,12 +65,35 @@ def test_qnn_is_a_simulator_on_x86_and_hardware_on_windows_arm(
     assert bool(found.reason) == (kind is None)
 
 
-def test_directml_is_hardware_on_windows_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_directml_runs_on_windows_and_is_asked_on_linux_where_its_environment_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PLANNER_PYTHON_DIRECTML", str(environment(tmp_path, onnxruntime_directml="1.24.4")))
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     assert launcher("DmlExecutionProvider").availability().kind == "hardware"
     monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path / "nowhere"))
+    without = launcher("DmlExecutionProvider").availability()
+    assert without.kind is None and "planner env create directml" in without.reason
+    monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path / "made"))
+    monkeypatch.setattr(directml, "missing_programs", list)
+    made = directml.Environment(tmp_path / "made", {"onnxruntime-directml": "1.24.4"}, directml.source_digest())
+    made.folder.mkdir()
+    made.write()
+    found = launcher("DmlExecutionProvider").availability()
+    assert (found.kind, found.runs, found.by) == ("placement", False, "onnxruntime-directml 1.24.4")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert launcher("DmlExecutionProvider").availability().kind is None
+
+
+def test_an_environment_of_another_version_of_the_program_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path))
+    directml.Environment(tmp_path, {"onnxruntime-directml": "1.24.4"}, "another").write()
+    found = directml.find()
+    assert found is not None and "planner env create directml" in directml.missing(found)
 
 
 def test_the_interpreter_is_named_by_a_variable_or_lies_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, save
 
 from planner.errors import EPError, RequestError
 from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.worker import as_array
+from tests.limits import HANGS
 
 CPU = "CPUExecutionProvider"
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -105,7 +107,7 @@ def test_after_a_crash_the_error_says_how_and_the_next_call_starts_anew(tmp_path
 def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
     path = model(tmp_path)
     with Worker(CPU, timeout=0.5) as worker:
-        worker.timeout = 60  # building the first session may take its time
+        worker.timeout = HANGS  # building the first session may take its time
         worker.open(path, {})
         stopped = pid(worker)
         os.kill(stopped, signal.SIGSTOP)
@@ -113,7 +115,7 @@ def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
         with pytest.raises(WorkerTimeout, match=r"0\.5 s"):
             worker.run({"x": np.zeros((1, 3), np.float32)})
         assert not alive(stopped)
-        worker.timeout = 60
+        worker.timeout = HANGS
         worker.open(path, {})
 
 
@@ -133,16 +135,16 @@ def test_no_worker_outlives_its_caller(end: signal.Signals, tmp_path: Path) -> N
     code = (
         "import sys, time; from pathlib import Path; from planner.runtime.client import Worker\n"
         f"w = Worker({CPU!r}); w.open(Path({str(model(tmp_path))!r}), {{}})\n"
-        "print(w._process._popen.pid, flush=True); time.sleep(60)"
+        f"print(w._process._popen.pid, flush=True); time.sleep({HANGS})"
     )
     caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert caller.stdout is not None
     child = int(caller.stdout.readline())
     assert alive(child)
     caller.send_signal(end)
-    caller.wait(20)
+    caller.wait(HANGS)
     caller.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGS
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
@@ -197,3 +199,11 @@ def test_an_option_that_is_not_known_to_be_harmless_is_refused(ep: str, option: 
     assert "allowed:" in caught.value.hint
     with Worker(ep) as worker, pytest.raises(RequestError, match=option):
         worker.compile(model(tmp_path), tmp_path / "out.onnx", {option: str(tmp_path / "evil.so")})
+
+
+def test_maps_and_sequences_come_back_as_arrays() -> None:
+    found = as_array([{1: 0.25, 0: 0.75}, {0: 0.5, 1: 0.5}])
+    assert found is not None and found.tolist() == [0.75, 0.25, 0.5, 0.5]
+    pieces = as_array([np.ones((1, 2)), np.zeros(3)])
+    assert pieces is not None and pieces.tolist() == [1, 1, 0, 0, 0]
+    assert as_array("text") is None and as_array([["text"]]) is None

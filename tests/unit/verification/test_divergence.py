@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.codec import to_json
@@ -131,7 +132,8 @@ def test_a_float16_overflow_is_named_by_the_emulation(tmp_path: Path) -> None:
     assert "beyond float16's 65504" in parting.sentence()
 
 
-def test_verifying_fails_and_says_which_node(tmp_path: Path) -> None:
+def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANNER_DIRECTML", str(tmp_path / "nowhere"))
     candidate, reference = overflow_pair(tmp_path)
     found = verify(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}], Criteria(Floor("sqnr", 20)))
     assert not found.passed

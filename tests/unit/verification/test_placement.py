@@ -14,7 +14,9 @@ CANDIDATE = {"conv": "Conv", "dq": "DequantizeLinear", "m": "MatMul", "add": "Ad
 
 
 def opened(*assigned: tuple[str, str, str], refusals: tuple[Refusal, ...] = (), lone: str | None = None) -> Opened:
-    return Opened(tuple(Assigned(*entry) for entry in assigned), refusals, lone, 0.1, None, {})
+    return Opened(
+        tuple(Assigned(*entry) for entry in assigned), refusals, lone, 0.1, None, {"onnxruntime-qnn": "2.7.0"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_all_on_the_target() -> None:
     placement = placement_of(
         opened((NPU, "Conv", "conv_token_1"), (NPU, "Transpose", "Transpose_token_4")), NPU, CANDIDATE
     )
-    assert to_json(placement) == {"total": 2, "on_target": 2, "fallback": []}
+    assert to_json(placement) == {"total": 2, "on_target": 2, "by": "onnxruntime-qnn 2.7.0", "fallback": []}
     assert placement.nodes == {"conv": NPU}
 
 

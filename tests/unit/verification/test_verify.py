@@ -43,7 +43,8 @@ def test_the_cpu_ep_is_verified_really(tmp_path: Path) -> None:
     )
     assert found.passed, found.reasons
     assert (found.ran_on, found.kind) == ("CPUExecutionProvider", "hardware")
-    assert to_json(found.placement) == {"total": 1, "on_target": 1, "fallback": []}
+    (package,) = found.runtime.items()
+    assert to_json(found.placement) == {"total": 1, "on_target": 1, "by": " ".join(package), "fallback": []}
     assert found.fidelity[0].sqnr_db == 200
     assert seen == [(1, 3), (2, 3), (3, 3)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ class DirectMl(Launcher):
             kind = "placement"
         return Availability(kind, {} if found is None else found.packages, reason, self.python)
 
+    def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:
+        if platform.system() == "Windows":
+            return super().make_environment(folder, say)
+        from planner.runtime.eps.directml.setup import create
+
+        return create(folder, say=say).packages
+
     def server(self) -> Any:
         if platform.system() == "Windows":
             return None
@@ -50,4 +58,4 @@ class DirectMl(Launcher):
         return Server(found)
 
 
-LAUNCHER = DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",), _OPTIONS)
+LAUNCHER = DirectMl("DmlExecutionProvider", "directml", ("onnxruntime-directml",), _OPTIONS, node_by_node=True)

@@ -1,8 +1,9 @@
 /* Asks the DirectML EP of ONNX Runtime which nodes of a model it takes. A Windows program; on Linux it runs under Wine.
 
-       ask.exe ONNXRUNTIME_DLL
+       ask.exe FOLDER
 
-   It first says {"onnxruntime": VERSION}. Then it reads a request a line from standard input, fields separated by tabs:
+   FOLDER holds onnxruntime.dll and DirectML.dll. The program first says {"onnxruntime": VERSION}. Then it reads a request a line from
+   standard input, fields separated by tabs:
 
        OPTIMIZE   0 or 1: whether onnxruntime may rewrite the graph
        MODEL      an ONNX file
@@ -61,7 +62,7 @@ static const Api *api;
 #define release_options CALL(100, void, SessionOptions *)
 #define add_config CALL(130, Status *, SessionOptions *, const char *, const char *)
 
-static Status *(*append_directml)(SessionOptions *options, int device);
+static Status *(*append_directml)(SessionOptions *options, void *directml, ID3D12CommandQueue *queue);
 
 /* -- What a real GPU says --------------------------------------------------------------------------------------------- */
 
@@ -93,7 +94,7 @@ static void *replace(void **place, void *by) {
     return before;
 }
 
-static bool prepare_device(void) {
+static ID3D12Device *create_device(void) {
     /* ID3D12Device5, which older headers lack, and the place of EnumerateMetaCommands among its functions. */
     static const GUID device5 = {0x8b4f173b, 0x2fea, 0x4b80, {0x8f, 0x58, 0x43, 0x07, 0x19, 0x1a, 0xb9, 0x5d}};
     enum { ENUMERATE_META_COMMANDS = 59 };
@@ -102,11 +103,27 @@ static bool prepare_device(void) {
     ID3D12Device *device = NULL;
     void *newer = NULL;
     if (!create || FAILED(create(NULL, D3D_FEATURE_LEVEL_11_0, &IID_ID3D12Device, (void **)&device)))
-        return false;
+        return NULL;
     if (SUCCEEDED(ID3D12Device_QueryInterface(device, &device5, &newer)) && newer)
         replace(&(*(void ***)newer)[ENUMERATE_META_COMMANDS], no_meta_commands);
     check_feature = (void *)replace((void **)&device->lpVtbl->CheckFeatureSupport, check_feature_as_gpu);
-    return true; /* the device is kept: the functions are shared by all that come after it */
+    return device;
+}
+
+/* One device for all sessions: to make one takes several times as long as to build a small session. It is made as onnxruntime
+   makes its own (DirectML.h: DMLCreateDevice1, feature level 5.0, no flags). */
+static void *create_directml(HMODULE library, ID3D12Device *device) {
+    static const GUID dml_device = {0x6dbd6437, 0x96fd, 0x423f, {0xa9, 0x8c, 0xae, 0x5e, 0x7c, 0x2a, 0x57, 0x3f}};
+    enum { NO_FLAGS = 0, FEATURE_LEVEL_5_0 = 0x5000 };
+    HRESULT(WINAPI * create)(ID3D12Device *, int, int, REFIID, void **) = (void *)GetProcAddress(library, "DMLCreateDevice1");
+    void *made = NULL;
+    return create && SUCCEEDED(create(device, NO_FLAGS, FEATURE_LEVEL_5_0, &dml_device, &made)) ? made : NULL;
+}
+
+static ID3D12CommandQueue *create_queue(ID3D12Device *device) {
+    D3D12_COMMAND_QUEUE_DESC wanted = {.Type = D3D12_COMMAND_LIST_TYPE_COMPUTE, .Flags = D3D12_COMMAND_QUEUE_FLAG_DISABLE_GPU_TIMEOUT};
+    void *made = NULL;
+    return SUCCEEDED(ID3D12Device_CreateCommandQueue(device, &wanted, &IID_ID3D12CommandQueue, &made)) ? made : NULL;
 }
 
 /* -- Text ------------------------------------------------------------------------------------------------------------- */
@@ -147,6 +164,8 @@ static void put_json(Text *text, const char *value) {
 /* -- Asking ----------------------------------------------------------------------------------------------------------- */
 
 static FILE *output;
+static void *directml;
+static ID3D12CommandQueue *queue;
 
 static void write_line(Text *line) {
     put_text(line, "\n");
@@ -202,7 +221,7 @@ static Status *fill(SessionOptions *options, bool optimize, const char *folder) 
     if (!failed) failed = set_optimization(options, optimize ? ALL_OPTIMIZATIONS : NO_OPTIMIZATION);
     if (!failed) failed = add_config(options, "ep.dml.disable_graph_fusion", "1");
     if (!failed) failed = add_config(options, "session.model_external_initializers_file_folder_path", folder);
-    if (!failed) failed = append_directml(options, 0);
+    if (!failed) failed = append_directml(options, directml, queue);
     return failed;
 }
 
@@ -272,6 +291,15 @@ static int fail(const char *what) {
     return 1;
 }
 
+static HMODULE load(const char *folder, const char *name) {
+    Text path = {0};
+    put_text(&path, folder);
+    put_text(&path, "\\");
+    put(&path, name, strlen(name) + 1);
+    wchar_t *wide_path = wide(path.bytes);
+    return wide_path ? LoadLibraryExW(wide_path, NULL, LOAD_WITH_ALTERED_SEARCH_PATH) : NULL;
+}
+
 int main(int argc, char **argv) {
     /* The libraries may print: the answers have a stream of their own. */
     Text line = {0}, hello = {0};
@@ -282,15 +310,20 @@ int main(int argc, char **argv) {
     _setmode(0, _O_BINARY);
     SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX);
     if (argc != 2 || !output)
-        return fail("usage: ask.exe ONNXRUNTIME_DLL");
-    if (!prepare_device())
+        return fail("usage: ask.exe FOLDER");
+    ID3D12Device *device = create_device();
+    if (!device)
         return fail("Direct3D 12 offers no device: no Vulkan driver, or no display");
-    wchar_t *name = wide(argv[1]);
-    HMODULE library = LoadLibraryExW(name, NULL, LOAD_WITH_ALTERED_SEARCH_PATH);
-    if (!library)
-        return fail("onnxruntime.dll cannot be loaded");
+    /* In this order: onnxruntime.dll takes the DirectML.dll that is there. */
+    HMODULE directml_library = load(argv[1], "DirectML.dll"), library = load(argv[1], "onnxruntime.dll");
+    if (!directml_library || !library)
+        return fail("onnxruntime.dll or DirectML.dll cannot be loaded");
+    directml = create_directml(directml_library, device);
+    queue = create_queue(device);
+    if (!directml || !queue)
+        return fail("DirectML does not take the device");
     const ApiBase *(*base)(void) = (void *)GetProcAddress(library, "OrtGetApiBase");
-    append_directml = (void *)GetProcAddress(library, "OrtSessionOptionsAppendExecutionProvider_DML");
+    append_directml = (void *)GetProcAddress(library, "OrtSessionOptionsAppendExecutionProviderEx_DML");
     api = base ? base()->get_api(API_VERSION) : NULL;
     if (!api || !append_directml)
         return fail("onnxruntime.dll is too old, or was built without DirectML");

@@ -64,7 +64,7 @@ class Asker:
         try:
             self._display = Display()
             self._program = subprocess.Popen(
-                [*TIED, "wine", str(environment.program), f"Z:{environment.library}"],
+                [*TIED, "wine", str(environment.program), f"Z:{environment.libraries}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...environment import places
 
 PACKAGE = "onnxruntime-directml"
 VERSION = "1.24.4"
@@ -41,8 +42,8 @@ class Environment:
         return self.folder / "ask.exe"
 
     @property
-    def library(self) -> Path:
-        return self.folder / "libraries" / "onnxruntime.dll"
+    def libraries(self) -> Path:
+        return self.folder / "libraries"
 
     @property
     def prefix(self) -> Path:
@@ -54,15 +55,10 @@ class Environment:
         (self.folder / _MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def default_folder() -> Path:
-    """Where an environment is made when no place is named: in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "planner", "environments", "directml")
-
-
 def find() -> Environment | None:
     """The environment in the folder that PLANNER_DIRECTML names, or the first of the usual places that has one."""
-    for folder in _places():
+    named = os.environ.get(VARIABLE)
+    for folder in (Path(named),) if named else places("directml"):
         try:
             content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
             return Environment(folder, dict(content["packages"]), str(content["source"]))
@@ -95,13 +91,3 @@ def vulkan_driver() -> Path | None:
 def source_digest() -> str:
     """SHA-256 of the program's source."""
     return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-
-
-def _places() -> Iterator[Path]:
-    if named := os.environ.get(VARIABLE):
-        yield Path(named)
-        return
-    # Beside the running environment and beside our own source; never the working folder, which may be anybody's.
-    for folder in (Path(sys.prefix).parent, Path(__file__).resolve().parents[4]):
-        yield folder / ".venv-directml"
-    yield default_folder()

@@ -10,16 +10,16 @@ import filecmp
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 
 from planner.errors import EPError
+from planner.runtime.make import must
 
 from . import environment
 from .asker import Asker, Died
@@ -36,7 +36,6 @@ _MEMBERS = {
 }
 # Where Debian and Ubuntu keep Wine's Windows libraries, below /usr.
 _WINE_LIBRARIES = ("lib/x86_64-linux-gnu/wine/x86_64-windows/*", "lib/wine/x86_64-windows/*")
-_TIMEOUT = 600.0
 Say = Callable[[str], None]
 
 
@@ -63,9 +62,9 @@ def create(folder: Path, *, say: Say = lambda message: None) -> Environment:
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     made = Environment(folder, {environment.PACKAGE: environment.VERSION}, environment.source_digest())
     say(f"fetching {environment.PACKAGE} {environment.VERSION} for Windows")
-    _fetch_libraries(made.library.parent)
+    _fetch_libraries(made.libraries)
     say("building the program that asks")
-    _run(
+    must(
         [environment.COMPILER, "-O2", "-s", "-std=c11", "-o", str(made.program), str(environment.SOURCE), "-ldxguid"],
         "the program cannot be built",
     )
@@ -104,8 +103,8 @@ def _install_system_packages(say: Say) -> None:
         )
     say(f"installing {' '.join(lacking)}")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _run(["apt-get", "update", "-qq"], "the list of system packages cannot be had", quiet)
-    _run(command, "the system packages cannot be installed", quiet)
+    must(["apt-get", "update", "-qq"], "the list of system packages cannot be had", quiet)
+    must(command, "the system packages cannot be installed", quiet)
 
 
 def _fetch_libraries(folder: Path) -> None:
@@ -113,7 +112,7 @@ def _fetch_libraries(folder: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         kind = ["--platform", "win_amd64", "--python-version", "3.12", "--only-binary=:all:", "--dest", downloads]
         package = f"{environment.PACKAGE}=={environment.VERSION}"
-        _run([*command, *kind, package], f"{package} cannot be fetched")
+        must([*command, *kind, package], f"{package} cannot be fetched")
         (wheel,) = Path(downloads).glob("*.whl")
         folder.mkdir()
         with zipfile.ZipFile(wheel) as archive:
@@ -125,7 +124,7 @@ def _prepare_wine(prefix: Path) -> None:
     try:
         with Display() as display:
             using = variables(prefix, display.name)
-            _run(["wine", "wineboot", "--init"], "Wine cannot make its folder", using)
+            must(["wine", "wineboot", "--init"], "Wine cannot make its folder", using)
             setting = [
                 "reg",
                 "add",
@@ -138,8 +137,8 @@ def _prepare_wine(prefix: Path) -> None:
                 "vulkan",
                 "/f",
             ]
-            _run(["wine", *setting], "Wine cannot be told to use Vulkan", using)
-            _run(["wineserver", "--wait"], "Wine does not end", using)
+            must(["wine", *setting], "Wine cannot be told to use Vulkan", using)
+            must(["wineserver", "--wait"], "Wine does not end", using)
     except (NoDisplay, OSError) as error:
         raise EPError(f"Wine cannot be prepared: {error}") from None
     _link_to_system(prefix)
@@ -170,24 +169,6 @@ def _prove(made: Environment) -> None:
     took = {p.op_type: p.ep for p in answer.placement or ()}
     if took.get("Relu") != _EP or took.get("Neg") == _EP:
         raise EPError(f"DirectML's first answer is wrong: {took or answer.error}")
-
-
-def _run(command: Sequence[str], failure: str, env: Mapping[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            env=env,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EPError(f"{failure}: {error}") from None
-    if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise EPError(f"{failure}: {' / '.join(said[-3:]) or f'exit status {done.returncode}'}")
 
 
 def main() -> int:

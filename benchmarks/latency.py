@@ -1,0 +1,301 @@
+"""Refits the rates that turn a schedule into milliseconds, and says how far they are off architectures they did not see.
+
+    python -m benchmarks.latency                    fit, cross-validate, and show; --write keeps the rates
+    python -m benchmarks.latency collect FOLDER --measurements FILE
+        compile FOLDER/{float,w8a8,w8a16}/NAME.onnx (benchmarks/architectures.py exports them) and keep what each schedule
+        asks for beside the measured milliseconds, in ep_profiles/qnn/schedules.json
+
+Measured: Qualcomm's own published figures (quic/ai-hub-models, perf.yaml), runtime "onnx" (onnxruntime's QNN EP). Each model
+is predicted by rates fitted without its whole family. Beside it stand the predictors that people use without a schedule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.architectures import ARCHITECTURES
+from planner.codec import from_json, to_json
+from planner.errors import PlannerError
+from planner.estimate.latency import WORK, Error, LatencyModel, Rates, work
+from planner.estimate.schedule import parse
+from planner.profiles.load import load_profiles
+
+_HERE = Path(__file__).resolve().parents[1] / "ep_profiles" / "qnn"
+_EP = "QNNExecutionProvider"
+_PRECISIONS = ("float", "w8a8", "w8a16")
+# Device of the profile -> device of the measurements.
+DEVICES = {
+    "snapdragon-x-elite": "Snapdragon X Elite CRD",
+    "snapdragon-8-gen3": "Samsung Galaxy S24",
+    "snapdragon-8-elite": "Samsung Galaxy S25",
+    "snapdragon-8-gen2": "QCS8550 (Proxy)",
+    "snapdragon-8-elite-gen5": "Snapdragon 8 Elite Gen 5 QRD",
+    "snapdragon-8-gen1": "QCS8450 (Proxy)",
+}
+Column = tuple[str, ...]
+# A device with fewer models gets no rates, a precision with fewer no error and so no milliseconds.
+_FEWEST, _FEWEST_OF_A_PRECISION = 20, 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model at a precision: what its schedule asks for, and the milliseconds measured on each device.
+
+    Attributes:
+        parameters: in millions, as published. ms: of the runtime "onnx" by the measurements' device; only where every layer
+            ran on the NPU. dlc_ms: the same of Qualcomm's own runtime, to compare.
+    """
+
+    model: str
+    family: str
+    precision: str
+    parameters: float
+    work: Mapping[str, float]
+    ms: Mapping[str, float] = field(default_factory=dict)
+    dlc_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The file of rows."""
+
+    source: str
+    runtime: str
+    soc_model: str
+    rows: tuple[Row, ...]
+    schema: str = "planner/schedules/1"
+
+
+# -- fitting -----------------------------------------------------------------------------------------------------------
+
+
+def fit(rows: Sequence[Row], ms: np.ndarray, columns: Column = WORK) -> np.ndarray:
+    """Rates that are not negative and make the relative error least (squared): an array of len(columns)."""
+    from scipy.optimize import nnls
+
+    asked = np.array([[row.work.get(name, 0.0) for name in columns] for row in rows])
+    return np.asarray(nnls(asked / ms[:, None], np.ones(len(rows)))[0])
+
+
+def left_out(rows: Sequence[Row], ms: np.ndarray, columns: Column = WORK) -> np.ndarray:
+    """Each row's milliseconds as predicted by a fit without any row of its family."""
+    predicted = np.zeros(len(rows))
+    for family in {row.family for row in rows}:
+        out = np.array([row.family == family for row in rows])
+        kept = [row for row in rows if row.family != family]
+        rates = fit(kept, ms[~out], columns)
+        predicted[out] = np.array([[r.work.get(n, 0.0) for n in columns] for r in rows if r.family == family]) @ rates
+    return predicted
+
+
+def error_of(rows: Sequence[Row], measured: np.ndarray, predicted: np.ndarray) -> Error:
+    """How far off the predictions are."""
+    from scipy.stats import spearmanr
+
+    relative = np.abs(predicted / measured - 1)
+    ratio = measured / predicted
+    return Error(
+        n=len(rows),
+        families=len({row.family for row in rows}),
+        median=round(float(np.median(relative)), 3),
+        within_35=round(float((relative <= 0.35).mean()), 3),
+        rank=round(float(spearmanr(predicted, measured)[0]), 3),
+        low=round(float(np.quantile(ratio, 0.1)), 3),
+        high=round(float(np.quantile(ratio, 0.9)), 3),
+    )
+
+
+_BY_TYPE = {"float": "float", "w8a8": "int8", "w8a16": "int16"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device's rows, and their leave-one-family-out predictions by several sets of columns."""
+
+    name: str
+    rows: tuple[Row, ...]
+    measured: np.ndarray
+    predicted: np.ndarray
+
+    def errors(self) -> dict[str, Error]:
+        found = {"all": error_of(self.rows, self.measured, self.predicted)}
+        for precision in _PRECISIONS:
+            of = np.array([row.precision == precision for row in self.rows])
+            if of.sum() >= _FEWEST_OF_A_PRECISION:
+                rows = [row for row in self.rows if row.precision == precision]
+                found[_BY_TYPE[precision]] = error_of(rows, self.measured[of], self.predicted[of])
+        return found
+
+
+def device(rows: Iterable[Row], name: str, columns: Column = WORK) -> Device | None:
+    """Cross-validate one device; None where too few models were measured on it."""
+    known = tuple(row for row in rows if DEVICES[name] in row.ms)
+    if len(known) < _FEWEST:
+        return None
+    measured = np.array([row.ms[DEVICES[name]] for row in known])
+    return Device(name, known, measured, left_out(known, measured, columns))
+
+
+_OTHERS: dict[str, Column] = {
+    "MACs": ("run", "gmac"),
+    "parameters": ("run", "parameters"),
+    "MACs and parameters": ("run", "gmac", "parameters"),
+    "bytes of DRAM and VTCM": ("run", "dram", "vtcm"),
+}
+
+
+def show(rows: Sequence[Row], *, details: bool) -> None:
+    """The tables: the schedule's prediction and the others', by device and precision."""
+    print("| device | precision | predictor | n | families | median error | within 35 % | rank correlation |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in DEVICES:
+        for label, columns in {"the schedule": WORK, **_OTHERS}.items():
+            by = device(rows, name, columns)
+            for kind, error in ({} if by is None else by.errors()).items():
+                print(
+                    f"| {name} | {kind} | {label} | {error.n} | {error.families} | {error.median:.1%} "
+                    f"| {error.within_35:.0%} | {error.rank:.3f} |"
+                )
+        found = device(rows, name)
+        if details and found is not None:
+            order = np.argsort(-np.abs(found.predicted / found.measured - 1))
+            for i in order:
+                row = found.rows[i]
+                print(
+                    f"  {row.model} {row.precision}: {found.measured[i]:.2f} ms, predicted {found.predicted[i]:.2f} ms"
+                )
+
+
+def rates(rows: Rows) -> LatencyModel:
+    """The rates of every device that has enough measurements."""
+    found = []
+    profile = load_profiles(()).find(_EP)
+    for name, measured_on in DEVICES.items():
+        crossed = device(rows.rows, name)
+        if crossed is None:
+            continue
+        ms = fit(crossed.rows, crossed.measured)
+        named = {column: float(f"{rate:.4g}") for column, rate in zip(WORK, ms, strict=True)}
+        soc_model = profile.options(name)["soc_model"]
+        found.append(Rates(name, {"soc_model": soc_model}, measured_on, named, crossed.errors()))
+    return LatencyModel(_EP, rows.source, date.today().isoformat(), rows.runtime, tuple(found))
+
+
+# -- collecting --------------------------------------------------------------------------------------------------------
+
+
+def collect(folder: Path, measurements: Path, soc_model: str, *, compiling: bool) -> Rows:
+    """Compile what was exported, and keep what each schedule asks for.
+
+    The compiler's texts are kept in FOLDER/schedules, and read from there where they are; the others are compiled, or,
+    without `compiling`, left out.
+    """
+    measured = _measured(measurements)
+    rows = []
+    for architecture in ARCHITECTURES:
+        for precision in _PRECISIONS:
+            model = folder / precision / f"{architecture.name}.onnx"
+            key = (architecture.model, architecture.component, precision)
+            if not model.exists() or not measured.get(("onnx", *key)):
+                continue
+            kept = folder / "schedules" / f"{architecture.name}.{precision}.{soc_model}.gz"
+            asked = _asked(model, kept, soc_model, compiling=compiling)
+            if asked is None:
+                continue
+            asked["parameters"] = architecture.parameters
+            ms, dlc = measured[("onnx", *key)], measured.get(("qnn_dlc", *key), {})
+            rows.append(Row(architecture.name, architecture.family, precision, architecture.parameters, asked, ms, dlc))
+    source = "quic/ai-hub-models, perf.yaml at 52c080d (2026-02-12), BSD-3-Clause"
+    return Rows(source, "onnxruntime-qnn 2.7.0", soc_model, tuple(rows))
+
+
+def _measured(path: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """Milliseconds by (runtime, model, component, precision) and device, where the NPU ran every layer."""
+    wanted = set(DEVICES.values())
+    components = {a.model: a.component for a in ARCHITECTURES}
+    found: dict[tuple[str, str, str, str], dict[str, float]] = defaultdict(dict)
+    with path.open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            if row["unit"] != "NPU" or row["layers"] != row["npu_layers"] or row["device"] not in wanted:
+                continue
+            # A model of one part is named after itself.
+            component = row["component"] if components.get(row["model"]) else ""
+            found[row["runtime"], row["model"], component, row["precision"]][row["device"]] = float(row["ms"])
+    return found
+
+
+def _asked(model: Path, kept: Path, soc_model: str, *, compiling: bool) -> dict[str, float] | None:
+    """What the schedule of a model asks for, from the kept text or its summary; None where there is no schedule."""
+    summary = kept.with_suffix(".work.json")
+    if summary.exists():
+        return dict(json.loads(summary.read_text(encoding="utf-8")))
+    if not kept.exists():
+        if not compiling:
+            return None
+        _compile(model, kept, soc_model)
+    try:
+        with gzip.open(kept) as stream:
+            schedule = parse(stream)
+    except (PlannerError, OSError, EOFError) as error:
+        print(f"{model.name}: {error}")
+        return None
+    asked = work(schedule)
+    asked["gmac"] = sum(p.macs for p in schedule.products) / 1e9
+    asked["dram"], asked["vtcm"] = schedule.dram / 1e6, schedule.vtcm / 1e6
+    asked = {name: float(f"{value:.6g}") for name, value in asked.items()}
+    summary.write_text(json.dumps(asked), encoding="utf-8")
+    return asked
+
+
+def _compile(model: Path, kept: Path, soc_model: str) -> None:
+    from planner.runtime.client import Worker
+
+    options = {"soc_model": soc_model, "enable_htp_fp16_precision": "1", "offload_graph_io_quantization": "0"}
+    kept.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, Worker(_EP, timeout=900) as worker:
+        worker.schedule(model, Path(name), options)
+        with gzip.open(kept, "wb") as stream:
+            for file in sorted(Path(name).glob("*_schematic.bin")):
+                stream.write(file.read_bytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="keep the rates in ep_profiles/qnn/latency.json")
+    parser.add_argument("--details", action="store_true", help="each model's prediction")
+    commands = parser.add_subparsers(dest="command")
+    collecting = commands.add_parser("collect", help="compile the exported models")
+    collecting.add_argument("folder", type=Path)
+    collecting.add_argument("--measurements", type=Path, required=True)
+    collecting.add_argument("--soc-model", default="60")
+    collecting.add_argument("--kept", action="store_true", help="only schedules that are kept; compile nothing")
+    args = parser.parse_args()
+    path = _HERE / "schedules.json"
+    if args.command == "collect":
+        _write(path, to_json(collect(args.folder, args.measurements, args.soc_model, compiling=not args.kept)))
+        return
+    rows = from_json(Rows, json.loads(path.read_text(encoding="utf-8")))
+    show(rows.rows, details=args.details)
+    if args.write:
+        _write(_HERE / "latency.json", to_json(rates(rows)))
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

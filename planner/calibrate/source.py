@@ -1,0 +1,84 @@
+"""Where samples come from: as a user asks for them, or as a plan remembers them. Says loudly where they prove little."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.errors import RequestError
+from planner.model.read import Model
+from planner.resolve.plan import Plan
+
+if TYPE_CHECKING:
+    from planner.calibrate.inputs import Inputs
+
+_log = logging.getLogger("planner")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples come from.
+
+    Attributes:
+        path: as for --inputs; None for synthetic data.
+        seed: of the synthetic data.
+        method: how ranges of 8-bit activations are taken: minmax, average, percentile, entropy or mse.
+    """
+
+    path: str | None = None
+    seed: int = 0
+    method: str = "minmax"
+
+
+def load_samples(inputs: str | Source | None, model: Model, *, calibrates: bool = True, may_run: bool = True) -> Inputs:
+    """Load samples.
+
+    Args:
+        inputs: where they come from.
+        model: that they are fed to.
+        calibrates: whether they calibrate it, and not only judge.
+        may_run: whether a function may be named, which runs the user's code.
+
+    Raises:
+        RequestError: nothing found, or samples that do not fit the model.
+    """
+    from planner.calibrate.inputs import load_inputs
+
+    source = inputs if isinstance(inputs, Source) else Source(inputs)
+    loaded = load_inputs(source.path, model, seed=source.seed, method=source.method, may_run=may_run)
+    if loaded.synthetic:
+        _log.warning(
+            "%s on synthetic data: the result says nothing about real inputs\n  give real ones with --inputs",
+            "calibrated and judged" if calibrates else "judged",
+        )
+    elif calibrates and not loaded.held_apart:
+        _log.warning("a single sample: the result is judged on what calibrated it; give more with --inputs")
+    return loaded
+
+
+def planned_samples(plan: Plan, model: Model, path: str | None) -> Inputs:
+    """The samples that a plan was made with, loaded again.
+
+    Args:
+        plan: quantized.
+        model: of the plan.
+        path: where they lie now; None for the file or folder that the plan names.
+
+    Raises:
+        RequestError: they are not the same (their hash differs), or the plan names a function: only ``path`` may.
+    """
+    planned = plan.inputs or {"synthetic": True, "seed": 0}
+    given = path is not None
+    if path is None and not planned.get("synthetic"):
+        path = str(planned.get("source"))
+    method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
+    if not isinstance(method, str) or type(seed) is not int or seed < 0:
+        raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
+    loaded = load_samples(Source(path, seed, method), model, may_run=given)
+    if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
+        raise RequestError(
+            "the inputs are not those that the plan was made with (their hash differs)",
+            "make the plan anew with `planner plan --inputs`",
+        )
+    return loaded

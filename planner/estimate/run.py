@@ -1,0 +1,169 @@
+"""Estimating a model on the chips of an EP: it is quantized where asked, compiled for each chip, and its schedule priced."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from planner.calibrate.inputs import load_inputs
+from planner.calibrate.run import calibrate
+from planner.dtypes import Precision
+from planner.errors import EPError
+from planner.estimate.compile import Compiler
+from planner.estimate.estimate import AS_IT_IS, Estimate, price
+from planner.estimate.latency import latency_model
+from planner.model.read import Model
+from planner.model.write import save
+from planner.progress import Progress, silent
+from planner.quantization.write import with_data, write_quantized
+from planner.resolve.choose import check_model, make_plan
+from planner.resolve.revise import without_uncalibrated
+from planner.resolve.target import Target
+
+# Of a report's estimate, so many nodes and findings are kept: the largest.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A file to compile, and the names of its nodes."""
+
+    path: Path
+    bytes: int
+    nodes: frozenset[str]
+
+
+def estimate(
+    targets: Sequence[Target],
+    models: Sequence[Model],
+    precisions: Sequence[Precision | None],
+    progress: Progress = silent,
+) -> Iterator[Estimate]:
+    """An estimate for each target and precision.
+
+    Args:
+        targets: of one EP.
+        models: the model as each of the targets reads it.
+        precisions: None for the model as it is.
+        progress: told of each.
+
+    Raises:
+        EPError: the EP cannot run here, or its compiler's text is of an unknown form.
+    """
+    from planner.runtime.client import EPMissing, SessionFailed
+
+    ep, done, total = targets[0].ep, 0, len(targets) * len(precisions)
+    rates = latency_model(ep)
+    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Compiler(ep) as compiler:
+        forms = _Forms(Path(folder), progress)
+        for target, model in zip(targets, models, strict=True):
+            for precision in precisions:
+                progress("estimating", done, total)
+                done += 1
+                name = AS_IT_IS if precision is None else precision.name
+                form = forms.of(target, model, precision)
+                if isinstance(form, str):
+                    yield Estimate.without(target.identity.device, name, form)
+                    continue
+                try:
+                    compiled = compiler.compile(form.path, target.identity.options)
+                except EPMissing:
+                    raise
+                except (SessionFailed, EPError) as error:
+                    yield Estimate.without(target.identity.device, name, f"no schedule: {error}")
+                    continue
+                device, options = target.identity.device, target.identity.options
+                yield price(device, options, name, compiled, form.nodes, form.bytes, rates)
+
+
+def estimate_file(target: Target, path: Path, precision: str) -> Estimate:
+    """The estimate of a model file as it is; one without a schedule says why.
+
+    Args:
+        target: of an EP whose compiler writes its schedule.
+        path: an ONNX file, quantized where that is meant.
+        precision: that its plan settled on.
+    """
+    identity = target.identity
+    size = sum(file.stat().st_size for file in with_data(path))
+    with Compiler(target.ep) as compiler:
+        try:
+            compiled = compiler.compile(path, identity.options)
+        except EPError as error:
+            return Estimate.without(identity.device, precision, f"no schedule: {error}")
+    rates = latency_model(target.ep)
+    made = price(identity.device, identity.options, precision, compiled, _names(path), size, rates)
+    return replace(made, nodes=made.nodes[:_SHOWN], findings=made.findings[:_SHOWN])
+
+
+class _Forms:
+    """The files to compile, each made once: devices mostly share them."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._made: dict[object, _Form | str] = {}
+        self._ranges: dict[object, Any] = {}
+
+    def of(self, target: Target, model: Model, precision: Precision | None) -> _Form | str:
+        """The model at a precision as a file, or why it is not legal there."""
+        if precision is None:
+            return self._once(("", _shape_of(model)), lambda path: self._save(model, path))
+        resolution = check_model(target, model, precision)
+        if resolution.legal is False:
+            first = resolution.violations[0]
+            return f"illegal: {first.node.op_type} {first.node.name!r}: {first.ruling.reason}"
+        plan = make_plan(target, model, resolution)
+        if plan.is_quantized:
+            plan = make_plan(target, model, resolution, load_inputs(None, model, seed=0))
+        key = (precision.name, _shape_of(model), tuple(node.config for node in plan.nodes))
+
+        def write(path: Path) -> None:
+            ranges, made = {}, plan
+            if plan.is_quantized:
+                # One synthetic sample: a schedule hangs on shapes and types, not on ranges.
+                ranges = self._observed(model)
+                made = without_uncalibrated(target, model, plan, ranges)
+            write_quantized(model, made, ranges, path)
+
+        return self._once(key, write)
+
+    def _observed(self, model: Model) -> Any:
+        key = _shape_of(model)
+        if key not in self._ranges:
+            samples = load_inputs(None, model, seed=0).calibration[:1]
+            self._ranges[key] = calibrate(model, samples, self._progress)
+        return self._ranges[key]
+
+    def _once(self, key: object, write: Any) -> _Form | str:
+        if key not in self._made:
+            path = self._folder / f"{len(self._made)}.onnx"
+            write(path)
+            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), _names(path))
+        return self._made[key]
+
+    def _save(self, model: Model, path: Path) -> None:
+        assert model.ir is not None
+        save(model.ir, path)
+
+
+def _shape_of(model: Model) -> object:
+    """Two targets may see a model in different forms: which operators are fused hangs on what they take."""
+    return tuple((node.name, node.op_type) for node in model.nodes)
+
+
+def _names(path: Path) -> frozenset[str]:
+    import onnx
+
+    return frozenset(node.name for node in _nodes(onnx.load(path, load_external_data=False).graph))
+
+
+def _nodes(graph: Any) -> Iterable[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)

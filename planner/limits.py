@@ -1,0 +1,168 @@
+"""How much time and memory a step may take, so that no file of somebody else's holds up or fills the machine.
+
+Time is watched by the process that started this one (planner.cli.supervisor): native code that never comes back cannot be
+stopped from within. Memory is limited by the operating system, where it can do that (Linux).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.errors import RequestError
+
+# Reading a model takes seconds, however large its weights are, which stay in the file.
+_READING_SECONDS, _REQUEST_SECONDS = 60.0, 300.0
+# What reading may take beside some copies of the graph.
+_READING_BYTES, _COPIES = 2 << 30, 8
+# Of the machine's memory, for all that a process may take.
+_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `--time-limit` and `--memory-limit` ask for; None for the defaults.
+
+    Attributes:
+        seconds: that reading a model, or one request to an EP, may take.
+        bytes: of memory that reading a model, or one worker, may take.
+    """
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+    @property
+    def reading_seconds(self) -> float:
+        return self.seconds or _READING_SECONDS
+
+    @property
+    def request_seconds(self) -> float:
+        return self.seconds or _REQUEST_SECONDS
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """Memory of a worker; None where the machine does not say how much it has."""
+        if self.bytes is not None:
+            return self.bytes
+        have = machine_bytes()
+        return None if have is None else int(_SHARE * have)
+
+    def reading_bytes(self, size: int) -> int:
+        """Memory that reading a file of that size may take."""
+        if self.bytes is not None:
+            return self.bytes
+        most = _READING_BYTES + _COPIES * size
+        worker = self.worker_bytes
+        return most if worker is None else min(most, worker)
+
+
+_current = Limits()
+
+
+def current() -> Limits:
+    """The limits that hold now."""
+    return _current
+
+
+@contextlib.contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """These limits hold for this process while this lasts."""
+    global _current
+    before, _current = _current, limits
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def machine_bytes() -> int | None:
+    """Memory of this machine, or of the container that this process runs in; None where that is unknown."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(OSError, ValueError):
+        found.append(int(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").read_text()))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min((size for size in found if size > 0), default=None)
+
+
+# -- steps, and who watches them --------------------------------------------------------------------------------------
+
+_watcher: int | None = None
+
+
+def watch_by(descriptor: int) -> None:
+    """From now on the process at the other end of a pipe ends this one where a step takes too long."""
+    global _watcher
+    _watcher = descriptor
+
+
+def tell_watcher(*words: str) -> None:
+    """Tell the watching process something, if there is one."""
+    if _watcher is not None:
+        with contextlib.suppress(OSError):
+            os.write(_watcher, json.dumps(words).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def reading(path: Path, size: int) -> Iterator[None]:
+    """Reading a model: with a limit of time, where somebody watches, and of memory.
+
+    Args:
+        path: the model, for the message.
+        size: bytes of its file.
+
+    Raises:
+        RequestError: it takes too much memory.
+    """
+    limits = current()
+    most = limits.reading_bytes(size)
+    tell_watcher("begin", f"{limits.reading_seconds:g}", f"reading {path}")
+    try:
+        with _memory(most) if _watcher is not None else contextlib.nullcontext():
+            yield
+    except MemoryError:
+        raise RequestError(
+            f"reading {path} takes more than {gibibytes(most)} of memory",
+            "a constant or a function of it may be huge; if it is meant so, raise --memory-limit",
+        ) from None
+    finally:
+        tell_watcher("end")
+
+
+def gibibytes(size: int) -> str:
+    """A size in words: "1.5 GiB", "30 MiB"."""
+    return f"{size / (1 << 30):.3g} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.3g} MiB"
+
+
+@contextlib.contextmanager
+def _memory(size: int) -> Iterator[None]:
+    """This process may take so much memory beside what it has; the operating system refuses more (MemoryError)."""
+    have = _data_bytes()
+    if have is None:
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = have + size if before[0] < 0 else min(before[0], have + size)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _data_bytes() -> int | None:
+    """What counts against RLIMIT_DATA now; None where there is no such thing (it counts on Linux alone)."""
+    if sys.platform != "linux":
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -1,0 +1,80 @@
+"""Gathering and padding that amount to less: a GatherND of every element, a Pad that cuts off."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.model.passes.edit import new_constant, put_in_place
+from planner.model.passes.match import graph_of, int_attribute
+from planner.model.values import constant_array
+
+_TO_THE_END = np.iinfo(np.int64).max
+
+
+def plain_gather_nd(node: ir.Node) -> None:
+    """A GatherND that takes every element in order is a Reshape; that repeats them along new axes, an Expand of one.
+
+    Exporters write attention masks so, with indices of every batch and position, over booleans, which few EPs gather.
+    """
+    data, indices = node.inputs[0], constant_array(node.inputs[1])
+    if data is None or data.shape is None or not data.shape.is_static() or indices is None or indices.ndim < 1:
+        return
+    dims = [d for d in data.shape if isinstance(d, int)]
+    depth = indices.shape[-1]
+    if int_attribute(node, "batch_dims", 0) or not 0 < depth <= len(dims) or 0 in (*dims, *indices.shape):
+        return
+    front, rest = dims[:depth], dims[depth:]
+    places = np.ravel_multi_index(tuple(np.moveaxis(indices % np.array(front), -1, 0)), front)
+    kept = np.asarray(places)
+    for axis in range(places.ndim):
+        first = np.take(kept, [0], axis=axis)
+        if (kept == first).all():
+            kept = first
+    if not np.array_equal(kept.reshape(-1), np.arange(int(np.prod(front)))):
+        return
+    name = node.outputs[0].name
+    shape = new_constant(node, f"{name}_shape", np.array([*kept.shape, *rest], np.int64))
+    reshape = ir.Node("", "Reshape", [data, shape])
+    if kept.shape == places.shape:
+        put_in_place(node, reshape)
+        return
+    once = reshape.outputs[0]
+    once.name, once.type, once.shape = f"{name}_once", data.type, ir.Shape([*kept.shape, *rest])
+    reshape.name = f"{node.name}_once" if node.name else None
+    graph_of(node).insert_before(node, reshape)
+    whole = new_constant(node, f"{name}_whole", np.array([*places.shape, *rest], np.int64))
+    put_in_place(node, ir.Node("", "Expand", [once, whole]))
+
+
+def cut_off(pad: ir.Node) -> None:
+    """A Pad by negative numbers is a Slice, and a Pad by what is left of them."""
+    x, pads = pad.inputs[0], constant_array(pad.inputs[1]) if len(pad.inputs) > 1 else None
+    mode = pad.attributes.get("mode")
+    if x is None or x.shape is None or pads is None or not (pads < 0).any():
+        return
+    stays = np.maximum(pads, 0)
+    if stays.any() and mode is not None and mode.as_string() != "constant":
+        return
+    given = pad.inputs[3] if len(pad.inputs) > 3 else None
+    axes = np.arange(len(x.shape)) if given is None else constant_array(given)
+    if axes is None:
+        return
+    half = len(pads) // 2
+    begins = np.maximum(-pads[:half], 0)
+    ends = np.where(pads[half:] < 0, pads[half:], _TO_THE_END)
+    name = pad.outputs[0].name
+    bounds = [
+        new_constant(pad, f"{name}_{what}", array.astype(np.int64))
+        for what, array in (("starts", begins), ("ends", ends), ("axes", axes))
+    ]
+    cut = ir.Node("", "Slice", [x, *bounds])
+    if not stays.any():
+        put_in_place(pad, cut)
+        return
+    out = cut.outputs[0]
+    out.name, out.type = f"{name}_cut", x.type
+    cut.name = f"{pad.name}_cut" if pad.name else None
+    graph_of(pad).insert_before(pad, cut)
+    pad.replace_input_with(0, out)
+    pad.replace_input_with(1, new_constant(pad, f"{name}_pads", stays.astype(np.int64)))

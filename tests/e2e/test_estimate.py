@@ -1,0 +1,110 @@
+"""Estimates from the real compiler: numbers that can be worked out by hand, and the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from planner.cli.main import main
+from planner.errors import RequestError
+from planner.estimate.compile import Compiled, Compiler
+from planner.estimate.schedule import Unit
+
+_QNN = "QNNExecutionProvider"
+_OPTIONS = {"soc_model": "60", "enable_htp_fp16_precision": "1", "offload_graph_io_quantization": "0"}
+pytestmark = pytest.mark.qnn
+
+
+def save(path: Path, node: onnx.NodeProto, shapes: dict[str, list[int]], weight: list[int] | None = None) -> Path:
+    """A model of one float32 node that reads every input but ``y``, which it writes."""
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    weights = [] if weight is None else [numpy_helper.from_array(np.ones(weight, np.float32), "w")]
+    graph = helper.make_graph([node], "g", [v for n, v in values.items() if n != "y"], [values["y"]], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[Compiler]:
+    with Compiler(_QNN) as made:
+        yield made
+
+
+def compile_conv(compiler: Compiler, folder: Path) -> Compiled:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    return compiler.compile(save(folder / "conv.onnx", node, shapes, [64, 64, 1, 1]), _OPTIONS)
+
+
+def test_a_convolution_reads_its_input_and_weights_and_writes_its_output(compiler: Compiler, tmp_path: Path) -> None:
+    schedule = compile_conv(compiler, tmp_path).schedule
+    assert schedule.dram_write == 64 * 32 * 32 * 4
+    # Weights go as float16, padded and with the bias beside them.
+    assert 0 <= schedule.dram_read - 64 * 32 * 32 * 4 - 64 * 64 * 2 <= 4096
+    assert [(p.node, p.activation, p.macs) for p in schedule.products] == [("conv_token_1", "float", 64 * 64 * 32 * 32)]
+    assert schedule.count(Unit.HMX) > 0
+    assert schedule.spilled == 0
+    assert 0 < schedule.vtcm_peak <= 8 * 2**20
+
+
+def test_a_matrix_product_has_no_multiply_accumulate_too_many(compiler: Compiler, tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="matmul")
+    model = save(tmp_path / "matmul.onnx", node, {"x": [64, 256], "y": [64, 512]}, [256, 512])
+    schedule = compiler.compile(model, _OPTIONS).schedule
+    assert [(p.node, p.macs) for p in schedule.products] == [("matmul", 64 * 256 * 512)]
+    assert schedule.dram_write == 64 * 512 * 4
+
+
+def test_tensors_beyond_vtcm_are_spilled(compiler: Compiler, tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "z"], ["y"], name="add")
+    shapes = {name: [1, 64, 256, 256] for name in ("x", "z", "y")}
+    schedule = compiler.compile(save(tmp_path / "add.onnx", node, shapes), _OPTIONS).schedule
+    assert schedule.dram_write >= 64 * 256 * 256 * 4
+    assert schedule.spilled > 0
+
+
+def test_the_same_model_has_the_same_schedule(compiler: Compiler, tmp_path: Path) -> None:
+    first, second = (compile_conv(compiler, tmp_path).schedule for _ in range(2))
+    assert [(o.kind, o.dram, o.vtcm) for o in first.operators] == [(o.kind, o.dram, o.vtcm) for o in second.operators]
+
+
+def test_an_ep_without_a_schedule_is_a_wrong_request() -> None:
+    with pytest.raises(RequestError, match="writes no schedule"):
+        Compiler("CPUExecutionProvider")
+
+
+def test_the_command_estimates_float_and_quantized_and_traces_the_time_to_the_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    asked = ["--device", "snapdragon-x-elite", "--precision", "fp16,w8a8", "--by-node", "--json"]
+    assert main(["estimate", str(model), "--ep", "qnn", *asked]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "planner/estimate/1"
+    assert [row["precision"] for row in document["rows"]] == ["fp16", "w8a8"]
+    for row in document["rows"]:
+        assert row["device"] == "snapdragon-x-elite"
+        assert row["ms"]["low"] < row["ms"]["mid"] < row["ms"]["high"]
+        assert row["evidence"].startswith("estimated from")
+        assert "conv" in {node["node"] for node in row["nodes"]}
+    wide, narrow = document["rows"]
+    assert narrow["vtcm_bytes"] < wide["vtcm_bytes"]
+
+
+def test_what_is_illegal_has_no_estimate_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 8, 8, 8], "y": [1, 8, 8, 8]}
+    model = save(tmp_path / "conv.onnx", node, shapes, [8, 8, 1, 1])
+    asked = ["--device", "snapdragon-8cx-gen3", "--precision", "w16a16", "--json"]
+    assert main(["estimate", str(model), "--ep", "qnn", *asked]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["rows"][0]["ms"] is None
+    assert "illegal" in said.err

@@ -1,0 +1,151 @@
+"""Milliseconds from a schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from planner.estimate.compile import Compiled
+from planner.estimate.estimate import price
+from planner.estimate.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
+from planner.estimate.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
+from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, parse
+from tests.unit.estimate.schedule_texts import ROWS, Row, stream, text
+
+ERROR = Error(n=10, families=5, median=0.1, within_35=0.9, rank=0.98, low=0.8, high=1.25)
+RATES = Rates(
+    device="chip",
+    options={"soc_model": "1"},
+    measured_on="a phone",
+    ms={"run": 0.5, "dram_mb": 2.0, "vector_mb": 3.0, "reorder_mb": 10.0, "vector_operators": 0.1, "gmac_int": 100.0},
+    error={"all": ERROR, "int8": ERROR},
+)
+NODES = frozenset({"conv", "add", "softmax"})
+
+
+def schedule(rows: tuple[Row, ...] = ROWS) -> Schedule:
+    return parse(stream(text(rows)))
+
+
+def compiled(**changes: object) -> Compiled:
+    made = Compiled(schedule(), (), 1.0, {"onnxruntime": "1.0", "onnxruntime-qnn": "2.7.0"})
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def model(runtime: str = "onnxruntime-qnn 2.7.0") -> LatencyModel:
+    return LatencyModel("QNNExecutionProvider", "a source", "2026-01-01", runtime, (RATES,))
+
+
+def test_work_is_counted_by_what_is_paid_for() -> None:
+    asked = work(schedule())
+    assert asked["run"] == 1
+    assert asked["dram_mb"] == pytest.approx((1024 + 1152 + 4096 + 4096) / 1e6)
+    assert asked["vector_mb"] == pytest.approx(4096 / 1e6)
+    assert asked["vector_operators"] == 1
+    assert asked["gmac_int"] == pytest.approx(8 * 8 * 16 * 36 / 1e9)
+    assert asked["gmac_int16"] == asked["gmac_float"] == 0
+
+
+def test_transposing_on_the_vector_unit_has_a_rate_of_its_own() -> None:
+    asked = work(schedule((Row(0x13, "q::Transpose_impl", "FOR_HVX", vtcm_read=5, vtcm_write=5),)))
+    assert (asked["reorder_mb"], asked["vector_mb"]) == (pytest.approx(1e-5), 0)
+
+
+def test_a_16_bit_product_never_costs_less_than_an_8_bit_one() -> None:
+    small, large = product_work(Product("n", "int8", 10**9)), product_work(Product("n", "int16", 10**9))
+    assert small == {"gmac_int": 1.0}
+    assert large == {"gmac_int": 1.0, "gmac_int16": 1.0}
+
+
+def test_the_estimate_is_the_sum_of_work_times_rate_and_its_bounds_are_the_fit_s_error() -> None:
+    interval = RATES.interval(schedule())
+    assert interval is not None
+    expected = 0.5 + 2.0 * 10368 / 1e6 + 3.0 * 4096 / 1e6 + 0.1 + 100 * 36864 / 1e9
+    assert interval.mid == pytest.approx(expected)
+    assert (interval.low, interval.high) == (pytest.approx(0.8 * expected), pytest.approx(1.25 * expected))
+
+
+def test_no_milliseconds_for_a_kind_of_model_that_was_not_measured() -> None:
+    assert dataclasses.replace(RATES, error={"all": ERROR, "float": ERROR}).interval(schedule()) is None
+
+
+def test_no_milliseconds_for_a_chip_that_was_not_measured() -> None:
+    made = price("other", {"soc_model": "2"}, "w8a8", compiled(), NODES, 100, model())
+    assert made.ms is None
+    assert made.dram_bytes == 10368
+    assert "never measured" in made.evidence
+
+
+def test_no_milliseconds_from_the_schedule_of_another_compiler() -> None:
+    made = price("chip", {"soc_model": "1"}, "w8a8", compiled(), NODES, 100, model("onnxruntime-qnn 2.4.0"))
+    assert made.ms is None
+    assert "onnxruntime-qnn 2.4.0" in made.evidence
+
+
+def test_a_row_says_that_it_is_estimated_and_how_far_it_may_be_off() -> None:
+    made = price("chip", {"soc_model": "1", "more": "x"}, "w8a8", compiled(), NODES, 100, model())
+    assert made.ms is not None
+    assert made.evidence.startswith("estimated from the schedule of onnxruntime-qnn 2.7.0")
+    assert "median error 10%" in made.evidence
+
+
+def test_nodes_left_to_another_ep_are_told_as_missing_from_the_estimate() -> None:
+    made = price("chip", {"soc_model": "1"}, "w8a8", compiled(elsewhere=("NonZero",)), NODES, 100, model())
+    assert made.elsewhere == ("NonZero",)
+    assert "elsewhere is not in it" in made.evidence
+
+
+def test_the_costs_of_nodes_add_up_to_the_estimate_less_its_fixed_part() -> None:
+    costs = node_costs(schedule(), NODES, RATES)
+    interval = RATES.interval(schedule())
+    assert interval is not None
+    assert sum(c.ms or 0 for c in costs) == pytest.approx(interval.mid - 0.5)
+    assert sum(c.operators for c in costs) == len(ROWS)
+    assert {c.node for c in costs} == {"conv", "add", "softmax", BOUNDARY}
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [("add", "add"), ("conv_token_1", "conv"), ("Transpose_token_9", INSERTED), ("", BOUNDARY), ("other", INSERTED)],
+)
+def test_a_scheduled_operator_is_traced_to_its_onnx_node(name: str, node: str) -> None:
+    assert onnx_node(name, NODES) == node
+
+
+def test_what_would_make_it_faster_names_the_node() -> None:
+    rows = (
+        Row(0x13, "@Spill", "FOR_DMA", dram_write=4096, vtcm_read=4096),
+        Row(0x12, "q::ForceFormat_Flat", "FOR_HVX", vtcm_read=10, vtcm_write=10),
+        Row(0x13, "q::Cast_fp16_to_fp32", "FOR_HVX", vtcm_read=10, vtcm_write=20),
+        Row(0x11, "q::Depthwise", "FOR_HVX", vtcm_read=10, vtcm_write=10),
+    )
+    found = {(f.kind, f.node): f.bytes for f in findings(schedule(rows), NODES, RATES)}
+    assert found == {
+        ("spilled", "softmax"): 8192,
+        ("layout", "add"): 20,
+        ("convert", "softmax"): 30,
+        ("off the matrix unit", "conv"): 20,
+    }
+
+
+def test_a_product_on_the_matrix_unit_is_no_finding() -> None:
+    operators = tuple(
+        Scheduled(i, "q::Conv", "", unit, "conv_token_1", 0, 0, 1, 1) for i, unit in enumerate((Unit.HVX, Unit.HMX))
+    )
+    made = Schedule(operators, {}, 0, (), (Product("conv_token_1", "int8", 5),))
+    assert not findings(made, NODES, RATES)
+
+
+def test_the_shipped_rates_price_all_work_and_name_their_error() -> None:
+    shipped = latency_model("QNNExecutionProvider")
+    assert shipped is not None
+    for rates in shipped.rates:
+        assert set(rates.ms) == set(WORK)
+        assert all(rate >= 0 for rate in rates.ms.values())
+        assert rates.error["all"].n >= 20
+        assert rates.error["all"].low < 1 < rates.error["all"].high
+
+
+def test_an_ep_without_rates_has_none() -> None:
+    assert latency_model("OpenVINOExecutionProvider") is None

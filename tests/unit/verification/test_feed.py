@@ -1,0 +1,34 @@
+"""Samples on their way to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, ValueInfoProto
+
+from planner.model.read import load, read_model
+from planner.verification.feed import cast_feed, input_dtypes
+from tests.unit.small_models import f32, graph, save
+
+
+def test_weights_that_are_listed_among_the_inputs_need_no_sample(tmp_path: Path) -> None:
+    """Files of IR version 3 list every initializer so."""
+    proto = graph("(float[2,3] x, float[3,3] w) => (float[2,3] y)", "y = MatMul(x, w)", {"w": f32(np.eye(3))})
+    dtypes = input_dtypes(load(save(proto, tmp_path)))
+    assert set(cast_feed({"x": np.ones((2, 3))}, dtypes)) == {"x"}
+
+
+def test_a_map_among_the_outputs_is_read(tmp_path: Path) -> None:
+    """scikit-learn's classifiers give a sequence of maps: ZipMap."""
+    proto = graph(
+        "(float[1,2] x) => (float[1,2] z)",
+        "p = Softmax(x)  z = ai.onnx.ml.ZipMap<classlabels_int64s = [0, 1]>(p)",
+        domains=["ai.onnx.ml"],
+        check=False,
+    )
+    result = ValueInfoProto(name="z")
+    kind = result.type.sequence_type.elem_type.map_type
+    kind.key_type, kind.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
+    proto.graph.output[0].CopyFrom(result)
+    assert [node.op_type for node in read_model(save(proto, tmp_path)).nodes] == ["Softmax", "ZipMap"]
