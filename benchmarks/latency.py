@@ -5,6 +5,8 @@
         compile FOLDER/{float,w8a8,w8a16}/NAME.onnx (benchmarks/architectures.py exports them) and keep what each schedule
         asks for beside the measured milliseconds, in ep_profiles/qnn/schedules.json
 
+    python -m benchmarks.latency trained MODEL... --shape D,D   a model with its own weights beside the same with random ones
+
 Measured: Qualcomm's own published figures (quic/ai-hub-models, perf.yaml), runtime "onnx" (onnxruntime's QNN EP). Each model
 is predicted by rates fitted without its whole family. Beside it stand the predictors that people use without a schedule.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from benchmarks.architectures import ARCHITECTURES
 from planner.codec import from_json, to_json
@@ -271,6 +274,47 @@ def _compile(model: Path, kept: Path, soc_model: str) -> None:
                 stream.write(file.read_bytes())
 
 
+# -- random weights ----------------------------------------------------------------------------------------------------
+
+
+def trained(models: Sequence[Path], shape: str) -> None:
+    """Compile each model as it is and with random weights in place of its own, and show where the work differs."""
+    from planner.estimate.compile import Compiler
+    from planner.model.write import save
+    from planner.resolve.target import Target
+
+    target = Target.open("qnn", "snapdragon-x-elite")
+    with Compiler(_EP) as compiler, tempfile.TemporaryDirectory() as name:
+        for path in models:
+            file = Path(name) / "model.onnx"
+            read = target.read(path, {"": tuple(map(int, shape.split(",")))} if shape else None, stored=True)
+            assert read.ir is not None
+            save(read.ir, file)
+            try:
+                own = work(compiler.compile(file, target.options).schedule)
+                _randomize(file)
+                other = work(compiler.compile(file, target.options).schedule)
+            except PlannerError as error:
+                print(f"{path.name}: {error}")
+                continue
+            apart = max((abs(other[k] / own[k] - 1) for k in WORK if own[k]), default=0.0)
+            size = sum(own[k] for k in WORK if k.startswith("gmac"))
+            print(
+                f"{path.name}, {size:.2f} GMAC: with random weights the work differs by at most {apart:.2%}", flush=True
+            )
+
+
+def _randomize(path: Path) -> None:
+    """Float weights of 256 elements and more become random ones of the same spread; smaller ones are parameters."""
+    model, rng = onnx.load(path), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= 256:
+            noise = rng.standard_normal(values.shape, np.float32) * np.float32(values.std() or 1)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(noise, tensor.name))
+    onnx.save(model, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep the rates in ep_profiles/qnn/latency.json")
@@ -281,7 +325,13 @@ def main() -> None:
     collecting.add_argument("--measurements", type=Path, required=True)
     collecting.add_argument("--soc-model", default="60")
     collecting.add_argument("--kept", action="store_true", help="only schedules that are kept; compile nothing")
+    comparing = commands.add_parser("trained", help="compare own and random weights")
+    comparing.add_argument("models", type=Path, nargs="+")
+    comparing.add_argument("--shape", default="", help="of their only input, where they leave it open")
     args = parser.parse_args()
+    if args.command == "trained":
+        trained(args.models, args.shape)
+        return
     path = _HERE / "schedules.json"
     if args.command == "collect":
         _write(path, to_json(collect(args.folder, args.measurements, args.soc_model, compiling=not args.kept)))

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planner.api import check, estimate, plan, quantize, report, target, verify
     from planner.profiles.load import load_profile
+    from planner.sweeps.sweep import diff, sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "estimate", "load_profile", "plan", "quantize", "report", "target", "verify"]
+__all__ = ["check", "diff", "estimate", "load_profile", "plan", "quantize", "report", "sweep", "target", "verify"]
+
+_HOMES = {"load_profile": "planner.profiles.load", "diff": "planner.sweeps.sweep", "sweep": "planner.sweeps.sweep"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'planner' has no attribute {name!r}")
-    home = "planner.profiles.load" if name == "load_profile" else "planner.api"
-    return getattr(importlib.import_module(home), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "planner.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,7 @@ from planner.calibrate.source import Source, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
 from planner.files import check_output, temporary_folder, write_text
+from planner.model.binding import Dims
 from planner.model.read import Model
 from planner.progress import Progress, silent
 from planner.resolve.choose import check_model, make_plan, resolve_each
@@ -111,7 +112,7 @@ def plan(
         RequestError: what was given cannot be read.
     """
     target = _open(ep, device, profiles, evidence)
-    read = _read(target, model, shapes)
+    read = _read(target, model, shapes, inputs)
     checked = CheckResult.of(read, target, check_model(target, read, _precision(precision)))
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
@@ -220,7 +221,7 @@ def verify(
 
     target = _open(ep, device, profiles, evidence)
     predicted = _predicted(target, Path(candidate))
-    read = _read(target, reference, shapes)
+    read = _read(target, reference, shapes, inputs)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
@@ -309,7 +310,7 @@ def target(
     if compiled:
         require_compiler(opened.ep)
         check_output(context, (source,), overwrite=overwrite)
-    read = _read(opened, source, shapes)
+    read = _read(opened, source, shapes, inputs)
     resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
@@ -445,7 +446,7 @@ def estimate(
         targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
     else:
         targets = [_open(ep, device, profiles, evidence)]
-    models = [_read(opened, model, shapes, stored=None in asked) for opened in targets]
+    models = [_read_form(opened, model, shapes, as_it_is=asked == [None]) for opened in targets]
     rows = tuple(run_estimate(targets, models, asked, progress))
     return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
@@ -478,10 +479,32 @@ def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]
     return target
 
 
-def _read(target: Target, path: Path | str, shapes: Shapes | None, *, stored: bool = False) -> Model:
-    read = target.read(Path(path), shapes, stored=stored)
+def _read(
+    target: Target,
+    path: Path | str,
+    shapes: Shapes | None,
+    inputs: str | Source | None = None,
+    *,
+    stored: bool = False,
+) -> Model:
+    def seen(opened: Mapping[str, Dims]) -> Mapping[str, Dims]:
+        from planner.calibrate.peek import sample_shapes
+
+        return sample_shapes(inputs.path if isinstance(inputs, Source) else inputs, opened)
+
+    read = target.read(Path(path), shapes, stored=stored, seen=seen)
     _tell_notes(read.notes)
     return read
+
+
+def _read_form(target: Target, path: Path | str, shapes: Shapes | None, *, as_it_is: bool) -> Model:
+    """The model in the form that the target would run: normalized, or, where it is quantized already, as it is stored."""
+    try:
+        return _read(target, path, shapes)
+    except RequestError:
+        if not as_it_is:
+            raise
+        return _read(target, path, shapes, stored=True)
 
 
 def _tell_notes(notes: Iterable[str]) -> None:

@@ -33,17 +33,20 @@ class CheckResult:
         target: where it is to run.
         resolution: a verdict for each node.
         notes: what reading the model told.
+        open_inputs: inputs with open dimensions, as --shape takes them, where the target wants static shapes.
     """
 
     model: ModelIdentity
     target: TargetIdentity
     resolution: Resolution
     notes: tuple[str, ...] = ()
+    open_inputs: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, target: Target, resolution: Resolution) -> CheckResult:
         """The result for a model that was read and judged."""
-        return cls(ModelIdentity.of(model), target.identity, resolution, model.notes)
+        opened = model.dynamic_inputs if target.profile.limits.static_shapes else ()
+        return cls(ModelIdentity.of(model), target.identity, resolution, model.notes, opened)
 
     @property
     def precision(self) -> str:
@@ -73,6 +76,10 @@ class CheckResult:
     def sentence(self) -> str:
         """Why it is not legal, in one line."""
         at, all_ = f"{self.target.ep}, {self.target.device}", len(self.verdicts)
+        if self.violations and self.open_inputs:
+            return (
+                f"{at} takes static shapes only, and {len(self.open_inputs)} inputs of the model have open dimensions"
+            )
         if self.violations:
             first = self.violations[0]
             return (
@@ -86,7 +93,10 @@ class CheckResult:
         )
 
     def suggestion(self) -> str:
-        """What would change that, in one line; may be empty."""
+        """What would change that, in a line, or a line for each input with open dimensions; may be empty."""
+        if self.violations and self.open_inputs:
+            lines = [f"--shape {shape}" for shape in self.open_inputs]
+            return "\n  ".join(["give --inputs, or write numbers for the names:", *lines])
         if self.violations:
             return self.violations[0].ruling.suggestion or ""
         return "verify on the EP itself (`planner target`), or accept it with --allow-unknown"

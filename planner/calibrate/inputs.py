@@ -21,6 +21,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError
 from planner.model.read import Model
 
@@ -114,11 +115,12 @@ def load_inputs(
     """
     specs = input_specs(model)
     if source is None:
-        calibration = synthetic(specs, SYNTHETIC_SAMPLES, seed)
-        evaluation = synthetic(specs, max(2, SYNTHETIC_SAMPLES // 4), seed + 1)
+        made, way = made_up(model, [(s.name, s.dtype, tuple(d or 1 for d in s.shape)) for s in specs])
+        calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, *way)
+        evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, *way)
         digest = hashlib.sha256()
-        for sample in (*calibration, *evaluation):
-            _hash(sample, digest)
+        for made_sample in (*calibration, *evaluation):
+            _hash(made_sample, digest)
         return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
     store = _Store()
@@ -187,28 +189,6 @@ class _Part(Sequence[Sample]):
         return self._store.read(self._positions[index])
 
 
-def synthetic(specs: Sequence[InputSpec], count: int, seed: int) -> tuple[Sample, ...]:
-    """Seeded stand-ins: standard normal floats, integers 0 to 9, random booleans. They prove nothing about accuracy."""
-    rng = np.random.default_rng(seed)
-    samples = []
-    for _ in range(count):
-        sample: dict[str, np.ndarray] = {}
-        for spec in specs:
-            shape = tuple(d or 1 for d in spec.shape)
-            if spec.dtype.kind == "f":
-                sample[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-            elif spec.dtype.kind in "iu":
-                sample[spec.name] = rng.integers(0, 10, shape).astype(spec.dtype)
-            elif spec.dtype.kind == "b":
-                sample[spec.name] = rng.random(shape) < 0.5
-            else:
-                raise RequestError(
-                    f"no synthetic data can stand in for input {spec.name!r} of type {spec.dtype}", "give real --inputs"
-                )
-        samples.append(sample)
-    return tuple(samples)
-
-
 def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Mapping[str, Any]]:
     path = Path(source)
     if path.is_dir():
@@ -225,14 +205,14 @@ def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Ma
                 f"the inputs were made by the function {source}, which a file may name but not run",
                 f"if you trust that function, say so yourself: --inputs {source}",
             )
-        yield from _call(source)
+        yield from call(source)
     else:
         raise RequestError(
             f"{source}: no such file", "--inputs takes an .npz file, a directory of them, or package.module:function"
         )
 
 
-_UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
+UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
 
 
 def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.ndarray]]:
@@ -241,7 +221,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
@@ -259,7 +239,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
         for _ in range(next(iter(counts.values()), 0)):
             try:
                 yield {name: members[name].take(batch) for name, batch in batches.items()}
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
 
 
@@ -313,7 +293,12 @@ def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
     )
 
 
-def _call(source: str) -> Iterator[Mapping[str, Any]]:
+def call(source: str) -> Iterator[Mapping[str, Any]]:
+    """The samples of a function of the user's, "package.module:function".
+
+    Raises:
+        RequestError: there is none, it fails, or what it yields is no dict.
+    """
     module_name, _, function_name = source.partition(":")
     # The user's own module lies where the command is run, as with pytest and python -m.
     folder = str(Path.cwd())
@@ -370,4 +355,4 @@ def _hash(sample: Sample, digest: Any) -> None:
         digest.update(array.tobytes())
 
 
-__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs", "synthetic"]
+__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs"]

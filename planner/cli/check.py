@@ -55,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(result: CheckResult) -> None:
-    """The verdict, as a table of what every operator gets, and the violations."""
+    """The verdict, as a table of what every operator gets, and the violations.
+
+    Nothing is shown where open dimensions are the cause: all that could be said of a node hangs on them.
+    """
+    if result.violations and result.open_inputs:
+        return
     groups: dict[tuple[str, str, bool | None], int] = {}
     for verdict in result.verdicts:
         pair = str(verdict.config)

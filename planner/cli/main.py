@@ -18,7 +18,9 @@ from planner.cli import arguments, common, supervisor
 from planner.cli.deferred import defer_imports
 from planner.errors import EPError, PlannerError, RequestError, planner_error_in
 
-COMMANDS = ("target", "check", "plan", "quantize", "verify", "estimate", "report", "explain", "eps", "env", "probe")
+COMMANDS = (
+    "target", "check", "plan", "quantize", "verify", "estimate", "report", "sweep", "diff", "explain", "eps", "env", "probe",
+)  # fmt: skip
 
 _EPILOG = """\
 examples:

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     with common.progress(sys.stderr.isatty()) as progress:
 
         def told(row: Row, done: int, total: int) -> None:
-            _tell(row, done, total)
+            tell(row, done, total)
             progress("judging", done, total)
 
         result = api.report(
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_document(result.to_json())
     else:
-        _show(result.report)
+        show(result.report)
     return _conclude(result)
 
 
@@ -166,7 +166,8 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _tell(row: Row, done: int, total: int) -> None:
+def tell(row: Row, done: int, total: int) -> None:
+    """A line of progress for a finished row."""
     from planner.reporting import text
 
     reason = f": {row.reason}" if row.reason else ""
@@ -176,7 +177,7 @@ def _tell(row: Row, done: int, total: int) -> None:
     )
 
 
-def _show(report: Report) -> None:
+def show(report: Report) -> None:
     """The matrix for people: one line for each model and target."""
     from planner.reporting import text
 

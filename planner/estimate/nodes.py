@@ -120,6 +120,8 @@ _ADVICE: Mapping[str, str] = {
     "convert": "the precision changes here: the same one on both sides would save it",
     "off the matrix unit": "the vector unit multiplies here: full channels (multiples of 32) would use the matrix unit",
 }
+# A convolution's own operator; rearranging its input for a stride is none.
+_PRODUCT = re.compile(r"q::(?!ConvLayer_SpaceToDepth).*(Conv|Depthwise|MatMul|FullyConnected)")
 _LAYOUT = re.compile(r"q::(ForceFormat|Transpose|Reshape|flat_to|crouton_to)")
 _CONVERT = re.compile(r"q::(Cast|Quantize|Dequantize|Requantize|Convert)", re.I)
 
@@ -139,20 +141,12 @@ def _ms(operator: Scheduled, rates: Rates | None) -> float:
 
 
 def _off_matrix_unit(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> Iterable[Finding]:
-    """Products that have operators of the vector unit and none of the matrix unit."""
-    units: dict[str, set[Unit]] = {}
-    moved: dict[str, int] = {}
-    ms: dict[str, float] = {}
+    """Convolutions and products that the vector unit computes."""
+    kind, moved, ms = "off the matrix unit", dict[str, int](), dict[str, float]()
     for operator in schedule.operators:
-        name = operator.node
-        units.setdefault(name, set()).add(operator.unit)
-        if operator.unit is Unit.HVX:
+        if operator.unit is Unit.HVX and _PRODUCT.match(operator.kind):
+            name = onnx_node(operator.node, nodes)
             moved[name] = moved.get(name, 0) + operator.vtcm
             ms[name] = ms.get(name, 0.0) + _ms(operator, rates)
-    kind = "off the matrix unit"
-    for product in schedule.products:
-        used = units.get(product.node, set())
-        if Unit.HVX in used and Unit.HMX not in used:
-            name = product.node
-            cost = None if rates is None else ms[name]
-            yield Finding(kind, onnx_node(name, nodes), moved[name], cost, _ADVICE[kind])
+    for name, count in moved.items():
+        yield Finding(kind, name, count, None if rates is None else ms[name], _ADVICE[kind])

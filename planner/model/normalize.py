@@ -26,7 +26,7 @@ from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
 def normalize(
     model: ir.Model,
-    shapes: Mapping[str, Sequence[int]],
+    shapes: Mapping[str, Sequence[int | str | None]],
     target_opset: int,
     fused: Collection[str],
     *,

@@ -17,6 +17,7 @@ from planner import limits
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.errors import PlannerError, RequestError
 from planner.files import Snapshot
+from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
 from planner.model.bounds import check_calls
 from planner.model.check import check_proto, complaint
 from planner.model.node import Node, Operand
@@ -50,7 +51,8 @@ class Model:
         nodes: of the normalized graph, in topological order, subgraphs included; Q/DQ nodes are part of their units.
         dynamic_inputs: inputs whose shape is not fixed, as "name=1,3,height,width": ready for --shape, once names are numbers.
         notes: what normalizing could not do.
-        shapes: the shapes that were bound, as asked.
+        shapes: the shapes that were bound whole.
+        bound: the same and those that were bound in part, with what bound them.
         sources: the files that it was read from, as they were then.
         ir: the normalized graph itself, for the backends; None on a Model that was built by hand.
     """
@@ -64,6 +66,7 @@ class Model:
     dynamic_inputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bound: Mapping[str, BoundShape] = field(default_factory=dict)
     sources: tuple[Snapshot, ...] = field(default=(), repr=False, compare=False)
     ir: ir.Model | None = field(default=None, repr=False, compare=False)
 
@@ -80,6 +83,7 @@ def read_model(
     target_opset: int | Callable[[Collection[str], int], int] = 21,
     fused: Collection[str] = FUSED_OPERATORS,
     as_stored: bool = False,
+    seen: Seen | None = None,
 ) -> Model:
     """Read, check and normalize an ONNX file.
 
@@ -89,6 +93,7 @@ def read_model(
         target_opset: the opset to raise to where the file's is lower; or what chooses one by the file's operators and opset.
         fused: operators that decomposed ones may be fused into: those that the target takes.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
+        seen: what shapes the samples have; with it, open dimensions are bound by them or by default. None: they stay open.
 
     Raises:
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
@@ -101,7 +106,7 @@ def read_model(
             if not isinstance(target_opset, int):
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
-            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored)
+            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored, seen)
 
 
 @contextlib.contextmanager
@@ -127,12 +132,14 @@ def _normalized(
     target_opset: int,
     fused: Collection[str],
     as_stored: bool,
+    seen: Seen | None,
 ) -> Model:
     shapes = _resolve_shapes(graph_model, asked)
+    bound = bind_open(graph_model, shapes, seen)
     original = _Original(graph_model)
     opset = _opset(graph_model)
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
-    notes = normalize(graph_model, shapes, target_opset, fused, as_stored=as_stored)
+    notes = normalize(graph_model, with_names(graph_model, bound), target_opset, fused, as_stored=as_stored)
     _restore_names(graph_model.graph, original)
     return Model(
         path=str(path),
@@ -146,8 +153,9 @@ def _normalized(
             for v in graph_model.graph.inputs
             if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
         ),
-        notes=tuple(notes),
-        shapes={name: tuple(dims) for name, dims in shapes.items()},
+        notes=(*tell(bound), *notes),
+        shapes={name: dims for name, shape in bound.items() if None not in (dims := shape.dims)},
+        bound=bound,
         sources=sources,
         ir=graph_model,
     )

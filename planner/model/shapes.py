@@ -12,12 +12,12 @@ from planner.errors import RequestError
 from planner.model.bounds import is_data_small
 
 
-def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int | str | None]]) -> None:
     """Fix the shapes of graph inputs; shapes of inner values are forgotten, to be inferred anew.
 
     Args:
         model: changed in place.
-        shapes: by name of a graph input, its dimensions.
+        shapes: by name of a graph input, its dimensions: a name or None for one that stays open.
 
     Raises:
         RequestError: a shape names no input or contradicts the model.
@@ -40,7 +40,7 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
                 out.shape = None
 
 
-def _contradiction(value: ir.Value, dims: Sequence[int]) -> str | None:
+def _contradiction(value: ir.Value, dims: Sequence[int | str | None]) -> str | None:
     """How the dimensions asked for contradict the model's own; None where they do not."""
     if value.shape is None:
         return None

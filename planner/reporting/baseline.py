@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -57,27 +58,29 @@ class Difference:
 
     def to_text(self) -> str:
         """One line per change, worst first, and a summary; ends with a newline."""
-        return "\n".join([*map(str, self._sorted()), self._summary()]) + "\n"
+        return "\n".join([*map(str, self.sorted()), self.summary()]) + "\n"
 
-    def to_markdown(self) -> str:
+    def to_markdown(self, title: str = "Compared with the baseline") -> str:
         """A table of the changes under a heading; ends with a newline."""
-        lines = ["## Compared with the baseline", "", self._summary(), ""]
+        lines = [f"## {title}", "", self.summary(), ""]
         if self.changes:
             header = ["Change", "Model", "Target", "Precision", "What", "Before", "After"]
             rows = (
                 [c.direction, *map(escape, (c.model, c.target, c.precision, c.what, c.before, c.after))]
-                for c in self._sorted()
+                for c in self.sorted()
             )
             lines += [*table(header, rows), ""]
         return "\n".join(lines)
 
-    def _sorted(self) -> list[Change]:
+    def sorted(self) -> list[Change]:
+        """What got worse first."""
         order = ("worse", "missing", "other", "better", "new")
-        return sorted(self.changes, key=lambda change: order.index(change.direction))
+        return builtins.sorted(self.changes, key=lambda change: order.index(change.direction))
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """How many rows were compared, and how many changes of each kind."""
         counts: dict[str, int] = {}
-        for change in self._sorted():
+        for change in self.sorted():
             counts[change.direction] = counts.get(change.direction, 0) + 1
         told = ", ".join(f"{n} {direction}" for direction, n in counts.items()) or "no change"
         return f"{self.compared} rows compared: {told}"

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ import yaml
 
 import planner
 from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
@@ -185,14 +187,14 @@ def make_report(
     # Everything that the user gave is read before the first long run.
     loaded: list[Inputs | None] = []
     for subject in subjects:
-        model = targets[0].read(subject.path, subject.shapes)
+        model = targets[0].read(subject.path, subject.shapes, seen=partial(sample_shapes, subject.inputs))
         loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
     asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
         seen = _Histograms(inputs if histograms else None)
-        judging = _Judging(subject, name, inputs, floor, allow_unknown, estimated, seen)
+        judging = Judging(subject, name, inputs, floor, allow_unknown, estimated, seen)
         for target, wanted in asked:
             cell: list[Row] = []
             for row in judging.cell(target, wanted):
@@ -220,7 +222,7 @@ class _Histograms:
 
 
 @dataclass(frozen=True)
-class _Judging:
+class Judging:
     """How the cells of one model are judged."""
 
     subject: Subject
@@ -232,9 +234,40 @@ class _Judging:
     seen: _Histograms
     calibrations: Calibrations = field(default_factory=Calibrations)
 
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        name: str,
+        target: Target,
+        *,
+        run: bool,
+        floor: Floor | None,
+        allow_unknown: bool,
+        seed: int,
+        calibrations: Calibrations,
+    ) -> Judging:
+        """How a single model is judged, its inputs loaded.
+
+        Args:
+            subject: the model.
+            name: what the report calls it.
+            target: any that the model can be read for.
+            run: False judges by the profiles alone.
+            floor: what counts as faithful; None for 20 dB.
+            allow_unknown: run what the profile has no evidence for.
+            seed: of synthetic data.
+            calibrations: shared with other calls about the same model.
+
+        Raises:
+            RequestError: a model or inputs that cannot be read.
+        """
+        inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
+        return cls(subject, name, inputs, floor, allow_unknown, False, _Histograms(None), calibrations)
+
     def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
         """The rows of the model on one target."""
-        model = target.read(self.subject.path, self.subject.shapes)
+        model = target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
         shown = rows.model_of(model, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)

@@ -180,7 +180,7 @@ def _nothing_to_choose(precision: Precision) -> Ruling:
 def _say_shapes(model: Model, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """The verdicts, with a suggestion that names this model's own inputs where a dynamic shape is what is wrong."""
     if model.dynamic_inputs:
-        hint = f"fix the model's input shapes, with numbers for names: --shape {' --shape '.join(model.dynamic_inputs)}"
+        hint = f"give --inputs, or numbers for the names: --shape {' --shape '.join(model.dynamic_inputs)}"
     else:
         hint = "the shape depends on the data: end the model before the node that makes it (NonZero, Loop, ...), or split it there"
     return tuple(

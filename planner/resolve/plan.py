@@ -14,6 +14,7 @@ from msgspec import Meta
 from planner import codec
 from planner.codec import FLAT
 from planner.dtypes import DType, QuantConfig
+from planner.model.binding import BoundShape
 from planner.model.read import Model
 from planner.profiles.schema import FixedParameters
 from planner.resolve.replacements import Replacement
@@ -115,17 +116,22 @@ class PlanNode:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What a plan says of its model: enough to refuse another one."""
+    """What a document says of its model: enough to refuse another one.
+
+    Attributes:
+        shapes: what its open dimensions were bound to, and what said so.
+    """
 
     path: str
     sha256: str
     opset: int
     node_count: int
+    shapes: Mapping[str, BoundShape] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Model) -> ModelIdentity:
         """That of a model that was read."""
-        return cls(model.path, model.sha256, model.opset, model.node_count)
+        return cls(model.path, model.sha256, model.opset, model.node_count, model.bound)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.dtypes import DType, Precision
+from planner.model.binding import Seen
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
@@ -128,13 +129,23 @@ class Target:
                 return False  # its parts may be float32, the operator not
         return False
 
-    def read(self, path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, stored: bool = False) -> Model:
+    def read(
+        self,
+        path: Path,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        *,
+        stored: bool = False,
+        seen: Seen = lambda _: {},
+    ) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
+
+        Open dimensions are bound where the target wants static shapes; elsewhere the written model keeps them.
 
         Args:
             path: an ONNX file.
             shapes: fixed dimensions of inputs, by name.
             stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
+            seen: what shapes the samples have.
         """
 
         def opset(operators: Collection[str], have: int) -> int:
@@ -142,4 +153,5 @@ class Target:
             return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have, wanted)
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
-        return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored)
+        binding = seen if self.profile.limits.static_shapes else None
+        return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)

@@ -30,7 +30,14 @@ NOT_RUN = {
     ("adding-an-ep.md", "makes an environment and downloads packages"),
 }
 # Pages whose examples run on the NPU's simulator.
-SIMULATED = {"getting-started.md", "choosing-a-precision.md", "ci.md", "python-api.md", "writing-a-profile.md"}
+SIMULATED = {
+    "getting-started.md",
+    "choosing-a-precision.md",
+    "ci.md",
+    "latency.md",
+    "python-api.md",
+    "writing-a-profile.md",
+}
 
 _BLOCK = re.compile(
     r"^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$(?:\n+<!-- file: (?P<file>\S+) -->)?", re.MULTILINE | re.DOTALL

@@ -127,11 +127,24 @@ def test_what_the_chips_of_qnn_take(device: str, precision: str, status: int, pl
         assert "MatMul" in result.err and precision[-2:] in result.err.replace("float", "fp")
 
 
-def test_a_dynamic_shape_on_qnn_says_how_to_fix_it(planner: Planner, dynamic: Path) -> None:
-    result = planner("check", dynamic, "--ep", "qnn", "--precision", "w8a16")
-    assert result.status == 1 and "dynamic shape" in result.err and "--shape" in result.err
-    assert planner("check", dynamic, "--ep", "qnn", "--precision", "w8a16", "--shape", "x=1,4").status == 0
-    assert planner("check", dynamic, "--ep", "cpu").status == 0
+def test_a_batch_becomes_1_on_qnn_and_stays_open_where_it_may(planner: Planner, dynamic: Path) -> None:
+    result = planner("check", dynamic, "--ep", "qnn", "--precision", "w8a16", "--json")
+    assert result.status == 0 and "counts samples" in result.err
+    assert result.json["model"]["shapes"] == {"x": {"dims": [1, 4], "by": "default"}}
+    assert planner("check", dynamic, "--ep", "cpu", "--json").json["model"]["shapes"] == {}
+
+
+def test_what_stays_open_on_qnn_gets_one_line_with_the_option_to_copy(planner: Planner, tmp_path: Path) -> None:
+    proto = graph("(float[N,length,4] x) => (float[N,length,8] y)", "h = MatMul(x, w)\ny = Relu(h)", {"w": WEIGHT})
+    text = save(proto, tmp_path, "text.onnx")
+    result = planner("check", text, "--ep", "qnn", "--precision", "w8a16")
+    assert result.status == 1 and "--shape x=1,length,4" in result.err and "ILLEGAL" not in result.out
+    bound = planner("check", text, "--ep", "qnn", "--precision", "w8a16", "--shape", "x=1,7,4", "--json")
+    assert bound.status == 0 and bound.json["model"]["shapes"]["x"]["by"] == "option"
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 7, 4), np.float32))
+    result = planner("plan", text, "--ep", "qnn", "--inputs", tmp_path / "x.npz", "-o", tmp_path / "p.json", "--json")
+    assert result.status == 0 and result.json["model"]["shapes"] == {"x": {"dims": [1, 7, 4], "by": "inputs"}}
+    assert result.json["shapes"] == {"x": [1, 7, 4]} and "as in --inputs" in result.err
 
 
 def test_an_operator_that_nobody_knows(planner: Planner, tmp_path: Path) -> None:

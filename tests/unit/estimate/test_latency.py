@@ -10,7 +10,7 @@ from planner.estimate.compile import Compiled
 from planner.estimate.estimate import price
 from planner.estimate.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
 from planner.estimate.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
-from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, parse
+from planner.estimate.schedule import Product, Schedule, parse
 from tests.unit.estimate.schedule_texts import ROWS, Row, stream, text
 
 ERROR = Error(n=10, families=5, median=0.1, within_35=0.9, rank=0.98, low=0.8, high=1.25)
@@ -118,7 +118,7 @@ def test_what_would_make_it_faster_names_the_node() -> None:
         Row(0x13, "@Spill", "FOR_DMA", dram_write=4096, vtcm_read=4096),
         Row(0x12, "q::ForceFormat_Flat", "FOR_HVX", vtcm_read=10, vtcm_write=10),
         Row(0x13, "q::Cast_fp16_to_fp32", "FOR_HVX", vtcm_read=10, vtcm_write=20),
-        Row(0x11, "q::Depthwise", "FOR_HVX", vtcm_read=10, vtcm_write=10),
+        Row(0x11, "q::DepthwiseConv", "FOR_HVX", vtcm_read=10, vtcm_write=10),
     )
     found = {(f.kind, f.node): f.bytes for f in findings(schedule(rows), NODES, RATES)}
     assert found == {
@@ -130,11 +130,11 @@ def test_what_would_make_it_faster_names_the_node() -> None:
 
 
 def test_a_product_on_the_matrix_unit_is_no_finding() -> None:
-    operators = tuple(
-        Scheduled(i, "q::Conv", "", unit, "conv_token_1", 0, 0, 1, 1) for i, unit in enumerate((Unit.HVX, Unit.HMX))
+    rows = (
+        Row(0x12, "q::ConvLayer_SpaceToDepth_stride2.tcm", "FOR_HVX", vtcm_read=1),
+        Row(0x12, "q::ConvLayer.fp16.s1.tcm", "RESOURCE_HMX", vtcm_read=1),
     )
-    made = Schedule(operators, {}, 0, (), (Product("conv_token_1", "int8", 5),))
-    assert not findings(made, NODES, RATES)
+    assert not findings(schedule(rows), NODES, RATES)
 
 
 def test_the_shipped_rates_price_all_work_and_name_their_error() -> None:

@@ -1,0 +1,163 @@
+"""What a sweep is asked for: models, targets, precisions, a floor and options, as a YAML file says."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from planner.errors import RequestError
+from planner.files import read_text
+from planner.runtime.environment import cache_folder
+
+Count = Annotated[int, Meta(ge=1)]
+_LARGEST_FILE = 1 << 24
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Models of one kind.
+
+    Attributes:
+        path: a file, a glob ("models/**/*.onnx") or a URL that fsspec knows; relative to the spec.
+        shapes: fixed dimensions by input name.
+        inputs: an .npz file or a folder of such files, relative to the spec; a spec runs no code, so no function.
+        floor: what counts as faithful for these, where it differs from the spec's own.
+        name: what the report calls the model; only where the path is a single file.
+    """
+
+    path: str
+    shapes: dict[str, list[Count]] = {}
+    inputs: str | None = None
+    floor: float | str | None = None
+    name: str = ""
+
+
+class TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An EP and devices of its profile; without any, the profile's default, and "all" for each of them."""
+
+    ep: str
+    devices: list[str] = []
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How cells are judged.
+
+    Attributes:
+        run: False judges by the profiles alone.
+        allow_unknown: run what the profile has no evidence for, and let the EP decide.
+        seed: of synthetic data.
+        time_limit: seconds that a cell may take.
+        memory_limit: MiB of address space that a cell's own process may take; None for no limit.
+        profiles: files that add to or override the shipped profiles, relative to the spec.
+        evidence: files that `planner probe --from-model` wrote, relative to the spec.
+    """
+
+    run: bool = True
+    allow_unknown: bool = False
+    seed: Annotated[int, Meta(ge=0)] = 0
+    time_limit: Annotated[float, Meta(gt=0)] = 900.0
+    memory_limit: Count | None = None
+    profiles: list[str] = []
+    evidence: list[str] = []
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A sweep as written. Precisions: by name, "auto" among them; none for those that each profile prefers."""
+
+    models: Annotated[list[ModelEntry], Meta(min_length=1)]
+    targets: Annotated[list[TargetEntry], Meta(min_length=1)]
+    precisions: list[str] = []
+    floor: float | str | None = None
+    options: Options = Options()
+
+
+@dataclass(frozen=True)
+class SweptModel:
+    """One model of a sweep: where it lies, and what belongs to it."""
+
+    path: Path
+    entry: ModelEntry
+    inputs: str | None
+
+    @property
+    def name(self) -> str:
+        """What the spec calls it; empty where it says nothing."""
+        return self.entry.name
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec.
+
+    Raises:
+        RequestError: it cannot be read, is no YAML, or is malformed (named by its path inside the file).
+    """
+    hint = "a sweep has `models` (each with a `path`) and `targets` (each with an `ep`): see `planner sweep --help`"
+    try:
+        return msgspec.convert(yaml.safe_load(read_text(path, "a sweep", limit=_LARGEST_FILE)), Spec)
+    except RequestError as error:
+        raise RequestError(str(error), hint) from None
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{path}: {str(error).replace('$.', '').replace('`', chr(39))}", hint) from None
+    except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
+        raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}", hint) from None
+
+
+def find_models(spec: Spec, folder: Path) -> tuple[SweptModel, ...]:
+    """The files that the spec's paths come to, in its order; those of a glob by name.
+
+    Args:
+        spec: as read.
+        folder: where the spec lies: relative paths start there.
+
+    Raises:
+        RequestError: a path that is no file, a glob that matches none, a name for several, inputs that name a function.
+    """
+    found: dict[Path, SweptModel] = {}
+    for i, entry in enumerate(spec.models):
+        paths = _paths(entry.path, folder, f"models[{i}].path")
+        if entry.name and len(paths) > 1:
+            raise RequestError(f"models[{i}].name: {entry.path} is {len(paths)} models", "name them one by one")
+        inputs = None if entry.inputs is None else folder / entry.inputs
+        if inputs is not None and not inputs.exists():
+            raise RequestError(
+                f"models[{i}].inputs: {entry.inputs}: no such file or folder",
+                "give an .npz file or a folder of such files; a spec runs no code",
+            )
+        for path in paths:
+            found.setdefault(path, SweptModel(path, entry, None if inputs is None else str(inputs)))
+    return tuple(found.values())
+
+
+def _paths(text: str, folder: Path, where: str) -> list[Path]:
+    if "://" in text:
+        return [_fetched(text, where)]
+    if glob.has_magic(text):
+        matched = sorted(glob.glob(str(folder / text), recursive=True))  # noqa: PTH207 - the text may be absolute
+        if not matched:
+            raise RequestError(f"{where}: {text}: matches no file")
+        return [Path(path) for path in matched]
+    path = folder / text
+    if not path.is_file():
+        raise RequestError(f"{where}: {text}: no such file", f"relative paths start at {folder}")
+    return [path]
+
+
+def _fetched(url: str, where: str) -> Path:
+    """A file of another storage, copied into planner's cache once."""
+    try:
+        import fsspec
+    except ImportError:
+        raise RequestError(f"{where}: {url}: reading it needs fsspec", "pip install 'planner[sweep]'") from None
+    try:
+        storage = str(cache_folder() / "models")
+        return Path(fsspec.open_local(f"filecache::{url}", filecache={"cache_storage": storage, "check_files": True}))
+    except Exception as error:
+        # Each storage has errors of its own.
+        raise RequestError(
+            f"{where}: {url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
