@@ -133,7 +133,8 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         id: what verdicts call it; its place in the file where it has none.
     """
 
-    on: Name | list[Name] = []
+    # Not `Name`: with a pattern in this union, msgspec 0.22 leaves memory behind that crashes the interpreter when it ends.
+    on: str | list[str] = []
     when: When = When()
     weight: WeightType | list[WeightType] = []
     activation: DType | list[DType] = []
