@@ -191,12 +191,8 @@ def make_report(
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
-<<<<<<< HEAD
-        judging = Judging(subject, name, inputs, floor, allow_unknown, _Histograms(inputs if histograms else None))
-=======
         seen = _Histograms(inputs if histograms else None)
-        judging = _Judging(subject, name, inputs, floor, allow_unknown, estimated, seen)
->>>>>>> main
+        judging = Judging(subject, name, inputs, floor, allow_unknown, estimated, seen)
         for target, wanted in asked:
             cell: list[Row] = []
             for row in judging.cell(target, wanted):
@@ -265,7 +261,7 @@ class Judging:
             RequestError: a model or inputs that cannot be read.
         """
         inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
-        return cls(subject, name, inputs, floor, allow_unknown, _Histograms(None), calibrations)
+        return cls(subject, name, inputs, floor, allow_unknown, False, _Histograms(None), calibrations)
 
     def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
         """The rows of the model on one target."""
