@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.calibrate.source import Source, blaming_synthetic, files_read, load_samples, planned_samples
-from planner.dtypes import Precision, parse_precision
-from planner.errors import EPError, RequestError
+from planner.dtypes import Precision, as_precision
+from planner.errors import RequestError
 from planner.files import check_output, temporary_folder, write_text
 from planner.model.binding import Dims
 from planner.model.read import Model
 from planner.progress import Progress, silent
-from planner.resolve.choose import check_model, make_plan, resolve_each
+from planner.resolve.choose import check_model, make_plan, predicted_placement, resolve_each
 from planner.resolve.plan import ModelIdentity, Plan, read_plan
-from planner.resolve.target import Target
+from planner.resolve.target import Target, open_planned
 from planner.results import (
     CheckResult,
     EstimateResult,
@@ -77,7 +77,7 @@ def check(
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, stored=precision is None)
-    resolution = check_model(target, read, _precision(precision), stored=precision is None)
+    resolution = check_model(target, read, as_precision(precision), stored=precision is None)
     return CheckResult.of(read, target, resolution)
 
 
@@ -113,7 +113,7 @@ def plan(
     """
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, inputs)
-    checked = CheckResult.of(read, target, check_model(target, read, _precision(precision)))
+    checked = CheckResult.of(read, target, check_model(target, read, as_precision(precision)))
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
     made = make_plan(target, read, checked.resolution)
@@ -157,7 +157,7 @@ def quantize(
 
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-    target = _open_planned(made, profiles, evidence)
+    target = open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
     given = (source, *([] if plan_file is None else [plan_file]), *files_read(inputs, profiles, evidence))
     check_output(written, given, overwrite=overwrite)
@@ -170,7 +170,7 @@ def quantize(
         )
     ranges = {}
     if made.is_quantized:
-        loaded = planned_samples(made, read, inputs)
+        loaded = planned_samples(made.inputs, read, inputs)
         with blaming_synthetic(loaded):
             ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
@@ -222,7 +222,7 @@ def verify(
     from planner.verification.verify import verify as run_verification
 
     target = _open(ep, device, profiles, evidence)
-    predicted = _predicted(target, Path(candidate))
+    predicted = predicted_placement(target, Path(candidate))
     read = _read(target, reference, shapes, inputs)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
@@ -299,10 +299,10 @@ def target(
     from planner.reporting import FIGURES, FORMATS, write_report
     from planner.reporting.single import target_report
     from planner.reporting.write import check_directory
-    from planner.runtime.compile import require_compiler
+    from planner.runtime.compile import require_compiler, try_compile
     from planner.search.run import Demands, select
 
-    opened, asked, source = _open(ep, device, profiles, evidence), _precision(precision), Path(model)
+    opened, asked, source = _open(ep, device, profiles, evidence), as_precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
     context = written.with_name(f"{written.stem}_ctx.onnx")
@@ -326,7 +326,8 @@ def target(
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
-            result = _compiled(result, written, context, opened)
+            compiled_model, problem = try_compile(written, context, opened.ep, opened.options, loaded.evaluation[0])
+            result = replace(result, compiled=compiled_model, compile_error=problem)
     if report_to is not None:
         made = target_report(opened, read, asked, first, result.selection, result.inputs)
         files = write_report(made, Path(report_to), (*FORMATS, FIGURES))
@@ -391,7 +392,7 @@ def report(
     made = make_report(
         [model if isinstance(model, Subject) else Subject(Path(model)) for model in models],
         targets,
-        [_precision(name) for name in dict.fromkeys(precisions)],
+        [as_precision(name) for name in dict.fromkeys(precisions)],
         run=run,
         floor=floor,
         allow_unknown=allow_unknown,
@@ -464,25 +465,6 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
     return opened
 
 
-def _open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
-    """The target of a plan, with the evidence that it was made with: as given, or from where the plan says.
-
-    Raises:
-        RequestError: it is missing, or not the same (its hash differs).
-    """
-    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
-    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
-    for path in paths:
-        if not path.is_file():
-            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
-    target = _open(plan.target.ep, plan.target.device, profiles, paths)
-    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
-        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
-    if target.profile.sha256 != plan.profile.sha256:
-        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
-    return target
-
-
 def _read(
     target: Target,
     path: Path | str,
@@ -514,33 +496,3 @@ def _read_form(target: Target, path: Path | str, shapes: Shapes | None, *, as_it
 def _tell_notes(notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
         _log.info("%s", note)
-
-
-def _precision(asked: str | Precision | None) -> Precision | None:
-    """What was asked for; None for auto."""
-    if asked is None or isinstance(asked, Precision):
-        return asked
-    return None if asked.strip().lower() == "auto" else parse_precision(asked)
-
-
-def _predicted(target: Target, candidate: Path) -> dict[str, bool]:
-    """Whether the profile expects each node of the candidate on the target; a node of which it says nothing is left out."""
-    read = target.read(candidate, stored=True)
-    return {
-        name: verdict.ruling.legal
-        for verdict in check_model(target, read, None, stored=True).verdicts
-        if verdict.ruling.legal is not None
-        for name in (verdict.node.name, *verdict.node.origins)
-    }
-
-
-def _compiled(result: TargetResult, model: Path, output: Path, target: Target) -> TargetResult:
-    """The result with the compiled model, or with why there is none."""
-    from planner.runtime.compile import compile_model
-
-    assert result.inputs is not None
-    try:
-        made = compile_model(model, output, target.ep, target.options, result.inputs.evaluation[0])
-    except EPError as error:
-        return replace(result, compile_error=str(error))
-    return replace(result, compiled=made)

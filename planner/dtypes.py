@@ -225,3 +225,14 @@ def precision_by_name(weight: DType, activation: DType) -> Precision:
         f"{weight}/{activation}",
     )
     return Precision(name, (weight,), (activation,))
+
+
+def as_precision(asked: str | Precision | None) -> Precision | None:
+    """What a caller asked for by name or as a value; None for auto.
+
+    Raises:
+        RequestError: if the name is unknown.
+    """
+    if asked is None or isinstance(asked, Precision):
+        return asked
+    return None if asked.strip().lower() == "auto" else parse_precision(asked)

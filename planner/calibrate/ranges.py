@@ -8,6 +8,10 @@ import numpy as np
 
 # Values beyond this are masks (attention adds -3.4e38 where it must not look), not data.
 MASK_MAGNITUDE = 1e30
+# 16-bit activations are stored over a range this much wider than what calibration saw: a third of 16 bits, against clipping
+# on inputs that it did not see. Measured on the example models at w8a16: gains up to 1.5 dB where inputs clip, costs 0.4 dB
+# where resolution is short (1.0 and 1.7 dB on two that stay below 10 dB either way); 1.5 and 2 gain little more and cost more.
+HEADROOM = 1.25
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.resolve.plan import Plan
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
@@ -60,18 +59,18 @@ def load_samples(inputs: str | Source | None, model: Model, *, calibrates: bool 
     return loaded
 
 
-def planned_samples(plan: Plan, model: Model, path: str | None) -> Inputs:
+def planned_samples(inputs: Mapping[str, Any] | None, model: Model, path: str | None) -> Inputs:
     """The samples that a plan was made with, loaded again.
 
     Args:
-        plan: quantized.
+        inputs: what the plan says of them; None where it was made without any.
         model: of the plan.
         path: where they lie now; None for the file or folder that the plan names.
 
     Raises:
         RequestError: they are not the same (their hash differs), or the plan names a function: only ``path`` may.
     """
-    planned = plan.inputs or {"synthetic": True, "seed": 0}
+    planned = inputs or {"synthetic": True, "seed": 0}
     given = path is not None
     if path is None and not planned.get("synthetic"):
         path = str(planned.get("source"))
@@ -79,7 +78,7 @@ def planned_samples(plan: Plan, model: Model, path: str | None) -> Inputs:
     if not isinstance(method, str) or type(seed) is not int or seed < 0:
         raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
     loaded = load_samples(Source(path, seed, method), model, may_run=given)
-    if plan.inputs is not None and loaded.sha256 != plan.inputs.get("sha256"):
+    if inputs is not None and loaded.sha256 != inputs.get("sha256"):
         raise RequestError(
             "the inputs are not those that the plan was made with (their hash differs)",
             "make the plan anew with `planner plan --inputs`",

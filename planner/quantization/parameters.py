@@ -10,17 +10,13 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from planner.calibrate.ranges import Range
+from planner.calibrate.ranges import HEADROOM, Range
 from planner.dtypes import DType
 
 # The smallest scale that is told from zero in float32 arithmetic with 16-bit codes; also what a constant-zero
 # tensor gets, so that nothing divides by zero.
 _SMALLEST_SCALE = 1e-12
 
-# 16-bit activations are stored over a range this much wider than what calibration saw: a third of 16 bits, against clipping
-# on inputs that it did not see. Measured on the example models at w8a16: gains up to 1.5 dB where inputs clip, costs 0.4 dB
-# where resolution is short (1.0 and 1.7 dB on two that stay below 10 dB either way); 1.5 and 2 gain little more and cost more.
-HEADROOM = 1.25
 # So many numbers are quantized at once.
 _AT_ONCE = 1 << 18
 # How far a mask is stored below (or above) what it is added to, and how far beyond the sum's own values the sum's range

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, Granularity, Precision, QuantConfig, in_float
@@ -373,3 +374,14 @@ def _has_channels(node: Node) -> bool:
         if operand is not None and operand.role is Role.WEIGHT and operand.shape is not None:
             return channel_axis(node.op_type, position, len(operand.shape), dict(node.attributes)) is not None
     return False
+
+
+def predicted_placement(target: Target, candidate: Path) -> dict[str, bool]:
+    """Whether the profile expects each node of the candidate on the target; a node of which it says nothing is left out."""
+    read = target.read(candidate, stored=True)
+    return {
+        name: verdict.ruling.legal
+        for verdict in check_model(target, read, None, stored=True).verdicts
+        if verdict.ruling.legal is not None
+        for name in (verdict.node.name, *verdict.node.origins)
+    }

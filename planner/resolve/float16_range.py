@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from planner.calibrate.ranges import MASK_MAGNITUDE, Range
+from planner.calibrate.ranges import HEADROOM, MASK_MAGNITUDE, Range
 from planner.dtypes import FLOAT16_LARGEST, FLOAT16_SMALLEST, FLOAT16_SMALLEST_NORMAL
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role
-from planner.quantization.parameters import HEADROOM
 
 # Operands that the node divides by, and operators that have no result for a zero.
 _DIVISORS = frozenset({("Div", 1), ("Mod", 1)})

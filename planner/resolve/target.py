@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from planner.dtypes import DType, Precision
+from planner.errors import RequestError
 from planner.model.binding import Seen
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
@@ -15,8 +17,10 @@ from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile, Rule, When
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
-from planner.resolve.plan import EvidenceIdentity, TargetIdentity
+from planner.resolve.plan import EvidenceIdentity, Plan, TargetIdentity
 from planner.runtime.processor import traits
+
+_log = logging.getLogger("planner")
 
 
 @dataclass(frozen=True)
@@ -155,3 +159,27 @@ class Target:
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
         binding = seen if self.profile.limits.static_shapes else None
         return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)
+
+
+def open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
+    """The target of a plan, with the evidence that it was made with.
+
+    Args:
+        plan: as it was made.
+        profiles: files that add to or override the shipped profiles.
+        evidence: where the plan's evidence lies now; none for where the plan says.
+
+    Raises:
+        RequestError: it is missing, or not the same (its hash differs).
+    """
+    hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
+    paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
+    for path in paths:
+        if not path.is_file():
+            raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
+    target = Target.open(plan.target.ep, plan.target.device, profiles, paths)
+    if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:
+        raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
+    if target.profile.sha256 != plan.profile.sha256:
+        _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
+    return target

@@ -100,3 +100,17 @@ def _difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float
     if one.dtype.kind not in "fiu" or one.size == 0:
         return 0.0
     return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())
+
+
+def try_compile(
+    model: Path, output: Path, ep: str, options: Mapping[str, str], sample: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[Compiled | None, str | None]:
+    """As `compile_model`; what the EP fails at is told, not raised.
+
+    Returns:
+        The compiled model, or None and why there is none.
+    """
+    try:
+        return compile_model(model, output, ep, options, sample), None
+    except EPError as error:
+        return None, str(error)

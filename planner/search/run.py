@@ -29,7 +29,7 @@ from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import Evaluations, PlanEvaluator
 from planner.search.report import Judgement, SearchReport, search_report
-from planner.search.search import Found, search
+from planner.search.search import Found, Goal, search
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
@@ -341,7 +341,7 @@ def _search(trials: _Trials) -> SearchReport | None:
 def _confirmed(candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float) -> tuple[Found, float]:
     """Search until a plan is confirmed on more calibration samples; what was found, and what was asked for in the end."""
     for _ in range(_SEARCHES):
-        found = search(candidates, evaluator, floor.goal(asked))
+        found = search(candidates, evaluator, Goal.of(floor, asked))
         if not found.passed:
             break
         confirmed = evaluator.confirmed(found.assignment).score

@@ -23,6 +23,7 @@ from planner.codec import HIDDEN
 from planner.dtypes import QuantConfig
 from planner.search.candidates import IDEAL, Assignment, Candidates
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
+from planner.verification.floor import Floor
 
 # The EP is worse than its emulation where its error energy is this many times as large (3 dB).
 _WORSE = 2.0
@@ -72,6 +73,11 @@ class Evaluator(Protocol):
         ...
 
 
+# A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
+# word, differ from those of the calibration.
+_MARGIN_DB = 1.0
+
+
 @dataclass(frozen=True)
 class Goal:
     """What is asked for.
@@ -86,6 +92,14 @@ class Goal:
     slack: float
     noise: float
     margin: float = 0.0
+
+    @classmethod
+    def of(cls, floor: Floor, value: float) -> Goal:
+        """A floor as a search takes it, at a value of its own."""
+        if floor.kind == "sqnr":
+            return cls(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
+        # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
+        return cls(value, 0.05 * max(1.0, abs(value)), 0.01)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from planner.errors import RequestError
 from planner.verification.fidelity import Fidelity
-
-if TYPE_CHECKING:
-    from planner.search.search import Goal
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Kind = Literal["sqnr", "top1", "metric"]
@@ -73,16 +70,6 @@ class Floor:
             )
         return min(shares)
 
-    def goal(self, value: float | None = None) -> Goal:
-        """The floor as a search takes it, at another value where one is given."""
-        from planner.search.search import Goal
-
-        value = self.value if value is None else value
-        if self.kind == "sqnr":
-            return Goal(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
-        # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
-        return Goal(value, 0.05 * max(1.0, abs(value)), 0.01)
-
     def passes(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> bool:
         return self.score(fidelity, metric) >= self.value
 
@@ -107,10 +94,6 @@ def _weakest(entry: Fidelity) -> str:
     part = entry.weakest_part
     return f"output {entry.output!r}" if part is None else f"part {part.name!r} of output {entry.output!r}"
 
-
-# A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
-# word, differ from those of the calibration.
-_MARGIN_DB = 1.0
 
 # Where no floor is asked for: at 20 dB the error has a hundredth of the signal's energy.
 DEFAULT_FLOOR = Floor("sqnr", 20.0)

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.ranges import Range, constant_range
+from planner.calibrate.ranges import HEADROOM, Range, constant_range
 from planner.dtypes import DType
 from planner.quantization.parameters import (
-    HEADROOM,
     WIDEST_SPREAD,
     activation_parameters,
     asymmetric,
