@@ -23,8 +23,6 @@ from planner.runtime import processor
 from reports import samples
 from tests.unit.small_models import Array, graph, run, save, sqnr
 
-pytestmark = pytest.mark.processor
-
 # Every product is 255 times 127 (the other way round in ConvInteger), and two of them are beyond 16 bits.
 _DEPTH = 64
 _SUM = _DEPTH * 255 * 127
@@ -75,6 +73,7 @@ def refused(proto: onnx.ModelProto, folder: Path) -> bool:
     return not found.legal
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("operator", SATURATING)
 def test_an_operator_is_refused_exactly_where_this_processor_saturates(operator: str, tmp_path: Path) -> None:
     proto, x, expected = stored(operator)
@@ -165,6 +164,7 @@ def test_the_plan_of_either_kind_gives_the_same_numbers(product: Path, monkeypat
     assert np.array_equal(*found)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("precision", ["w8a8", "w8a8-dynamic"])
 def test_what_is_made_here_is_as_faithful_here_as_the_file_says(
     precision: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
