@@ -15,7 +15,7 @@ EXTRAS := cpu,test,lint
 SETUP := $(STAMP)
 endif
 
-.PHONY: setup setup-openvino setup-directml demo examples reports test test-old-cpu lint format clean
+.PHONY: setup setup-openvino setup-directml demo examples reports test test-old-cpu fuzz lint format clean
 
 setup: $(SETUP)
 
@@ -65,6 +65,10 @@ test-old-cpu: $(STAMP)
 	@chmod +x '$(OLD_PYTHON)'
 	'$(OLD_PYTHON)' -c 'from planner.runtime.processor import has_vnni; assert has_vnni() is False'
 	PLANNER_PYTHON_CPU='$(OLD_PYTHON)' '$(OLD_PYTHON)' -m pytest -m processor tests/unit/runtime tests/unit/quantization
+
+# Hostile and broken files, made at random, for some minutes; `make test` reads them for seconds.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --seconds 300
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ from planner.calibrate.run import calibrate
 from planner.codec import to_json
 from planner.dtypes import parse_precision
 from planner.errors import PlannerError
-from planner.model.read import load
+from planner.model.load import load
 from planner.model.shapes import bind_shapes
 from planner.model.write import save
 from planner.quantization.write import Artifact, write_quantized

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from examples.fetch import Example, PackagedFile
-from planner.model.read import load
+from planner.model.load import load
 
 
 def _model(

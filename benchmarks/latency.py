@@ -31,8 +31,8 @@ import onnx
 from benchmarks.architectures import ARCHITECTURES
 from planner.codec import from_json, to_json
 from planner.errors import PlannerError
-from planner.estimate.latency import WORK, Error, LatencyModel, Rates, work
-from planner.estimate.schedule import parse
+from planner.estimation.latency import WORK, Error, LatencyModel, Rates, work
+from planner.estimation.schedule import parse
 from planner.profiles.load import load_profiles
 
 _HERE = Path(__file__).resolve().parents[1] / "ep_profiles" / "qnn"
@@ -279,7 +279,7 @@ def _compile(model: Path, kept: Path, soc_model: str) -> None:
 
 def trained(models: Sequence[Path], shape: str) -> None:
     """Compile each model as it is and with random weights in place of its own, and show where the work differs."""
-    from planner.estimate.compile import Compiler
+    from planner.estimation.compile import Compiler
     from planner.model.write import save
     from planner.resolve.target import Target
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.calibrate.source import Source, load_samples, planned_samples
+from planner.calibrate.source import Source, blaming_synthetic, files_read, load_samples, planned_samples
 from planner.dtypes import Precision, parse_precision
 from planner.errors import EPError, RequestError
 from planner.files import check_output, temporary_folder, write_text
@@ -159,7 +159,8 @@ def quantize(
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     target = _open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
-    check_output(written, (source, *([] if plan_file is None else [plan_file])), overwrite=overwrite)
+    given = (source, *([] if plan_file is None else [plan_file]), *files_read(inputs, profiles, evidence))
+    check_output(written, given, overwrite=overwrite)
     read = _read(target, source, made.shapes)
     if read.sha256 != made.model.sha256:
         whose = "the plan" if plan_file is None else str(plan_file)
@@ -170,7 +171,8 @@ def quantize(
     ranges = {}
     if made.is_quantized:
         loaded = planned_samples(made, read, inputs)
-        ranges = calibrate(read, loaded.calibration, progress, loaded.method)
+        with blaming_synthetic(loaded):
+            ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
     artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
@@ -227,7 +229,7 @@ def verify(
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with temporary_folder() as folder:
+    with temporary_folder() as folder, blaming_synthetic(loaded):
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(
@@ -304,22 +306,24 @@ def target(
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
     context = written.with_name(f"{written.stem}_ctx.onnx")
-    check_output(written, (source,), overwrite=overwrite)
+    given = (source, *files_read(inputs, profiles, evidence))
+    check_output(written, given, overwrite=overwrite)
     if report_to is not None:
         check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
     if compiled:
         require_compiler(opened.ep)
-        check_output(context, (source,), overwrite=overwrite)
+        check_output(context, given, overwrite=overwrite)
     read = _read(opened, source, shapes, inputs)
     resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
     result = TargetResult(CheckResult.of(read, opened, first))
     if first.legal or (first.legal is None and allow_unknown) or (first.legal is False and allow_fallback):
         loaded = load_samples(inputs, read, calibrates=asked is None or asked.flows is None)
-        selection = select(
-            opened, read, itertools.chain([first], resolutions), loaded, written,
-            Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
-        )  # fmt: skip
+        with blaming_synthetic(loaded):
+            selection = select(
+                opened, read, itertools.chain([first], resolutions), loaded, written,
+                Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
+            )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
             result = _compiled(result, written, context, opened)
@@ -437,7 +441,7 @@ def estimate(
         RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
     """
-    from planner.estimate.run import estimate as run_estimate
+    from planner.estimation.run import estimate as run_estimate
 
     named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]

@@ -232,6 +232,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Further files written in the temporary folder (external data) move along, under their own names.
     """
+    new = not os.path.lexists(path)
     try:
         with temporary_folder(path.parent) as folder:
             temporary = folder / path.name
@@ -239,9 +240,26 @@ def atomic(path: Path) -> Iterator[Path]:
             for extra in sorted(folder.iterdir()):
                 if extra != temporary and extra.name != _LOCK:
                     extra.replace(path.parent / extra.name)
-            temporary.replace(path)
+            _take_name(temporary, path, new=new)
     except OSError as error:
         raise RequestError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _take_name(temporary: Path, path: Path, *, new: bool) -> None:
+    """Give a finished file its name; where nothing had that name before, nothing that came meanwhile is replaced.
+
+    Raises:
+        RequestError: another process wrote there meanwhile.
+    """
+    if not new:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise RequestError(f"{path}: was written by another process meanwhile", "give another --output") from None
+    except OSError:  # the file system has no links
+        temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import onnx
 
+from planner.contrib import type_parameter
+
 
 class Role(StrEnum):
     """Role of an operand.
@@ -53,7 +55,7 @@ class Operator:
             only add conversions.
         float_bias: its bias stays float: recurrent operators add one a gate to two products of different scales, which no
             one int32 scale fits.
-        joins: inputs whose values its result holds side by side, so that all of them share its scale.
+        joins: inputs whose values its result holds side by side; constants among them share its scale.
         channel_axis: axis of the output channels of the weight at position 1, along which scales per channel run.
     """
 
@@ -189,7 +191,8 @@ def channel_axis(op_type: str, position: int, rank: int, attributes: Mapping[str
 
 
 def known_operator(op_type: str, domain: str) -> bool:
-    """Whether ONNX itself, or ONNX Runtime's contrib domains, define the operator."""
+    """Whether ONNX itself, or ONNX Runtime in ONNX's or its own contrib domains, defines the operator."""
     if domain in ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"):
-        return bool(onnx.defs.has(op_type, "" if domain == "ai.onnx" else domain))
+        own = "" if domain == "ai.onnx" else domain
+        return bool(onnx.defs.has(op_type, own)) or (not own and type_parameter(op_type, "", 0) is not None)
     return domain in ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")

@@ -16,7 +16,7 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
-    from planner.estimate.estimate import Estimate
+    from planner.estimation.estimate import Estimate
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled

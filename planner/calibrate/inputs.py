@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import lzma
 import math
+import struct
 import sys
 import tempfile
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ import numpy as np
 
 from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError
+from planner.files import open_plain
 from planner.model.read import Model
 
 Sample = Mapping[str, np.ndarray]
@@ -31,6 +35,7 @@ SYNTHETIC_SAMPLES = 8
 _MOST_HELD_APART = 8
 # Samples above this many bytes in all lie in a temporary file.
 _IN_MEMORY = 1 << 26
+_MOST_SAMPLE = 1 << 34
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
         if value.dtype is None or value.shape is None:
             raise RequestError(f"{model.path}: input {value.name!r} is no tensor of known type and rank")
         try:
-            dtype = value.dtype.numpy()
+            dtype = np.dtype(value.dtype.numpy())
+            if dtype.kind not in "fiubcOSU":
+                raise TypeError
         except TypeError:
             raise RequestError(
                 f"{model.path}: input {value.name!r} has type {value.dtype.name}, which cannot be fed"
@@ -212,14 +219,18 @@ def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Ma
         )
 
 
-UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, NotImplementedError)
+# What zipfile and numpy raise on damaged, encrypted and hostile archives. RuntimeError: encrypted, or nested too deep.
+UNREADABLE = (
+    ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error, lzma.LZMAError, RuntimeError, SyntaxError,
+    TypeError, OverflowError, MemoryError, struct.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.ndarray]]:
     """The samples of one file, the arrays read in step and a sample at a time."""
     with ExitStack() as stack:
         try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_plain(path))))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
         except UNREADABLE as error:
             raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
@@ -233,6 +244,8 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
                 f"{path}: array {extra[0]!r} is no input of the model", f"inputs: {', '.join(s.name for s in specs)}"
             )
         batches = {s.name: _batch(members[s.name].shape, s, path) for s in specs}
+        for spec in specs:
+            _check_fits(members[spec.name].shape, spec, batches[spec.name], f"{path}: sample 0")
         counts = {s.name: members[s.name].shape[0] // (batches[s.name] or 1) for s in specs}
         if len(set(counts.values())) > 1:
             raise RequestError(f"{path}: the arrays hold different numbers of samples: {counts}")
@@ -253,21 +266,27 @@ class _Member:
         self.shape, fortran, self._dtype = read(self._stream)
         if self._dtype.hasobject:
             raise ValueError("it holds Python objects")
+        if any(not 0 <= d < 1 << 62 for d in self.shape):
+            raise ValueError(f"it says that its shape is {self.shape}")
         self._whole: np.ndarray | None = None
         self._next = 0
-        if fortran and len(self.shape) > 1:
-            with archive.open(name) as stream:
-                self._whole = np.lib.format.read_array(stream)
+        self._fortran = fortran and len(self.shape) > 1
+        self._reopen: Callable[[], Any] = lambda: archive.open(name)
 
     def take(self, batch: int | None) -> np.ndarray:
         """The next ``batch`` rows; for None the next row without its leading axis."""
         rows = batch or 1
+        if self._fortran and self._whole is None:
+            with self._reopen() as stream:
+                self._whole = np.lib.format.read_array(stream)
         if self._whole is not None:
             array = self._whole[self._next : self._next + rows]
             self._next += rows
         else:
             shape = (rows, *self.shape[1:])
             wanted = math.prod(shape) * self._dtype.itemsize
+            if wanted > _MOST_SAMPLE:
+                raise ValueError(f"a sample of it takes {wanted >> 20:,} MiB")
             data = self._stream.read(wanted)
             if len(data) < wanted:
                 raise ValueError("the file is truncated")
@@ -290,6 +309,21 @@ def _batch(shape: tuple[int, ...], spec: InputSpec, path: Path) -> int | None:
     raise RequestError(
         f"{path}: {spec.name!r} has {len(shape)} dimensions; the model's input has {rank}: "
         f"give shape (samples, {', '.join('?' if d is None else str(d) for d in spec.shape[1:])})"
+    )
+
+
+def _check_fits(shape: tuple[int, ...], spec: InputSpec, batch: int | None, where: str) -> None:
+    """Refuse rows of another shape before any of them is unpacked."""
+    one = shape[1:] if batch is None else (batch, *shape[1:])
+    if any(want is not None and have != want for have, want in zip(one, spec.shape, strict=True)):
+        raise _misfit(one, spec, where)
+
+
+def _misfit(shape: tuple[int, ...], spec: InputSpec, where: str) -> RequestError:
+    wanted = tuple("?" if d is None else d for d in spec.shape)
+    return RequestError(
+        f"{where}: {spec.name!r} has shape {shape}, the model takes {wanted}",
+        "fix the model's shape with --shape, or the inputs",
     )
 
 
@@ -337,11 +371,7 @@ def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) ->
             want is None or have == want for have, want in zip(array.shape, spec.shape, strict=True)
         )
         if not fits:
-            wanted = tuple("?" if d is None else d for d in spec.shape)
-            raise RequestError(
-                f"{where}: {spec.name!r} has shape {array.shape}, the model takes {wanted}",
-                "fix the model's shape with --shape, or the inputs",
-            )
+            raise _misfit(array.shape, spec, where)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise RequestError(f"{where}: {spec.name!r} holds NaN")
         checked[spec.name] = np.ascontiguousarray(array)

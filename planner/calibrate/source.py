@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.errors import RequestError
@@ -82,3 +85,28 @@ def planned_samples(plan: Plan, model: Model, path: str | None) -> Inputs:
             "make the plan anew with `planner plan --inputs`",
         )
     return loaded
+
+
+@contextlib.contextmanager
+def blaming_synthetic(loaded: Inputs) -> Iterator[None]:
+    """A model that does not run on made-up inputs is not the EP's fault."""
+    from planner.runtime.client import RunFailed
+    from planner.runtime.registry import CPU
+
+    try:
+        yield
+    except RunFailed as error:
+        if loaded.synthetic and error.ep == CPU:
+            raise RequestError(
+                f"the model does not run on the synthetic inputs that planner made up: {error}",
+                "give real ones with --inputs",
+            ) from None
+        raise
+
+
+def files_read(inputs: str | Source | None, profiles: Sequence[Path], evidence: Sequence[Path]) -> tuple[Path, ...]:
+    """The files that are read beside the model: no output may take their place."""
+    named = inputs.path if isinstance(inputs, Source) else inputs
+    source = Path(named) if named is not None and "\0" not in named else None
+    data = () if source is None else tuple(source.glob("*.npz")) if source.is_dir() else (source,)
+    return (*data, *map(Path, profiles), *map(Path, evidence))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ _FLOATS: tuple[_Fill, ...] = (
 _PARTIAL = frozenset(("Log", "Sqrt", "Pow", "Acos", "Asin", "Acosh", "Atanh"))
 # Of a mask, so much is 1.
 _SHOWN = 0.85
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ def _values(one: Made, rng: np.random.Generator, integers: _Fill, floats: _Fill)
     if kind not in "fiub":
         raise RequestError(
             f"no synthetic data can stand in for input {one.name!r} of type {one.dtype}", "give real --inputs"
+        )
+    size = math.prod(one.shape) * one.dtype.itemsize
+    if size > _MOST_BYTES:
+        raise RequestError(
+            f"no synthetic data is made up for input {one.name!r} of shape {one.shape}: it takes {size >> 20:,} MiB a sample",
+            "give real --inputs, or a smaller --shape",
         )
     if use.value is not None:
         return use.value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.estimate.estimate import Estimate
+    from planner.estimation.estimate import Estimate
 
 HELP = "estimate a model's latency on a chip from the schedule that its compiler writes; runs nothing"
 EPILOG = """\

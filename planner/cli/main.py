@@ -74,7 +74,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _open_standard_streams() -> None:
+    """Give closed standard streams somewhere to go, before another file takes their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
 def _main(argv: Sequence[str] | None) -> int:
+    if argv is None:
+        _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code, not by an error.
         if isinstance(stream, io.TextIOWrapper):

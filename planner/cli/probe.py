@@ -229,8 +229,8 @@ def _from_model(args: argparse.Namespace, target: Target) -> int:
             {
                 "target": codec.to_json(target.identity),
                 "runtime": dict(found.runtime),
-                "cases": [n.to_json() for n in found.nodes],
-                "differences": [n.to_json() for n in contradictions],
+                "cases": [codec.to_json(n) for n in found.nodes],
+                "differences": [codec.to_json(n) for n in contradictions],
             },
         )
     else:

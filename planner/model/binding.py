@@ -32,6 +32,12 @@ class BoundShape:
     dims: Dims
     by: By
 
+    @property
+    def known(self) -> tuple[int, ...] | None:
+        """The dimensions; None where one is still open."""
+        dims = tuple(d for d in self.dims if d is not None)
+        return dims if len(dims) == len(self.dims) else None
+
 
 def bind_open(model: ir.Model, asked: Mapping[str, Sequence[int]], seen: Seen | None) -> dict[str, BoundShape]:
     """What each input with open dimensions is bound to, as far as anything says so. Inputs of no open dimension are left out.

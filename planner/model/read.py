@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from planner import limits
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.errors import PlannerError, RequestError
 from planner.files import Snapshot
 from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
-from planner.model.bounds import check_calls
-from planner.model.check import check_proto, complaint
+from planner.model.check import complaint
+from planner.model.load import first_line, load_source, source_of
 from planner.model.node import Node, Operand
-from planner.model.normalize import normalize, quiet
+from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
-from planner.model.weights import OWN, Weight, parse
 from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
 
 _FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
@@ -99,11 +96,13 @@ def read_model(
         RequestError: missing or unreadable file, no ONNX model, broken graph, shapes that do not fit.
     """
     path = Path(path)
-    own = _source(path)
+    own = source_of(path)
     with limits.reading(path, own.size):
-        graph_model, sources = _load(own)
+        graph_model, sources = load_source(own)
         with _explained(path):
-            if not isinstance(target_opset, int):
+            if isinstance(target_opset, int):
+                target_opset = max(target_opset, _opset(graph_model))
+            else:
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
             return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored, seen)
@@ -116,12 +115,22 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (PlannerError, MemoryError):
         raise
-    except Exception:
-        # The fault is the model's where ONNX's checker finds one, else ours.
+    except Exception as error:
+        # The fault is the model's where ONNX's checker finds one, or where the libraries that rewrite it do; else ours.
         problem = complaint(onnx.load(path, load_external_data=False))
+        if problem is None and not _is_raised_by_us(error):
+            problem = first_line(error)
         if problem is None:
             raise
         raise RequestError(f"{path}: broken ONNX model: {problem}") from None
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Whether the error arose in a line of planner itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _normalized(
@@ -154,7 +163,7 @@ def _normalized(
             if isinstance(v.type, ir.TensorType | None) and (v.shape is None or not v.shape.is_static())
         ),
         notes=(*tell(bound), *notes),
-        shapes={name: dims for name, shape in bound.items() if None not in (dims := shape.dims)},
+        shapes={name: dims for name, shape in bound.items() if (dims := shape.known) is not None},
         bound=bound,
         sources=sources,
         ir=graph_model,
@@ -180,94 +189,6 @@ def nodes_as_written(model: ir.Model) -> tuple[Node, ...]:
 def _all_nodes(graph: ir.Graph, original: _Original) -> tuple[Node, ...]:
     # Q and DQ belong to the nodes between them; where there are none, they are the question themselves.
     return tuple(_nodes(graph, original, ()) or [_node(node, original, (), set()) for node in graph])
-
-
-def load(path: Path) -> ir.Model:
-    """The file as an onnx-ir model, checked for what every later step relies on."""
-    own = _source(path)
-    with limits.reading(path, own.size):
-        return _load(own)[0]
-
-
-def _source(path: Path) -> Snapshot:
-    try:
-        return Snapshot.of(path)
-    except RequestError as error:
-        raise RequestError(str(error), "give the path of an .onnx file") from None
-
-
-def _load(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
-    """The model, and the files that it is made of."""
-    path = own.path
-    try:
-        proto, positions = parse(own)
-    except (DecodeError, ValueError, RuntimeError) as error:
-        if re.search("alloc|memory", str(error), re.IGNORECASE):
-            raise MemoryError from None  # protobuf has no error of its own for it
-        raise RequestError(
-            f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)",
-            "the file may be truncated, or of another format",
-        ) from None
-    if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
-        raise RequestError(
-            f"{path}: not an ONNX model (no graph, no opset or no output)",
-            "the file may be truncated, or of another format",
-        )
-    files = check_proto(proto, path, positions)
-    try:
-        _forget_maps(proto.graph)
-        with quiet():
-            model: ir.Model = ir.from_proto(proto)
-        check_calls(model, path)
-        _leave_in_files(model, {OWN: own, **files})
-        # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
-        for graph in (model.graph, *model.graph.subgraphs()):
-            graph.sort()
-    except (RequestError, MemoryError):
-        raise
-    except Exception as error:
-        raise RequestError(f"{path}: broken ONNX model: {_first_line(error)}") from None
-    _check_graph(model, path)
-    return model, (own, *(files[name] for name in sorted(files)))
-
-
-def _forget_maps(graph: onnx.GraphProto) -> None:
-    """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
-    for value in (*graph.output, *graph.value_info):
-        kind = value.type
-        if kind.WhichOneof("value") == "sequence_type":
-            kind = kind.sequence_type.elem_type
-        if kind.WhichOneof("value") == "map_type":
-            value.ClearField("type")
-
-
-def _leave_in_files(model: ir.Model, files: Mapping[str, Snapshot]) -> None:
-    """Let every weight that lies in a file be read from there."""
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                source = files[str(tensor.location)]
-                value.const_value = Weight(source, tensor.offset or 0, tensor.dtype, tensor.shape, tensor.name)
-
-
-def _check_graph(model: ir.Model, path: Path) -> None:
-    """Every operand must come from somewhere: a truncated file may still parse."""
-    if next(iter(model.graph), None) is None:
-        raise RequestError(f"{path}: the model has no nodes")
-    for value in _all_inputs(model):
-        if value.producer() is None and not value.is_graph_input() and value.const_value is None:
-            raise RequestError(
-                f"{path}: broken ONNX model: value {value.name!r} is used but never computed",
-                "the file may be truncated; check how it was exported",
-            )
-    for out in model.graph.outputs:
-        if out.producer() is None and not out.is_graph_input() and out.const_value is None:
-            raise RequestError(f"{path}: broken ONNX model: output {out.name!r} is never computed")
-
-
-def _all_inputs(model: ir.Model) -> list[ir.Value]:
-    return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
 
 
 def _hash(sources: Sequence[Snapshot]) -> str:
@@ -556,7 +477,3 @@ def _quantized_dtype(value: ir.Value) -> DType | None:
         return DType(name) if name else None
     except ValueError:
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

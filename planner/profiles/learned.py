@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from planner import codec
+from planner.codec import named
 from planner.errors import RequestError
-from planner.files import read_text
 from planner.profiles.schema import Learned, Profile
 
 SCHEMA = "planner/learned/1"
-_LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,11 @@ class LearnedNode:
 
     Attributes:
         signature: operator, pair, operands and attributes, to read and to compare.
-        count: nodes of that kind. on_target: whether the EP took them; None where it could not be told.
-        predicted: what the profile says, by which rule. reason: the EP's own, where it did not take them.
+        count: nodes of that kind.
+        on_target: whether the EP took them; None where it could not be told.
+        predicted: what the profile says.
+        rule: the rule that says so.
+        reason: the EP's own, where it did not take them.
     """
 
     signature: str
@@ -36,15 +38,12 @@ class LearnedNode:
     rule: str | None
     reason: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class LearnedFile:
     """What one model taught: its hash, the target, and its kinds of nodes."""
 
-    sha256: str
+    sha256: str = field(metadata=named("model"))
     ep: str
     device: str
     runtime: Mapping[str, str]
@@ -53,15 +52,10 @@ class LearnedFile:
 
 def dump(found: LearnedFile) -> str:
     """The file's text, a line a kind of node."""
-    head = {
-        "schema": SCHEMA,
-        "model": found.sha256,
-        "ep": found.ep,
-        "device": found.device,
-        "runtime": dict(sorted(found.runtime.items())),
-    }
-    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
-    lines.append('"nodes": [\n' + ",\n".join(json.dumps(n.to_json()) for n in found.nodes) + "\n]")
+    document = {"schema": SCHEMA, **codec.to_json(found)}
+    nodes = document.pop("nodes")
+    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in document.items()]
+    lines.append('"nodes": [\n' + ",\n".join(json.dumps(node) for node in nodes) + "\n]")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
@@ -72,17 +66,7 @@ def load(path: Path) -> LearnedFile:
         RequestError: it is missing or no such file.
     """
     hint = "make one with `planner probe --from-model MODEL -o FILE`"
-    try:
-        data = json.loads(read_text(path, "learned evidence", limit=_LARGEST_FILE))
-        if data["schema"] != SCHEMA:
-            raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}", hint)
-        nodes = tuple(LearnedNode(**node) for node in data["nodes"])
-        if not all(isinstance(n.signature, str) and n.on_target in (True, False, None) for n in nodes):
-            raise ValueError("a node without a signature or an answer")
-        runtime = {str(k): str(v) for k, v in data["runtime"].items()}
-        return LearnedFile(str(data["model"]), str(data["ep"]), str(data["device"]), runtime, nodes)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise RequestError(f"{path}: not learned evidence ({type(error).__name__}: {error})", hint) from None
+    return codec.read_json(LearnedFile, path, SCHEMA, "learned evidence", hint)
 
 
 def with_learned(profile: Profile, path: Path) -> Profile:

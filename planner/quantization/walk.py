@@ -17,6 +17,7 @@ from planner.calibrate.ranges import Range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.names import Names
+from planner.model.node import Node
 from planner.model.read import Model
 from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role, role_of
@@ -55,6 +56,8 @@ def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16
     copy = model.ir.clone()
     planned = {node.name: node for node in plan.nodes}
     _check_names(copy, planned, model.path)
+    for node in model.nodes:
+        _check_line(node, planned.get(node.name))
     rewriting = Rewriting(Names(copy), ranges)
     if float16_io:
         _float16_inputs(copy.graph, planned)
@@ -66,6 +69,29 @@ def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16
         copy.opset_imports["com.microsoft"] = 1
     copy.producer_name = "planner"
     return Applied(copy, tuple(rewriting.notes))
+
+
+def _check_line(node: Node, line: PlanNode | None) -> None:
+    """Refuse a line that no planner wrote for such a node: a plan is a file, and anybody can change it.
+
+    Raises:
+        RequestError: with the name of the node.
+    """
+    if line is None:
+        return
+    activation = line.config.activation
+    stored = activation is not None and not activation.is_float
+    wrong = None
+    if stored and node.weight is not None and line.config.weight is None:
+        wrong = "it has a weight, and the plan no type for it"
+    elif line.replacement is not None and stored and not line.config.dynamic:
+        wrong = f"{line.replacement} takes weights in blocks and float activations"
+    elif line.fixed is not None and activation is not None and stored:
+        low, high = activation.integer_range
+        if not low <= line.fixed.zero_point <= high or not 0 < line.fixed.scale < float("inf"):
+            wrong = f"no {activation} has the scale and zero point that the plan fixes"
+    if wrong is not None:
+        raise RequestError(f"the plan does not fit {node.op_type} {node.name!r}: {wrong}", "make the plan anew")
 
 
 def _check_names(model: ir.Model, planned: Mapping[str, PlanNode], path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,10 @@ class Artifact:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, notes: tuple[str, ...] = ()) -> Artifact:
-        """The model in a file."""
+    def of(cls, path: Path, notes: tuple[str, ...] = (), files: Sequence[Path] = ()) -> Artifact:
+        """The model in a file, and in the files with its external data."""
         digest, size = hashlib.sha256(), 0
-        for file in with_data(path):
+        for file in files or with_data(path):
             size += file.stat().st_size
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
@@ -81,7 +81,9 @@ def write_quantized(
         model.check_unchanged()
         if proven:
             prove_loads(temporary, Path(model.path))
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)))
+        # Data of an earlier model may still lie beside the output.
+        files = [output.with_name(file.name) for file in with_data(temporary)]
+    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)), files)
 
 
 def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from planner import codec
 from planner.errors import RequestError
-from planner.estimate.estimate import Estimate
+from planner.estimation.estimate import Estimate
 from planner.resolve.plan import ModelIdentity, TargetIdentity
 from planner.resolve.verdicts import NodeVerdict, Violation
 from planner.verification.divergence import Parted

@@ -17,13 +17,14 @@ import msgspec
 import yaml
 
 import planner
+from planner import codec
 from planner.calibrate.inputs import Inputs, load_inputs
 from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.estimate.estimate import Estimate
-from planner.estimate.run import estimate_file
+from planner.estimation.estimate import Estimate
+from planner.estimation.run import estimate_file
 from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
@@ -81,15 +82,12 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         RequestError: it cannot be read, or is malformed (named by its path inside the file).
     """
     try:
-        manifest = msgspec.convert(yaml.safe_load(read_text(path, limit=1 << 24)), _Manifest)
+        data = yaml.safe_load(read_text(path, limit=1 << 24))
     except RequestError as error:
         raise RequestError(str(error), "give a YAML file with a list `models`") from None
     except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
-        if isinstance(error, msgspec.ValidationError):
-            raise RequestError(
-                f"{path}: {error}", "each model has a path, and may have shapes, inputs and a name"
-            ) from None
         raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    manifest = codec.from_json(_Manifest, data, str(path))
     if not manifest.models:
         raise RequestError(f"{path}: lists no models")
     found = []

@@ -11,7 +11,7 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate import inputs as calibration
-    from planner.estimate.estimate import Estimate
+    from planner.estimation.estimate import Estimate
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from planner.dtypes import DType, QuantConfig
+from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role, operator
 from planner.profiles.schema import OperandCondition, When
@@ -101,20 +101,19 @@ def _operand_problems(when: When, node: Node, config: QuantConfig) -> Iterator[s
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None
-        # A node that is left as it is stored keeps the types of its operands.
-        problem = _unmet_operand(condition, operand, None if config == node.stored else config.activation)
+        written = None if operand is None else _written_dtype(node, operand, config)
+        problem = _unmet_operand(condition, operand, written)
         if problem is not None:
             yield f"input {index} {problem}"
 
 
-def _unmet_operand(condition: OperandCondition, operand: Operand | None, activation: DType | None) -> str | None:
+def _unmet_operand(condition: OperandCondition, operand: Operand | None, dtype: str | None) -> str | None:
     if condition.present is not None and condition.present != (operand is not None):
         return "is missing" if condition.present else "is given"
     if operand is None:
         return None
     if condition.constant is not None and condition.constant != operand.constant:
         return "is not constant" if condition.constant else "is constant"
-    dtype = _written_dtype(operand, activation)
     if condition.dtype is not None and dtype is not None and dtype not in condition.dtype:
         return f"has type {dtype}, not {' or '.join(condition.dtype)}"
     rank = None if operand.shape is None else len(operand.shape)
@@ -125,10 +124,15 @@ def _unmet_operand(condition: OperandCondition, operand: Operand | None, activat
     return None
 
 
-def _written_dtype(operand: Operand, activation: DType | None) -> str | None:
-    """The type that the operand will be written in: a float one follows its node from float32 to float16, or back."""
-    follows = operand.role is not Role.EXACT and operand.dtype in _FLOATS
-    return activation.value if follows and activation is not None and activation.is_float else operand.dtype
+def _written_dtype(node: Node, operand: Operand, config: QuantConfig) -> str | None:
+    """The type that the operand will be written in.
+
+    A float one follows its node to another float type than it is stored in; a node that stays as it is keeps its operands.
+    """
+    activation = config.activation
+    if config == node.stored or activation is None or not activation.is_float:
+        return operand.dtype
+    return activation.value if operand.role is not Role.EXACT and operand.dtype in _FLOATS else operand.dtype
 
 
 _FLOATS = ("float32", "float16")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from planner.contrib import type_parameter
 from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node
 from planner.operators import Role
@@ -145,7 +146,7 @@ def _constraint(op_type: str, domain: str, opset: int, position: int, *, output:
         schema = onnx.defs.get_schema(op_type, opset, domain)
         formal = schema.outputs if output else schema.inputs
     except onnx.defs.SchemaError:
-        return "T"  # contrib operators call the type of their data so
+        return type_parameter(op_type, domain, position, output=output) or "T"
     return str(formal[min(position, len(formal) - 1)].type_str) if formal else None
 
 

@@ -50,7 +50,15 @@ class SessionFailed(EPError):
 
 
 class RunFailed(EPError):
-    """The session was built, but running it raised an error."""
+    """The session was built, but running it raised an error.
+
+    Attributes:
+        ep: full name of the EP that ran it.
+    """
+
+    def __init__(self, message: str, hint: str = "", ep: str = "") -> None:
+        super().__init__(message, hint)
+        self.ep = ep
 
 
 class WorkerCrashed(EPError):
@@ -197,7 +205,7 @@ class Worker:
             )
         reply, outputs = self._ask({"do": "run"}, sample, "running the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}")
+            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}", ep=self.ep)
         return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], *, warmup: int, runs: int) -> list[float]:
@@ -208,7 +216,7 @@ class Worker:
         """
         reply, _ = self._ask({"do": "time", "warmup": warmup, "runs": runs}, sample, "timing the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}")
+            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}", ep=self.ep)
         return [float(seconds) for seconds in reply["seconds"]]
 
     def compile(self, model: Path, output: Path, options: Mapping[str, str]) -> tuple[str, float]:

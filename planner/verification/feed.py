@@ -13,7 +13,7 @@ import onnx_ir as ir
 from planner.calibrate.inputs import Sample
 from planner.errors import RequestError
 from planner.files import temporary_folder
-from planner.model.read import load as load  # what runs is read as strictly as what is planned
+from planner.model.load import load as load  # what runs is read as strictly as what is planned
 from planner.model.write import save
 from planner.verification.emulation import emulate_float16, uses_float16
 

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from planner.model.read import load
+from planner.model.load import load
 from planner.model.shapes import infer_shapes
 from planner.model.values import constant_array
 from planner.operators import operator

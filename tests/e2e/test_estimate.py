@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.cli.main import main
 from planner.errors import RequestError
-from planner.estimate.compile import Compiled, Compiler
-from planner.estimate.schedule import Unit
+from planner.estimation.compile import Compiled, Compiler
+from planner.estimation.schedule import Unit
 
 _QNN = "QNNExecutionProvider"
 _OPTIONS = {"soc_model": "60", "enable_htp_fp16_precision": "1", "offload_graph_io_quantization": "0"}

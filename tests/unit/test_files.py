@@ -108,3 +108,20 @@ def test_a_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> N
     plain.touch()
     write_text(tmp_path / "out", "x")
     assert (tmp_path / "out").stat().st_mode == plain.stat().st_mode
+
+
+def test_of_two_writers_the_second_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    with pytest.raises(RequestError, match="meanwhile"), atomic(path) as one:
+        one.write_text("one")
+        with atomic(path) as other:
+            other.write_text("other")
+    assert path.read_text() == "other" and [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_what_was_there_before_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    path.write_text("before")
+    with atomic(path) as temporary:
+        temporary.write_text("after")
+    assert path.read_text() == "after"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,86 @@ def test_no_such_source(model: Model, tmp_path: Path) -> None:
         load_inputs(str(tmp_path / "nothing.npz"), model)
     with pytest.raises(RequestError, match=r"holds no \.npz"):
         load_inputs(str(tmp_path), model)
+
+
+def archive(path: Path, content: bytes, method: int = zipfile.ZIP_STORED, name: str = "x.npy") -> Path:
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr(name, content)
+    return path
+
+
+def array_bytes(array: np.ndarray, *, header: bytes | None = None) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array)
+    content = stream.getvalue()
+    return content if header is None else content[:8] + len(header).to_bytes(2, "little") + header + array.tobytes()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': " + b"(" * 3000 + b"}\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999, 3)}\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3)}\n",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 3)}\n",
+        b"__import__('os').system('true')\n",
+        b"{'descr'\n",
+        b"\xff\n",
+    ],
+)
+def test_an_array_whose_header_lies_is_refused(header: bytes, model: Model, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", array_bytes(rows(2), header=header))
+    with pytest.raises(RequestError):
+        load_inputs(str(path), model)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_refused_however_it_was_packed(method: int, model: Model, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    content = bytearray(archive(tmp_path / "a.npz", array_bytes(noise), method).read_bytes())
+    for at in range(150, 400, 7):
+        content[at] ^= 0xFF
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(RequestError, match="not a readable"):
+        load_inputs(str(tmp_path / "b.npz"), model)
+
+
+def test_an_encrypted_archive_is_refused(model: Model, tmp_path: Path) -> None:
+    content = bytearray(archive(tmp_path / "a.npz", array_bytes(rows(2))).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(RequestError, match="encrypted"):
+        load_inputs(str(tmp_path / "b.npz"), model)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_does_not_fit_is_refused_before_it_is_unpacked(order: str, model: Model, tmp_path: Path) -> None:
+    array = np.zeros((2, 20_000_000), np.float32, order=order)
+    np.savez_compressed(tmp_path / "a.npz", x=array)
+    del array
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="has shape"):
+            load_inputs(str(tmp_path / "a.npz"), model)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_synthetic_data_is_made_up_that_fills_the_memory(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no synthetic data is made up"):
+        load_inputs(None, make(tmp_path, ("x", [1 << 20, 1 << 20])))
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT8E4M3FN, TensorProto.BFLOAT16, TensorProto.INT4])
+def test_an_input_of_a_type_that_cannot_be_fed_is_a_wrong_request(dtype: int, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot be fed"):
+        load_inputs(None, make(tmp_path, ("x", [1, 3]), dtype=dtype))
+
+
+def test_a_source_that_a_file_names_is_no_function(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="not run"):
+        load_inputs("os:getcwd", model, may_run=False)
+    np.savez(tmp_path / "a.npz", x=rows(8))
+    assert load_inputs(str(tmp_path / "a.npz"), model, may_run=False).held_apart

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from planner.cli import main as cli
@@ -179,6 +181,66 @@ def test_a_file_that_is_none_is_refused_and_blocks_nobody(
         assert run(*arguments(kind, model, file))[0] == 2
     finally:
         watchdog.cancel()
+
+
+@pytest.mark.parametrize("output", ["inputs.npz", "folder/a.npz", "profile.yaml"])
+def test_no_output_takes_the_place_of_what_was_read(output: str, run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("inputs.npz", "folder/a.npz"):
+        np.savez(tmp_path / name, x=f32(np.ones((8, 4))))
+    (tmp_path / "profile.yaml").write_text("ep: X\n")
+    before = (tmp_path / output).read_bytes()
+    inputs = tmp_path / ("folder" if output.startswith("folder") else "inputs.npz")
+    more = ("--profile", tmp_path / "profile.yaml") if output == "profile.yaml" else ()
+    status, _ = run(
+        *("target", model, "--ep", "cpu", "--precision", "w8a8", "--inputs", inputs),
+        *("--output", tmp_path / output, "--overwrite", *more),
+    )
+    assert status == 2 and (tmp_path / output).read_bytes() == before
+
+
+def sequence(folder: Path) -> Path:
+    """A model that gives out a sequence."""
+    info = onnx.helper.make_tensor_value_info
+    kind = onnx.helper.make_sequence_type_proto(onnx.helper.make_tensor_type_proto(1, None))
+    made = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("MatMul", ["x", "w"], ["r"]),
+            onnx.helper.make_node("SplitToSequence", ["r"], ["y"], axis=1),
+        ],
+        "g",
+        [info("x", 1, [2, 4])],
+        [onnx.helper.make_value_info("y", kind), info("r", 1, [2, 8])],
+        [onnx.numpy_helper.from_array(f32(np.ones((4, 8))), "w")],
+    )
+    path = folder / "sequence.onnx"
+    onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "fp16"])
+def test_what_gives_out_a_sequence_still_does_and_loads(precision: str, run: Run, tmp_path: Path) -> None:
+    source, plan, out = sequence(tmp_path), tmp_path / "plan.json", tmp_path / "out.onnx"
+    assert run("plan", source, "--ep", "cpu", "--precision", precision, "-o", plan)[0] == 0
+    assert run("quantize", source, "--plan", plan, "--output", out)[0] == 0
+    assert onnx.load(out).graph.output[0].type.WhichOneof("value") == "sequence_type"
+    ort.InferenceSession(out, providers=["CPUExecutionProvider"])
+
+
+def test_what_does_not_load_never_gets_its_name(
+    run: Run, model: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from planner.quantization import write
+
+    def broken(_made: Any, path: Path) -> None:
+        proto = onnx.load(model)
+        proto.graph.node[0].op_type = "Nonsense"
+        onnx.save(proto, path)
+
+    monkeypatch.setattr(write, "save", broken)
+    status, said = quantize(run, model, plan)
+    assert status == 3 and "does not load" in said
+    assert not list(model.parent.glob("out.onnx*"))
 
 
 @pytest.mark.parametrize("size", [16, 1 << 40])

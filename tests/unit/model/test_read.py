@@ -16,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
+from planner.model.load import load
 from planner.model.node import Node
-from planner.model.read import Model, load, read_model
+from planner.model.read import Model, read_model
 from planner.model.write import save as write
 from planner.operators import Role
 from tests.unit.small_models import f32, graph, run, save, sqnr

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.files import Snapshot
-from planner.model.read import load, read_model
+from planner.model.load import load
+from planner.model.read import read_model
 from planner.model.weights import Weight, parse
 from tests.unit.small_models import graph, save
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.ranges import Range
+from planner.calibrate.ranges import Range, constant_range
 from planner.dtypes import DType
 from planner.quantization.parameters import (
     HEADROOM,
@@ -15,7 +15,6 @@ from planner.quantization.parameters import (
     activation_parameters,
     asymmetric,
     bias_parameters,
-    constant_range,
     dequantize,
     quantize,
     scale_for_bias,

@@ -163,16 +163,20 @@ def test_a_weight_shared_by_two_nodes_is_stored_once(tmp_path: Path) -> None:
 def test_blocks_keep_as_much_as_with_onnxruntimes_own_quantizer(precision: str, gain: float, tmp_path: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
-    proto = graph("(float[8,256] x) => (float[8,64] y)", "y = MatMul(x, w)", {"w": f32(RNG.normal(size=(256, 64)))})
-    _, mine = applied(proto, precision, tmp_path)
     config = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=False, accuracy_level=4, bits=int(precision[1]))
-    quantizer = MatMulNBitsQuantizer(onnx.ModelProto.FromString(proto.SerializeToString()), algo_config=config)
-    quantizer.process()
-    theirs = quantizer.model.model
-    assert operators(theirs) == ["MatMulNBits"]
-    feed = {"x": f32(RNG.normal(size=(8, 256)))}
-    expected = run(proto, feed)[0]
-    assert sqnr(expected, run(mine, feed)[0]) > sqnr(expected, run(theirs, feed)[0]) + gain
+    gains = []
+    for seed in range(4):  # of one matrix, the gain is anything between 0 and 0.5 dB
+        rng = np.random.default_rng(seed)
+        weight, feed = f32(rng.normal(size=(256, 64))), {"x": f32(rng.normal(size=(8, 256)))}
+        proto = graph("(float[8,256] x) => (float[8,64] y)", "y = MatMul(x, w)", {"w": weight})
+        _, mine = applied(proto, precision, tmp_path)
+        quantizer = MatMulNBitsQuantizer(onnx.ModelProto.FromString(proto.SerializeToString()), algo_config=config)
+        quantizer.process()
+        theirs = quantizer.model.model
+        assert operators(theirs) == ["MatMulNBits"]
+        expected = run(proto, feed)[0]
+        gains.append(sqnr(expected, run(mine, feed)[0]) - sqnr(expected, run(theirs, feed)[0]))
+    assert np.mean(gains) > gain
 
 
 def test_nodes_inside_a_branch_are_replaced_there(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from planner.errors import RequestError
-from planner.estimate.estimate import Estimate
-from planner.estimate.latency import Interval
+from planner.estimation.estimate import Estimate
+from planner.estimation.latency import Interval
 from planner.reporting.data import Row
 from planner.reporting.gate import _slower, parse_gate
 from tests.unit.report_samples import illegal

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, ValueInfoProto
 
-from planner.model.read import load, read_model
+from planner.model.load import load
+from planner.model.read import read_model
 from planner.verification.feed import cast_feed, input_dtypes
 from tests.unit.small_models import f32, graph, save
 

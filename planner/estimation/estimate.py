@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner import codec
-from planner.estimate.latency import Interval, LatencyModel, Rates
-from planner.estimate.nodes import Finding, NodeCost, findings, node_costs
+from planner.estimation.latency import Interval, LatencyModel, Rates
+from planner.estimation.nodes import Finding, NodeCost, findings, node_costs
 
 if TYPE_CHECKING:
-    from planner.estimate.compile import Compiled
+    from planner.estimation.compile import Compiled
 
 AS_IT_IS = "as it is"
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from planner import limits
 from planner.errors import EPError, RequestError
-from planner.estimate.schedule import Schedule, joined, read_schedule
+from planner.estimation.schedule import Schedule, joined, read_schedule
 from planner.files import temporary_folder
 from planner.runtime.client import Worker
 from planner.runtime.registry import launcher

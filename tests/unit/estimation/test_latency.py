@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from planner.estimate.compile import Compiled
-from planner.estimate.estimate import price
-from planner.estimate.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
-from planner.estimate.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
-from planner.estimate.schedule import Product, Schedule, parse
-from tests.unit.estimate.schedule_texts import ROWS, Row, stream, text
+from planner.estimation.compile import Compiled
+from planner.estimation.estimate import price
+from planner.estimation.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
+from planner.estimation.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
+from planner.estimation.schedule import Product, Schedule, parse
+from tests.unit.estimation.schedule_texts import ROWS, Row, stream, text
 
 ERROR = Error(n=10, families=5, median=0.1, within_35=0.9, rank=0.98, low=0.8, high=1.25)
 RATES = Rates(

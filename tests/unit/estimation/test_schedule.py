@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from planner.estimate import schedule as module
-from planner.estimate.schedule import Product, Unit, UnknownForm, is_spill, joined, parse
-from tests.unit.estimate.schedule_texts import NAMES, ROWS, Row, stream, text
+from planner.estimation import schedule as module
+from planner.estimation.schedule import Product, Unit, UnknownForm, is_spill, joined, parse
+from tests.unit.estimation.schedule_texts import NAMES, ROWS, Row, stream, text
 
 
 def test_traffic_is_the_sum_over_the_scheduled_operators() -> None:

@@ -12,9 +12,9 @@ from planner.calibrate.inputs import load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import Precision
 from planner.errors import EPError
-from planner.estimate.compile import Compiler
-from planner.estimate.estimate import AS_IT_IS, Estimate, price
-from planner.estimate.latency import latency_model
+from planner.estimation.compile import Compiler
+from planner.estimation.estimate import AS_IT_IS, Estimate, price
+from planner.estimation.latency import latency_model
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from planner.estimate.latency import Rates, operator_work, product_work
-from planner.estimate.schedule import Schedule, Scheduled, Unit, is_spill
+from planner.estimation.latency import Rates, operator_work, product_work
+from planner.estimation.schedule import Schedule, Scheduled, Unit, is_spill
 
 # onnxruntime numbers the nodes that it writes anew.
 _TOKEN = re.compile(r"_token_\d+$")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from planner.codec import read_json
-from planner.estimate.schedule import Product, Schedule, Scheduled, Unit, is_reorder
+from planner.estimation.schedule import Product, Schedule, Scheduled, Unit, is_reorder
 from planner.profiles.shipped import shipped_directory
 from planner.runtime.registry import launcher
 

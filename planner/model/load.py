@@ -1,0 +1,113 @@
+"""An ONNX file as a graph: parsed, checked for what every later step relies on, its weights left in their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from planner import limits
+from planner.errors import RequestError
+from planner.files import Snapshot
+from planner.model.bounds import check_calls
+from planner.model.check import check_proto
+from planner.model.normalize import quiet
+from planner.model.weights import OWN, Weight, parse
+
+
+def load(path: Path) -> ir.Model:
+    """The file as an onnx-ir model, checked for what every later step relies on."""
+    own = source_of(path)
+    with limits.reading(path, own.size):
+        return load_source(own)[0]
+
+
+def source_of(path: Path) -> Snapshot:
+    """The model's own file, as it is now."""
+    try:
+        return Snapshot.of(path)
+    except RequestError as error:
+        raise RequestError(str(error), "give the path of an .onnx file") from None
+
+
+def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
+    """The model, and the files that it is made of."""
+    path = own.path
+    try:
+        proto, positions = parse(own)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        if re.search("alloc|memory", str(error), re.IGNORECASE):
+            raise MemoryError from None  # protobuf has no error of its own for it
+        raise RequestError(
+            f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)",
+            "the file may be truncated, or of another format",
+        ) from None
+    if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
+        raise RequestError(
+            f"{path}: not an ONNX model (no graph, no opset or no output)",
+            "the file may be truncated, or of another format",
+        )
+    files = check_proto(proto, path, positions)
+    try:
+        _forget_maps(proto.graph)
+        with quiet():
+            model: ir.Model = ir.from_proto(proto)
+        check_calls(model, path)
+        _leave_in_files(model, {OWN: own, **files})
+        # Onnxruntime takes nodes in any order, and some converters write them so; a cycle has none.
+        for graph in (model.graph, *model.graph.subgraphs()):
+            graph.sort()
+    except (RequestError, MemoryError):
+        raise
+    except Exception as error:
+        raise RequestError(f"{path}: broken ONNX model: {first_line(error)}") from None
+    _check_graph(model, path)
+    return model, (own, *(files[name] for name in sorted(files)))
+
+
+def _forget_maps(graph: onnx.GraphProto) -> None:
+    """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
+    for value in (*graph.output, *graph.value_info):
+        kind = value.type
+        if kind.WhichOneof("value") == "sequence_type":
+            kind = kind.sequence_type.elem_type
+        if kind.WhichOneof("value") == "map_type":
+            value.ClearField("type")
+
+
+def _leave_in_files(model: ir.Model, files: Mapping[str, Snapshot]) -> None:
+    """Let every weight that lies in a file be read from there."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                source = files[str(tensor.location)]
+                value.const_value = Weight(source, tensor.offset or 0, tensor.dtype, tensor.shape, tensor.name)
+
+
+def _check_graph(model: ir.Model, path: Path) -> None:
+    """Every operand must come from somewhere: a truncated file may still parse."""
+    if next(iter(model.graph), None) is None:
+        raise RequestError(f"{path}: the model has no nodes")
+    for value in _all_inputs(model):
+        if value.producer() is None and not value.is_graph_input() and value.const_value is None:
+            raise RequestError(
+                f"{path}: broken ONNX model: value {value.name!r} is used but never computed",
+                "the file may be truncated; check how it was exported",
+            )
+    for out in model.graph.outputs:
+        if out.producer() is None and not out.is_graph_input() and out.const_value is None:
+            raise RequestError(f"{path}: broken ONNX model: output {out.name!r} is never computed")
+
+
+def _all_inputs(model: ir.Model) -> list[ir.Value]:
+    return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
