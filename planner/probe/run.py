@@ -294,6 +294,9 @@ def placed(opened: Opened, ep: str, case: Case, *, node_by_node: bool = False) -
     """Who runs the operator of the case, by the assignment after partitioning.
 
     Args:
+        opened: the session of the case.
+        ep: full provider name.
+        case: the question.
         node_by_node: the Q/DQ around it count too; see `Launcher`.
     """
     own = [
