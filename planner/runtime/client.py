@@ -65,6 +65,10 @@ class WorkerCrashed(EPError):
     """The worker's process ended in the middle of a request."""
 
 
+class WorkerMemory(EPError):
+    """Running the model took more memory than the worker may have."""
+
+
 class WorkerTimeout(EPError):
     """The worker did not answer in time, and was killed."""
 
@@ -197,7 +201,7 @@ class Worker:
         """Run the open session on one sample.
 
         Raises:
-            RunFailed, WorkerCrashed, WorkerTimeout.
+            RunFailed, WorkerMemory, WorkerCrashed, WorkerTimeout.
         """
         if self._process is None:
             raise RunFailed(
@@ -205,18 +209,18 @@ class Worker:
             )
         reply, outputs = self._ask({"do": "run"}, sample, "running the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}", ep=self.ep)
+            raise self._run_failed(reply)
         return Ran(outputs, reply["seconds"], reply["peak_rss_mb"])
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], *, warmup: int, runs: int) -> list[float]:
         """Seconds of each of so many runs of the open session in a row, measured within the worker.
 
         Raises:
-            RunFailed, WorkerCrashed, WorkerTimeout.
+            RunFailed, WorkerMemory, WorkerCrashed, WorkerTimeout.
         """
         reply, _ = self._ask({"do": "time", "warmup": warmup, "runs": runs}, sample, "timing the model")
         if reply["status"] == "run_failed":
-            raise RunFailed(f"{self.ep} failed to run the model: {self._say(reply)}", ep=self.ep)
+            raise self._run_failed(reply)
         return [float(seconds) for seconds in reply["seconds"]]
 
     def compile(self, model: Path, output: Path, options: Mapping[str, str]) -> tuple[str, float]:
@@ -276,6 +280,10 @@ class Worker:
                 f"provider option {unknown[0]!r} of {self.ep} may not be set",
                 f"allowed: {', '.join(sorted(allowed)) or 'none'}; options that load libraries or write files are planner's own",
             )
+
+    def _run_failed(self, reply: Mapping[str, Any]) -> EPError:
+        message = f"{self.ep} failed to run the model: {self._say(reply)}"
+        return WorkerMemory(message) if reply.get("memory") else RunFailed(message, ep=self.ep)
 
     def _say(self, reply: Mapping[str, Any], model: Path | None = None) -> str:
         if reply.get("memory") and self.memory is not None:
