@@ -444,7 +444,7 @@ def estimate(
     """
     from planner.estimation.run import estimate as run_estimate
 
-    named = [parse_precision(p) if isinstance(p, str) else p for p in dict.fromkeys(precisions)]
+    named = [as_precision(p) for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]
     if device == "all":
         first = _open(ep, None, profiles, evidence)
