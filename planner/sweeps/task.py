@@ -101,7 +101,7 @@ def hash_of(path: str) -> str:
 
 # A worker's cells are often of one model: it is calibrated once for all of them.
 @functools.lru_cache(maxsize=2)
-def _calibrations(model: str) -> Calibrations:
+def _calibrations(_model: str) -> Calibrations:
     return Calibrations()
 
 

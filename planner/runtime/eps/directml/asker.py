@@ -82,7 +82,8 @@ class Asker:
         """Build a session of the model on DirectML, with the CPU EP behind it.
 
         Args:
-            model: the bytes of an ONNX file. data: the folder of its external data.
+            model: the bytes of an ONNX file.
+            data: the folder of its external data.
             optimize: whether onnxruntime may rewrite the graph, as it does by default.
 
         Raises:

@@ -63,13 +63,15 @@ class Server:
             "session_error": answer.error,
         }
 
-    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    def run(
+        self, _sample: Mapping[str, np.ndarray[Any, Any]]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         return {"status": "run_failed", "message": _ONLY_PLACEMENT}, {}
 
-    def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
+    def time(self, _sample: Mapping[str, np.ndarray[Any, Any]], _request: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": "run_failed", "message": _ONLY_PLACEMENT}
 
-    def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def compile(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": "compile_failed", "message": _ONLY_PLACEMENT}
 
     def hold(self) -> None:

@@ -39,13 +39,14 @@ _WINE_LIBRARIES = ("lib/x86_64-linux-gnu/wine/x86_64-windows/*", "lib/wine/x86_6
 Say = Callable[[str], None]
 
 
-def create(folder: Path, *, say: Say = lambda message: None) -> Environment:
+def create(folder: Path, *, say: Say = lambda _: None) -> Environment:
     """Make the environment, in place of one that is there.
 
     As root on Debian or Ubuntu the system packages that are missing are installed; elsewhere they are named.
 
     Args:
-        folder: where. say: told each step before it is taken.
+        folder: where.
+        say: told each step before it is taken.
 
     Raises:
         EPError: no Linux on x86-64, a package is missing, or a step failed. The folder is no environment then.
