@@ -10,6 +10,9 @@ from planner.errors import EPError
 from planner.runtime.client import EPMissing, SessionFailed, Worker
 from planner.runtime.registry import CPU
 
+# Weights stay in the file, mapped; packing would copy them all.
+_FRUGAL = {"session.disable_prepacking": "1"}
+
 
 def prove_loads(written: Path, source: Path) -> None:
     """Open the model in onnxruntime, in a worker; where that cannot judge it, ask ONNX's checker.
@@ -28,12 +31,12 @@ def prove_loads(written: Path, source: Path) -> None:
     try:
         with Worker(CPU) as worker:
             try:
-                worker.open(written, {}, optimize=False)
+                worker.open(written, {}, optimize=False, lean=True, session_config=_FRUGAL)
                 return
             except SessionFailed as error:
                 problem = str(error)
             try:
-                worker.open(source, {}, optimize=False)
+                worker.open(source, {}, optimize=False, lean=True, session_config=_FRUGAL)
             except SessionFailed:
                 problem = _complaint(written)
     except EPMissing:
