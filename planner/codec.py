@@ -187,7 +187,7 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
                 raise
     if origin is tuple and arguments[-1] is Ellipsis:
         return tuple(_items(arguments[0], value, where))
-    if origin in (list, Sequence) and not isinstance(value, str):
+    if origin in (list, Sequence):
         return _items(arguments[0], value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _mapping(arguments[1], value, where)
@@ -254,8 +254,15 @@ def _locate(hint: Any, value: Any, where: Place) -> None:
         for entry in known.values():
             if entry.required and entry.key not in value:
                 raise MalformedError((*where, entry.key), "is missing")
-    elif get_origin(hint) is not None and get_origin(hint) is not Literal:
+    elif _has_items(hint):
         _decode(hint, value, where)
+
+
+def _has_items(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is tuple:
+        return get_args(hint)[-1] is Ellipsis
+    return isinstance(origin, type) and issubclass(origin, list | Sequence | Mapping)
 
 
 _NAMES: dict[Any, str] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,12 @@ def processor_traits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 def exact_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are made as on a processor whose sums are exact."""
     monkeypatch.setenv("PLANNER_PROCESSOR", "")
+
+
+@pytest.fixture
+def without_directml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DirectML can only be emulated, whether or not its environment is on this machine."""
+    monkeypatch.setenv("PLANNER_DIRECTML", os.devnull)
 
 
 @pytest.fixture(scope="session")

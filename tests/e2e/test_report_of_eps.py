@@ -66,6 +66,7 @@ def test_an_ep_that_crashes_costs_its_own_cell(
     assert "4/4 bad on Dml" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_directml")
 @pytest.mark.skipif(sys.platform == "win32", reason="DirectML may be real there")
 def test_emulation_is_called_emulation_and_gives_neither_placement_nor_speed(tmp_path: Path) -> None:
     cli.main([

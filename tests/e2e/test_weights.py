@@ -39,7 +39,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     assert decibels["planner w8a8-dynamic"] > 16 and size["planner w8a8-dynamic"] < size["planner fp32"] / 3.5
     float32 = metric(task, reference, None)
     assert metric(task, made["planner w8"], None) >= float32 - 0.02
-    assert decibels["planner w8a8"] < 5 and metric(task, made["planner w8a8"], None) < float32 - 0.05
+    assert decibels["planner w8a8"] < 10 and metric(task, made["planner w8a8"], None) < float32 - 0.05
 
     dynamic = tmp_path / "theirs.onnx"
     dict(onnxruntime_tools(task, tmp_path))["onnxruntime dynamic"](dynamic)

@@ -342,6 +342,7 @@ def test_quantize_of_a_float_plan_gives_the_same_bytes_each_time(planner: Planne
 # -- eps, help, and what is told ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_directml")
 def test_eps_lists_every_profile_and_what_it_is_here(planner: Planner) -> None:
     result = planner("eps", "--json")
     assert result.status == 0 and result.json["schema"] == "planner/eps/1"
