@@ -258,6 +258,7 @@ def target(
     allow_unknown: bool = False,
     allow_fallback: bool = False,
     float16_io: bool = False,
+    time_budget: float | None = None,
     compiled: bool = False,
     report_to: Path | str | None = None,
     overwrite: bool = False,
@@ -281,6 +282,7 @@ def target(
         allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
         allow_fallback: let nodes run on the CPU EP where the target does not take them.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        time_budget: seconds that planning and judging may take, about: a search stops in time, and its best plan is judged.
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
         report_to: a folder for a report of what was tried, in all formats.
         overwrite: replace existing outputs.
@@ -322,7 +324,7 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
+                Demands(floor, allow_fallback, float16_io, time_budget), auto=asked is None, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:

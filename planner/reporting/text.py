@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Violation
-from planner.verification.verify import Kind
+from planner.verification.runs import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs
 from planner.calibrate.ranges import Range
@@ -15,9 +18,11 @@ from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
 from planner.files import atomic, temporary_folder
+from planner.limits import stoppable
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
+from planner.quantization.walk import apply_plan
 from planner.quantization.write import Artifact, with_data, write_quantized
 from planner.resolve.choose import Resolution, make_plan, with_fallback
 from planner.resolve.plan import Plan
@@ -27,9 +32,11 @@ from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
-from planner.search.evaluator import Evaluations, PlanEvaluator
-from planner.search.report import Judgement, SearchReport, search_report
-from planner.search.search import Found, Goal, search
+from planner.search.evaluator import OutOfTime, PlanEvaluator
+from planner.search.report import Judgement, SearchReport, Stopped, search_report
+from planner.search.search import Found, Goal, Measured, search
+from planner.search.sensitivity import NOISE_LIMIT
+from planner.search.told import Teller, best_so_far
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
@@ -38,6 +45,8 @@ from planner.verification.verify import Criteria, Verification, verify
 # Searches until a plan is confirmed on more of the calibration samples, and the most dB that each next one adds to the floor.
 # If held-out samples refute the plan, one more search adds as many.
 _SEARCHES, _STEP_DB = 3, 2.0
+# Of a time budget, the search may take this share, less what judging on the EP will take.
+_SEARCHING = 0.8
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,14 @@ class Demands:
         floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
         allow_fallback: nodes that the target does not take may run on the CPU EP.
         float16_io: the graph's inputs and outputs may be float16 where the plan is.
+        time_budget: seconds for all of it: the search stops in time to judge the best plan so far, and what is left is spent
+            on judging more samples on the EP. None for as long as it takes.
     """
 
     floor: Floor | None = None
     allow_fallback: bool = False
     float16_io: bool = False
+    time_budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +219,7 @@ class _Trials:
     timed: bool
     auto: bool
     attempts: list[Attempt] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def floor(self) -> Floor:
@@ -245,6 +258,17 @@ class _Trials:
         safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
         return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
 
+    @property
+    def left(self) -> float | None:
+        """Seconds of the time budget that are left; None where there is none."""
+        budget = self.demands.time_budget
+        return None if budget is None else max(0.0, self.started + budget - time.monotonic())
+
+    def build(self, plan: Plan) -> ir.Model:
+        """The model of a plan."""
+        ranges = self.ranges if plan.is_quantized else {}
+        return apply_plan(self.model, plan, ranges, float16_io=self.demands.float16_io).model
+
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
         ranges = self.ranges if plan.is_quantized else {}
@@ -265,6 +289,9 @@ class _Trials:
             self.target.identity,
             self.inputs.evaluation,
             Criteria(self.floor, self.demands.allow_fallback, predicted),
+            # Synthetic samples are alike, and tell nothing of a user's own.
+            more=() if self.inputs.synthetic or not self.inputs.held_apart else self.inputs.calibration,
+            budget=self.left,
             normalized=self.reference,
             progress=lambda done, total: self.progress(what, done, total),
         )
@@ -309,33 +336,57 @@ def _search(trials: _Trials) -> SearchReport | None:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
         return trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
 
-    def tell(done: Evaluations) -> None:
-        trials.progress("searching", done.emulated + done.real, done.emulated + done.real + 1)
-
-    def write(plan: Plan, path: Path) -> None:
-        trials.apply(plan, path)
-
+    deadline = None if trials.left is None else started + _SEARCHING * trials.left
+    teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
+    stopped: Stopped | None = None
     with PlanEvaluator(
-        trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes, plan_of, write, trials.folder,
-        allow_fallback=trials.demands.allow_fallback, progress=tell,
+        trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
+        lambda assignment: trials.build(plan_of(assignment)), trials.folder,
+        allow_fallback=trials.demands.allow_fallback, deadline=deadline,
+        progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
         asked = floor.value
         for last in (False, True):
-            found, asked = _confirmed(candidates, evaluator, floor, asked)
+            found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked)
             attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
             metric = attempt.verification.metric
             score = floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
+            if attempt.verification.emulated and floor.kind != "metric":
+                score = min(score, floor.score(attempt.verification.emulated))
             judgements.append(Judgement(score, attempt.passed))
-            if attempt.passed or not found.passed or attempt.verification.session_error or last:
+            if attempt.passed or not found.passed or attempt.verification.session_error or last or stopped:
                 break
             evaluator.refute(found.assignment, score)
             if floor.kind == "sqnr":
                 asked += _STEP_DB
         seconds = time.monotonic() - started
-        report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds)
+        report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
     return report
+
+
+def _until_stopped(
+    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float
+) -> tuple[Found, float, Stopped | None]:
+    """What the search found, what was asked for in the end, and what stopped it before its end.
+
+    Raises:
+        KeyboardInterrupt: no plan was measured before it.
+    """
+    try:
+        with stoppable():
+            return *_confirmed(candidates, evaluator, floor, asked), None
+    except OutOfTime:
+        stopped: Stopped = "time budget"
+    except KeyboardInterrupt as interrupt:
+        if not evaluator.known:
+            raise KeyboardInterrupt(*interrupt.args) from None
+        stopped = "interrupted"
+    # Some plan is needed: the first that the profile has, where time ran out before any was measured.
+    best = best_so_far(candidates, evaluator.known, floor.value) or candidates.uniform(len(candidates.levels) - 1)
+    measured = evaluator.known.get(best, Measured(-math.inf, NOISE_LIMIT, "not measured: the time was over"))
+    return Found(best, measured, measured.score >= floor.value, ()), asked, stopped
 
 
 def _confirmed(candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float) -> tuple[Found, float]:
