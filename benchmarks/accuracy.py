@@ -29,7 +29,7 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import DType, Precision, parse_precision
 from planner.errors import PlannerError
 from planner.model.write import save
-from planner.resolve.choose import check_model, resolutions
+from planner.resolve.choose import check_model, resolve_each
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
@@ -96,7 +96,13 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
         if first.legal is False:
             raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
         outcome = select(
-            target, model, resolutions(target, model, precision), inputs, output, Demands(floor), auto=precision is None
+            target,
+            model,
+            resolve_each(target, model, precision),
+            inputs,
+            output,
+            Demands(floor),
+            auto=precision is None,
         )
         seconds = time.monotonic() - started
         kept, found = outcome.kept, outcome.search

@@ -32,7 +32,7 @@ from examples.fetch import EXAMPLES, fetch
 from planner.calibrate.inputs import Inputs, Sample
 from planner.errors import PlannerError
 from planner.model.read import Model
-from planner.resolve.choose import resolutions
+from planner.resolve.choose import resolve_each
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
@@ -90,7 +90,7 @@ def try_split(target: Target, model: Model, samples: Sequence[Sample], floor: fl
         output = Path(folder) / "plan.onnx"
         started = time.monotonic()
         demands = Demands(Floor("sqnr", floor))
-        outcome = select(target, model, resolutions(target, model, None), made, output, demands, auto=True)
+        outcome = select(target, model, resolve_each(target, model, None), made, output, demands, auto=True)
         seconds = time.monotonic() - started
         decibels = least_db(Path(model.path), output, unseen)
     found = outcome.search
@@ -144,7 +144,9 @@ def main() -> int:
     args = parser.parse_args()
     if not args.simulator:
         os.environ["PLANNER_PYTHON_QNN"] = os.path.realpath(sys.executable)
-    print("| model | floor | unseen | met | no promise | dB | cost | plans | s |\n|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | floor | unseen | met | no promise | dB | cost | plans | s |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for name in args.models or MODELS:
         if name not in MODELS:
             parser.error(f"no model {name!r}: there are {', '.join(MODELS)}")
