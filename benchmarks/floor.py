@@ -34,13 +34,9 @@ from planner.errors import PlannerError
 from planner.model.read import Model
 from planner.resolve.choose import resolve_each
 from planner.resolve.target import Target
-from planner.runtime.client import Worker
-from planner.runtime.registry import CPU
 from planner.search.run import Demands, select
-from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
-from planner.verification.fidelity import Comparison
+from planner.verification.emulated import emulated_fidelity
 from planner.verification.floor import Floor
-from planner.verification.parts import read_parts
 
 MODELS = ("digits", "magika", "rec", "rec-v4", "det", "cls", "orientation", "silero-static", "minilm", "layout")
 DEVICE = "snapdragon-x-elite"
@@ -92,22 +88,10 @@ def try_split(target: Target, model: Model, samples: Sequence[Sample], floor: fl
         demands = Demands(Floor("sqnr", floor))
         outcome = select(target, model, resolve_each(target, model, None), made, output, demands, auto=True)
         seconds = time.monotonic() - started
-        decibels = least_db(Path(model.path), output, unseen)
+        decibels = min(f.least_db for f in emulated_fidelity(output, Path(model.path), unseen))
     found = outcome.search
     cost = float("nan") if found is None else found.cost / found.cheapest
     return Trial(outcome.kept.passed, decibels, cost, outcome.kept.plan.precision, seconds)
-
-
-def least_db(reference: Path, candidate: Path, samples: Sequence[Sample]) -> float:
-    """SQNR of the worst output, or part of one, over the samples, computed as the files say."""
-    model = load(candidate)
-    dtypes, comparison = input_dtypes(model), Comparison(read_parts(reference))
-    with Worker(CPU) as one, Worker(CPU) as other, as_written(candidate, model) as plain:
-        one.open(reference, {})
-        other.open(plain, {}, session_config=AS_WRITTEN)
-        for sample in samples:
-            comparison.add(one.run(sample).outputs, other.run(cast_feed(sample, dtypes)).outputs)
-    return min(entry.least_db for entry in comparison.results())
 
 
 def measure(name: str, floors: Sequence[float], splits: int) -> Iterator[str]:

@@ -26,9 +26,11 @@ from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import IDEAL, Assignment
+from planner.search.ranker import BlockRanker, mean_db
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.verification.divergence import Parting, find_parting
+from planner.verification.emulated import emulated_fidelity
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
 from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
@@ -93,6 +95,7 @@ class PlanEvaluator:
         allow_fallback: bool = False,
         timeout: float | None = None,
         deadline: float | None = None,
+        ranker: BlockRanker | None = None,
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         self.has_ep = launcher(target.ep).availability().runs
@@ -104,6 +107,7 @@ class PlanEvaluator:
         self._folder = folder
         self._allow_fallback = allow_fallback
         self._deadline = deadline
+        self._ranker = ranker
         self._progress = progress
         self._nodes = nodes
         self._timeout = timeout
@@ -147,6 +151,8 @@ class PlanEvaluator:
     ) -> None:
         self._cpu.close()
         self._ep.close()
+        if self._ranker is not None:
+            self._ranker.close()
 
     @property
     def evaluations(self) -> Evaluations:
@@ -161,9 +167,14 @@ class PlanEvaluator:
         """On the CPU EP, computed as the file says, on all samples; on a few where float32 nodes say that it is a test of blocks."""
         if assignment not in self._emulated:
             self._begin(assignment, on_ep=False)
-            ranking = IDEAL in assignment and self._ordered and self._floor.kind == "sqnr"
-            order = [self._order[i] for i in spread(range(len(self._order)), _RANKING)] if ranking else self._order
-            ran = self._emulate(assignment, order, hopeless=len(set(assignment)) > 1)
+            mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
+            ranking = mixed and IDEAL in assignment
+            few = [self._order[i] for i in spread(range(len(self._order)), _RANKING)]
+            noise = self._ranked(assignment, few) if mixed else None
+            if noise is not None and (ranking or -10 * math.log10(max(noise, 1e-20)) < self._floor.value - _CLEAR_DB):
+                self._emulated[assignment] = Measured(-10 * math.log10(max(noise, 1e-20)), noise)
+                return self._emulated[assignment]
+            ran = self._emulate(assignment, few if ranking else self._order, hopeless=mixed)
             self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
         return self._emulated[assignment]
 
@@ -185,14 +196,9 @@ class PlanEvaluator:
         if len(self._every) == len(self._samples) or self._floor.kind == "metric" or not math.isfinite(known.score):
             return known
         lost = self._emulated[assignment].score - known.score
-        model = self._model(assignment)
-        comparison, dtypes = Comparison(self._parts), input_dtypes(model)
-        with Worker(CPU, timeout=self._timeout) as float32:
-            float32.open(self._reference_file, {})
-            self._cpu.open(self._save(assignment, emulation=True), {}, session_config=AS_WRITTEN)
-            for sample in self._every:
-                comparison.add(float32.run(sample).outputs, self._cpu.run(cast_feed(sample, dtypes)).outputs)
-        measured = self._measured(_Ran(comparison.results(), {}))
+        path = self._save(assignment, emulation=False)
+        fidelity = emulated_fidelity(path, self._reference_file, self._every, timeout=self._timeout)
+        measured = self._measured(_Ran(fidelity, {}))
         measured = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
         (self._real if self.has_ep else self._emulated)[assignment] = measured
         return measured
@@ -231,6 +237,18 @@ class PlanEvaluator:
             self._progress(assignment, on_ep)
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise OutOfTime
+
+    def _ranked(self, assignment: Assignment, order: Sequence[int]) -> float | None:
+        """The noise of a test of blocks by the switched model; None where it has none to give."""
+        if self._ranker is None:
+            return None
+        measured = {
+            a[0]: mean_db([alone[i] for i in order])
+            for a, alone in self._alone.items()
+            if len(set(a)) == 1 and all(i in alone for i in order)
+        }
+        samples, expected = [self._samples[i] for i in order], [self._expected.read(i) for i in order]
+        return self._ranker.noise(assignment, samples, expected, self._parts, measured, self._folder)
 
     def _model(self, assignment: Assignment) -> ir.Model:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""

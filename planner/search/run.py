@@ -5,24 +5,25 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from planner.calibrate.inputs import Inputs
+from planner.calibrate.inputs import Inputs, Sample
 from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
+from planner.errors import EPError
 from planner.files import atomic, temporary_folder
 from planner.limits import stoppable
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.quantization.walk import apply_plan
+from planner.quantization.walk import CORRECTS, apply_plan
 from planner.quantization.write import Artifact, with_data, write_quantized
 from planner.resolve.choose import Resolution, make_plan, with_fallback
 from planner.resolve.plan import Plan
@@ -32,11 +33,15 @@ from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
+from planner.search.cost import plan_cost, work
 from planner.search.evaluator import OutOfTime, PlanEvaluator
+from planner.search.ranker import BlockRanker
 from planner.search.report import Judgement, SearchReport, Stopped, search_report
 from planner.search.search import Found, Goal, Measured, search
 from planner.search.sensitivity import NOISE_LIMIT
+from planner.search.switched import Switched, make_switched
 from planner.search.told import Teller, best_so_far
+from planner.verification.emulated import emulated_fidelity
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
@@ -47,6 +52,8 @@ from planner.verification.verify import Criteria, Verification, verify
 _SEARCHES, _STEP_DB = 3, 2.0
 # Of a time budget, the search may take this share, less what judging on the EP will take.
 _SEARCHING = 0.8
+# Calibration samples on which, by emulation, corrected biases and precisions are compared.
+_CORRECTING, _COMPARING = 6, 12
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def select(
             timed=launcher(target.ep).availability().kind == "hardware", auto=auto,
         )  # fmt: skip
         report = _try(trials, resolutions)
-        kept = max(trials.attempts, key=_merit)
+        kept = trials.undercutting or max(trials.attempts, key=_merit)
         with atomic(output) as temporary:
             source = Path(kept.artifact.path)
             for file in with_data(source):
@@ -183,6 +190,7 @@ def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | N
         trials.walk(resolutions, every=False)
         if not any(attempt.passed for attempt in trials.attempts):
             return _search(trials)
+        trials.undercut(resolutions)
     return None
 
 
@@ -219,6 +227,10 @@ class _Trials:
     timed: bool
     auto: bool
     attempts: list[Attempt] = field(default_factory=list)
+    # A cheaper attempt that is at least as faithful as the first that passed.
+    undercutting: Attempt | None = None
+    # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
+    corrections: dict[int, bool] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -253,10 +265,40 @@ class _Trials:
             plan = without_uncalibrated(
                 self.target, self.model, plan, self.ranges, allow_fallback=self.demands.allow_fallback
             )
-        if not self.auto or not plan.has_float16:
+        if self.auto and plan.has_float16:
+            safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
+            plan = safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
+        return self.corrected(plan)
+
+    def corrected(self, plan: Plan) -> Plan:
+        """The plan, with the biases as they are where correcting them loses on the calibration samples, by emulation.
+
+        Measured once for each width of activations, on the first such plan.
+        """
+        bits = min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
+        if not bits or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
             return plan
-        safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
-        return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
+        plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
+        if bits not in self.corrections:
+            some = self.some(_CORRECTING)
+            self.corrections[bits] = self.emulated(plan, some) >= self.emulated(plain_biases, some)
+        return plan if self.corrections[bits] else plain_biases
+
+    def some(self, count: int) -> list[Sample]:
+        """So many calibration samples at even distances."""
+        samples = self.inputs.calibration
+        return [samples[i] for i in sorted({i * len(samples) // count for i in range(count)})]
+
+    def emulated(self, plan: Plan, samples: Sequence[Sample]) -> float:
+        """Least SQNR of any output over the samples, by emulation."""
+        path = self.folder / "emulated.onnx"
+        for old in with_data(path):
+            old.unlink()
+        self.apply(plan, path)
+        try:
+            return min((entry.least_db for entry in emulated_fidelity(path, self.reference, samples)), default=WORST)
+        except EPError:
+            return WORST  # the CPU EP does not have what the target may have
 
     @property
     def left(self) -> float | None:
@@ -298,6 +340,29 @@ class _Trials:
         self.attempts.append(Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None))
         return self.attempts[-1]
 
+    def undercut(self, resolutions: Iterator[Resolution]) -> None:
+        """Look for a precision that is cheaper than the one that passed and no less faithful: that one is dominated then.
+
+        Emulation on calibration samples spares most of them the EP.
+        """
+        kept = self.attempts[-1]
+        rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
+        some = self.some(_COMPARING)
+        least: float | None = None
+        for resolution in resolutions:
+            if not resolution.legal:
+                break
+            plan = self.plan(resolution)
+            if plan_cost(done, plan.nodes, rates) >= plan_cost(done, kept.plan.nodes, rates):
+                continue
+            least = self.emulated(kept.plan, some) if least is None else least
+            if self.emulated(plan, some) < least:
+                continue
+            cheaper = self.attempt(plan)
+            if cheaper.passed and cheaper.worst_db >= kept.worst_db:
+                self.undercutting = kept = cheaper
+                least = None
+
     def time(self, plan: Plan, path: Path) -> Latency | None:
         """The latency of a plan's model; None where the EP is not hardware."""
         if not self.timed:
@@ -336,6 +401,12 @@ def _search(trials: _Trials) -> SearchReport | None:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
         return trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
 
+    def switched(levels: Sequence[int]) -> Switched | None:
+        assert trials.model.ir is not None
+        names = [[candidates.nodes[i].name for i in unit] for unit in candidates.units]
+        made = {level: functools.partial(trials.build, plan_of(candidates.uniform(level))) for level in levels}
+        return make_switched(trials.model.ir, names, made)
+
     deadline = None if trials.left is None else started + _SEARCHING * trials.left
     teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
@@ -343,7 +414,7 @@ def _search(trials: _Trials) -> SearchReport | None:
     with PlanEvaluator(
         trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
         lambda assignment: trials.build(plan_of(assignment)), trials.folder,
-        allow_fallback=trials.demands.allow_fallback, deadline=deadline,
+        allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
         asked = floor.value
