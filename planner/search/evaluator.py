@@ -39,13 +39,16 @@ from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
 from planner.verification.spread import spread
 
-# Calibration samples that every plan runs on by emulation; those on which blocks are ranked; those on the EP.
-_POOL, _RANKING, _REAL = 24, 4, 2
+# Calibration samples that every plan runs on by emulation; those on which blocks are ranked, and mixes estimated; those on
+# the EP.
+_POOL, _RANKING, _ESTIMATING, _REAL = 24, 4, 12, 2
 # A share of equal answers tells nothing on a few samples.
 _SHARE_POOL = 16
 
 # So far from the floor, one sample on the EP decides.
 _CLEAR_DB = 3.0
+# Where the EP has so many times the emulation's error energy, the nodes to blame are looked for.
+_LOST = 1.5
 # The EP leaves the emulation at a tensor whose error energy is this many times the emulation's, while that of the node's
 # inputs is not; where it keeps more dB than the last, it does no harm.
 _LEAVES, _STILL_WITH_IT, _HARMLESS_DB = 4.0, 2.0, 40.0
@@ -53,10 +56,15 @@ _LEAVES, _STILL_WITH_IT, _HARMLESS_DB = 4.0, 2.0, 40.0
 
 @dataclass(frozen=True)
 class Evaluations:
-    """How many plans were run where."""
+    """How many plans were run where.
+
+    Attributes:
+        estimated: mixes and blocks that the switched model, or a few samples, told enough of.
+    """
 
     emulated: int
     real: int
+    estimated: int = 0
 
 
 class OutOfTime(Exception):
@@ -124,7 +132,9 @@ class PlanEvaluator:
         self._expected = Store()
         # Energy of each output over all samples: what an error is compared with.
         self._energy: dict[str, float] = {}
+        # By the written model on all samples; by the switched model, or on a few samples.
         self._emulated: dict[Assignment, Measured] = {}
+        self._estimated: dict[Assignment, Measured] = {}
         self._real: dict[Assignment, Measured] = {}
         self._alone: dict[Assignment, Mapping[int, float]] = {}
         self._suspects: dict[Assignment, tuple[int, ...]] = {}
@@ -156,7 +166,7 @@ class PlanEvaluator:
 
     @property
     def evaluations(self) -> Evaluations:
-        return Evaluations(len(self._emulated), len(self._real))
+        return Evaluations(len(self._emulated), len(self._real), len(self._estimated))
 
     @property
     def known(self) -> Mapping[Assignment, Measured]:
@@ -164,24 +174,30 @@ class PlanEvaluator:
         return self._real if self.has_ep else {a: m for a, m in self._emulated.items() if IDEAL not in a}
 
     def emulated(self, assignment: Assignment) -> Measured:
-        """On the CPU EP, computed as the file says, on all samples; on a few where float32 nodes say that it is a test of blocks."""
-        if assignment not in self._emulated:
-            self._begin(assignment, on_ep=False)
-            mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
-            ranking = mixed and IDEAL in assignment
-            few = [self._order[i] for i in spread(range(len(self._order)), _RANKING)]
-            noise = self._ranked(assignment, few) if mixed else None
-            if noise is not None and (ranking or -10 * math.log10(max(noise, 1e-20)) < self._floor.value - _CLEAR_DB):
-                self._emulated[assignment] = Measured(-10 * math.log10(max(noise, 1e-20)), noise)
-                return self._emulated[assignment]
-            ran = self._emulate(assignment, few if ranking else self._order, hopeless=mixed)
-            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
-        return self._emulated[assignment]
+        """By emulation on the CPU EP: computed as the file says, or, for mixes, as the switched model has it where that agrees."""
+        mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
+        if not mixed:
+            return self._exactly(assignment)
+        ranking = IDEAL in assignment
+        if assignment not in self._emulated and assignment not in self._estimated:
+            some = [self._order[i] for i in spread(range(len(self._order)), _RANKING if ranking else _ESTIMATING)]
+            fidelity = self._switched(assignment, some)
+            if fidelity is not None:
+                self._estimated[assignment] = self._measured(_Ran(fidelity, {}))
+            elif ranking:
+                ran = self._emulate(assignment, some, hopeless=False)
+                self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+        if assignment in self._estimated and assignment not in self._emulated:
+            return self._estimated[assignment]
+        return self._exactly(assignment)
 
     def real(self, assignment: Assignment) -> Measured:
-        """On the EP, placement included: the emulation's figure, less what the EP loses against it."""
-        emulated = self.emulated(assignment)
-        if not self.has_ep:
+        """On the EP, placement included: the emulation's figure, less what the EP loses against it.
+
+        The EP is spared a mix that falls short by emulation already.
+        """
+        emulated = self._exactly(assignment)
+        if not self.has_ep or (len(set(assignment)) > 1 and emulated.score < self._floor.value):
             return emulated
         if assignment not in self._real:
             self._begin(assignment, on_ep=True)
@@ -190,12 +206,20 @@ class PlanEvaluator:
             self._real[assignment] = found if isinstance(found, Measured) else self._taken_off(assignment, found)
         return self._real[assignment]
 
+    def _exactly(self, assignment: Assignment) -> Measured:
+        """The written model, on all samples."""
+        if assignment not in self._emulated:
+            self._begin(assignment, on_ep=False)
+            ran = self._emulate(assignment, self._order, hopeless=len(set(assignment)) > 1)
+            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+        return self._emulated[assignment]
+
     def confirmed(self, assignment: Assignment) -> Measured:
         """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""
         known = self.real(assignment)
         if len(self._every) == len(self._samples) or self._floor.kind == "metric" or not math.isfinite(known.score):
             return known
-        lost = self._emulated[assignment].score - known.score
+        lost = self._exactly(assignment).score - known.score
         path = self._save(assignment, emulation=False)
         fidelity = emulated_fidelity(path, self._reference_file, self._every, timeout=self._timeout)
         measured = self._measured(_Ran(fidelity, {}))
@@ -204,8 +228,12 @@ class PlanEvaluator:
         return measured
 
     def suspects(self, assignment: Assignment) -> tuple[int, ...]:
-        """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample."""
-        if not self.has_ep or self._target.ep == CPU:
+        """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample.
+
+        Nothing where the EP was not asked about the plan, or lost little against the emulation: no node is to blame then.
+        """
+        known = self._real.get(assignment)
+        if self._target.ep == CPU or known is None or known.noise <= _LOST * self._exactly(assignment).noise:
             return ()
         if assignment not in self._suspects:
             self._begin(assignment, on_ep=True)
@@ -238,17 +266,18 @@ class PlanEvaluator:
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise OutOfTime
 
-    def _ranked(self, assignment: Assignment, order: Sequence[int]) -> float | None:
-        """The noise of a test of blocks by the switched model; None where it has none to give."""
+    def _switched(self, assignment: Assignment, some: Sequence[int]) -> tuple[Fidelity, ...] | None:
+        """What the switched model has on these samples; None where it has nothing to say."""
         if self._ranker is None:
             return None
+        self._begin(assignment, on_ep=False)
         measured = {
-            a[0]: mean_db([alone[i] for i in order])
+            a[0]: mean_db([alone[i] for i in some])
             for a, alone in self._alone.items()
-            if len(set(a)) == 1 and all(i in alone for i in order)
+            if len(set(a)) == 1 and all(i in alone for i in some)
         }
-        samples, expected = [self._samples[i] for i in order], [self._expected.read(i) for i in order]
-        return self._ranker.noise(assignment, samples, expected, self._parts, measured, self._folder)
+        samples, expected = [self._samples[i] for i in some], [self._expected.read(i) for i in some]
+        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder)
 
     def _model(self, assignment: Assignment) -> ir.Model:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""

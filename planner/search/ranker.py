@@ -14,7 +14,7 @@ from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.switched import Switched
-from planner.verification.fidelity import WORST, Comparison
+from planner.verification.fidelity import WORST, Comparison, Fidelity
 from planner.verification.parts import Parts
 
 # The switched model is believed at a level where, with all its switches on, it comes this close to the plan that was measured.
@@ -25,9 +25,9 @@ Outputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Ran:
-    """SQNR of the worst output, in dB: over all samples, and by the mean of each sample's own relative error."""
+    """Of each output over all samples, and SQNR of the worst output by the mean of each sample's own relative error, in dB."""
 
-    least_db: float
+    fidelity: tuple[Fidelity, ...]
     mean_db: float
 
 
@@ -59,7 +59,7 @@ class BlockRanker:
         """End the worker."""
         self._worker.close()
 
-    def noise(
+    def fidelity(
         self,
         assignment: Assignment,
         samples: Sequence[Outputs],
@@ -67,11 +67,11 @@ class BlockRanker:
         parts: Mapping[str, Parts],
         measured: Mapping[int, float],
         folder: Path,
-    ) -> float | None:
-        """Error energy of the worst output relative to the signal's; None where that must be measured otherwise.
+    ) -> tuple[Fidelity, ...] | None:
+        """Of each output over the samples; None where that must be measured otherwise.
 
         Args:
-            assignment: levels of some units, float32 for all others.
+            assignment: levels of units, float32 for the others.
             samples: feeds.
             expected: the reference's outputs of each.
             parts: of the outputs.
@@ -92,7 +92,7 @@ class BlockRanker:
                 self._agrees[level] = abs(throughout.mean_db - measured[level]) <= _AGREES_DB
             if not all(self._agrees[level] for level in levels):
                 return None
-            return 10 ** (-self._run(by_unit, samples, expected, parts).least_db / 10)
+            return self._run(by_unit, samples, expected, parts).fidelity
         except EPError:
             self._switched = None  # the CPU EP does not take it
             return None
@@ -120,4 +120,4 @@ class BlockRanker:
             comparison.add(outputs, got)
             one.add(outputs, got)
             alone.append(min((entry.least_db for entry in one.results()), default=WORST))
-        return _Ran(min((entry.least_db for entry in comparison.results()), default=WORST), mean_db(alone))
+        return _Ran(comparison.results(), mean_db(alone))

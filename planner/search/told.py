@@ -12,7 +12,7 @@ from planner.search.candidates import IDEAL, Assignment, Candidates
 from planner.search.search import Measured
 
 # Plans that a search runs, about: for each precision tried, and for each level that blocks are tested at.
-_PER_LEVEL, _PER_TEST = 1, 12
+_PER_LEVEL, _PER_TEST = 2, 24
 
 
 def best_so_far(candidates: Candidates, known: Mapping[Assignment, Measured], least: float) -> Assignment | None:
