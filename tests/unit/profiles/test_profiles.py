@@ -60,8 +60,8 @@ def write(folder: Path, content: object, name: str = "acme.yaml") -> Path:
 
 def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
     """MINIMAL with one value replaced; DELETE removes the key."""
-    data: Any = json.loads(json.dumps(MINIMAL))
-    inner = data
+    data: dict[str, Any] = json.loads(json.dumps(MINIMAL))
+    inner: Any = data
     for step in where[:-1]:
         inner = inner[step]
     if value is DELETE:
@@ -340,8 +340,8 @@ SHIPPED = sorted(shipped_directory().glob("*/profile.yaml"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)
 def test_every_shipped_rule_and_device_says_where_it_comes_from(path: Path) -> None:
     profile = load_profile(path)
-    for item in (*profile.devices.values(), *profile.rules):
-        assert item.source.observed or item.source.documented
+    for source in (*(d.source for d in profile.devices.values()), *(r.source for r in profile.rules)):
+        assert source is not None and (source.observed or source.documented)
 
 
 # -- the JSON Schema for editors ----------------------------------------------------------------------------------------
