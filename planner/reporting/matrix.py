@@ -18,7 +18,7 @@ import yaml
 
 import planner
 from planner import codec
-from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.inputs import Inputs, data_beside, load_inputs
 from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
@@ -74,7 +74,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         models:
           - path: recogniser.onnx
             shapes: {x: [1, 3, 48, 320]}
-            inputs: lines.npz            # or package.module:function
+            inputs: lines.npz            # or a folder of .npz files
           - path: detector.onnx
             name: detector v2
 
@@ -94,9 +94,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     for i, entry in enumerate(manifest.models):
         if any(d <= 0 for dims in entry.shapes.values() for d in dims):
             raise RequestError(f"{path}: models[{i}].shapes: dimensions are positive numbers")
-        inputs = entry.inputs
-        if inputs is not None and (beside := path.parent / inputs).exists():
-            inputs = str(beside)
+        inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs, f"{path}: models[{i}].inputs")
         found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
     return tuple(found)
 
