@@ -268,7 +268,7 @@ def _compile(model: Path, kept: Path, soc_model: str) -> None:
     options = {"soc_model": soc_model, "enable_htp_fp16_precision": "1", "offload_graph_io_quantization": "0"}
     kept.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, Worker(_EP, timeout=900) as worker:
-        worker.schedule(model, Path(name), options)
+        worker.open(model, options, schedule=Path(name))
         with gzip.open(kept, "wb") as stream:
             for file in sorted(Path(name).glob("*_schematic.bin")):
                 stream.write(file.read_bytes())

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also write a report of what was tried (HTML, Markdown, JSON, SARIF, JUnit, figures) into this folder",
     )
+    arguments.add_estimate_argument(parser)
     arguments.add_json_argument(parser)
 
 
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             compiled=args.compile,
             report_to=args.report_dir,
             overwrite=args.overwrite,
+            estimated=not args.no_estimate,
             profiles=args.profile,
             evidence=args.evidence,
             progress=progress,

@@ -126,6 +126,11 @@ _LAYOUT = re.compile(r"q::(ForceFormat|Transpose|Reshape|flat_to|crouton_to)")
 _CONVERT = re.compile(r"q::(Cast|Quantize|Dequantize|Requantize|Convert)", re.I)
 
 
+def is_product(operator: Scheduled) -> bool:
+    """Whether it multiplies and accumulates."""
+    return bool(_PRODUCT.match(operator.kind))
+
+
 def _kind(operator: Scheduled) -> str:
     if is_spill(operator):
         return "spilled"
@@ -144,7 +149,7 @@ def _off_matrix_unit(schedule: Schedule, nodes: frozenset[str], rates: Rates | N
     """Convolutions and products that the vector unit computes."""
     kind, moved, ms = "off the matrix unit", dict[str, int](), dict[str, float]()
     for operator in schedule.operators:
-        if operator.unit is Unit.HVX and _PRODUCT.match(operator.kind):
+        if operator.unit is Unit.HVX and is_product(operator):
             name = onnx_node(operator.node, nodes)
             moved[name] = moved.get(name, 0) + operator.vtcm
             ms[name] = ms.get(name, 0.0) + _ms(operator, rates)

@@ -11,7 +11,6 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate import inputs as calibration
-    from planner.estimation.estimate import Estimate
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
@@ -64,7 +63,6 @@ def attempt_row(
     legal: bool | None,
     inputs: calibration.Inputs,
     ranges: tuple[Range, ...] = (),
-    estimate: Estimate | None = None,
 ) -> Row:
     """What verifying one plan showed.
 
@@ -76,7 +74,6 @@ def attempt_row(
         legal: by the profile.
         inputs: what calibrated and judged it.
         ranges: what the float32 model's tensors hold.
-        estimate: what a run costs by the compiler's schedule.
     """
     verified = attempt.verification
     floor = verified.floor
@@ -100,7 +97,7 @@ def attempt_row(
         floor_db=floor.value if floor.kind == "sqnr" else None,
         size_bytes=attempt.artifact.bytes,
         latency_ms=None if attempt.latency is None else attempt.latency.candidate,
-        estimate=estimate,
+        estimate=attempt.estimate,
         inputs=inputs_of(inputs),
         verification=verified,
         nodes=_planned(attempt, target),

@@ -14,6 +14,7 @@ from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
+from planner.estimation.estimate import Estimate
 from planner.files import atomic, temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
@@ -60,6 +61,11 @@ class Attempt:
         return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
+    def estimate(self) -> Estimate | None:
+        """What a run costs by the compiler's schedule; None where there is none."""
+        return self.verification.estimate
+
+    @property
     def speedup(self) -> float | None:
         """How many times as fast as float32 it is; None where it was not timed."""
         return None if self.latency is None else self.latency.speedup
@@ -73,6 +79,7 @@ class Attempt:
             "reasons": list(self.verification.reasons),
             "latency_ms": plain(self.latency),
             "speedup": self.speedup,
+            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
         }
 
 
@@ -84,11 +91,13 @@ class Demands:
         floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
         allow_fallback: nodes that the target does not take may run on the CPU EP.
         float16_io: the graph's inputs and outputs may be float16 where the plan is.
+        estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
     """
 
     floor: Floor | None = None
     allow_fallback: bool = False
     float16_io: bool = False
+    estimated: bool = True
 
 
 @dataclass(frozen=True)
@@ -266,6 +275,7 @@ class _Trials:
             self.inputs.evaluation,
             Criteria(self.floor, self.demands.allow_fallback, predicted),
             normalized=self.reference,
+            estimate_as=plan.precision if self.demands.estimated else None,
             progress=lambda done, total: self.progress(what, done, total),
         )
         self.attempts.append(Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None))
