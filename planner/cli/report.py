@@ -195,7 +195,7 @@ def show(report: Report) -> None:
                 text.placement(row),
                 text.decibels(row.worst.least_db if row.worst else None),
                 text.size(row.size_bytes),
-                text.milliseconds(row.speed_ms),
+                text.speed(row),
                 text.evidence(row) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),
             )
             for cell in report.cells
