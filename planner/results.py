@@ -243,6 +243,7 @@ class TargetResult:
             "violations": [codec.to_json(Violation.of(v)) for v in self.check.violations] if kept is None else [],
             "attempts": [] if tried is None else [attempt.to_json() for attempt in tried.attempts],
             "search": None if tried is None else codec.plain(tried.search),
+            "finalists": [] if tried is None else codec.plain(tried.finalists),
             "latency_ms": None if kept is None else codec.plain(kept.latency),
             "speedup": None if kept is None else kept.speedup,
         }

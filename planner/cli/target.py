@@ -11,6 +11,7 @@ from planner.cli import arguments, check, common, plan, verify
 
 if TYPE_CHECKING:
     from planner.results import TargetResult
+    from planner.search.finalists import Finalist
     from planner.search.report import SearchReport
     from planner.search.run import Attempt
     from planner.search.search import Measured
@@ -119,6 +120,8 @@ def show(result: TargetResult) -> None:
         show_attempts(tried.attempts)
     if tried.search is not None:
         show_search(tried.search)
+    if len(tried.finalists) > 1:
+        show_finalists(tried.finalists)
     plan.show(kept.plan)
     print()
     verify.show(kept.verification)
@@ -145,6 +148,16 @@ def show_attempts(attempts: Sequence[Attempt]) -> None:
             )
             for a in attempts
         ],
+    )
+    print()
+
+
+def show_finalists(finalists: Sequence[Finalist]) -> None:
+    """The plans that were compared by the schedule of the chip's compiler."""
+    common.print_table(
+        "compared by the compiled schedule: estimated, not measured",
+        ("precision", "a run takes", "outcome"),
+        [(f.precision, f.ms, f.outcome) for f in finalists],
     )
     print()
 
