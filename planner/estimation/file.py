@@ -40,10 +40,11 @@ def estimate_session(target: TargetIdentity, path: Path, precision: str, folder:
 
 
 def node_names(path: Path) -> frozenset[str]:
-    """The names of all nodes of a model file, those of inner graphs among them."""
+    """The names of a model file's nodes but for Q and DQ, which only say how others compute; inner graphs among them."""
     import onnx
 
-    return frozenset(node.name for node in _nodes(onnx.load(path, load_external_data=False).graph))
+    nodes = _nodes(onnx.load(path, load_external_data=False).graph)
+    return frozenset(n.name for n in nodes if n.op_type not in ("QuantizeLinear", "DequantizeLinear"))
 
 
 def _nodes(graph: Any) -> Iterable[Any]:

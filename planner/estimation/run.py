@@ -109,7 +109,7 @@ class _Forms:
     def of(self, target: Target, model: Model, precision: Precision | None) -> _Form | str:
         """The model at a precision as a file, or why it is not legal there."""
         if precision is None:
-            return self._once(("", _shape_of(model)), lambda path: self._save(model, path))
+            return self._once(("", _shape_of(model)), model, lambda path: self._save(model, path))
         resolution = check_model(target, model, precision)
         if resolution.legal is False:
             first = resolution.violations[0]
@@ -127,7 +127,7 @@ class _Forms:
                 made = without_uncalibrated(target, model, plan, ranges)
             write_quantized(model, made, ranges, path)
 
-        return self._once(key, write)
+        return self._once(key, model, write)
 
     def _observed(self, model: Model) -> Any:
         key = _shape_of(model)
@@ -136,11 +136,13 @@ class _Forms:
             self._ranges[key] = calibrate(model, samples, self._progress)
         return self._ranges[key]
 
-    def _once(self, key: object, write: Any) -> _Form | str:
+    def _once(self, key: object, model: Model, write: Any) -> _Form | str:
         if key not in self._made:
             path = self._folder / f"{len(self._made)}.onnx"
             write(path)
-            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), node_names(path))
+            # Casts and what else planner added are none of the user's nodes.
+            nodes = node_names(path) & {node.name for node in model.nodes}
+            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), nodes)
         return self._made[key]
 
     def _save(self, model: Model, path: Path) -> None:

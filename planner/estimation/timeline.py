@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.estimation.latency import Rates, operator_work, product_work
-from planner.estimation.nodes import is_product, onnx_node
+from planner.estimation.nodes import is_product, tracer
 from planner.estimation.schedule import Schedule, Scheduled, Unit
 
 # The course is cut into so many pieces: as many as can be told apart in a figure.
@@ -97,7 +97,7 @@ def summary(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> S
 def course(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> Course:
     """The timeline of a schedule. Arguments as for `summary`."""
     costs = [o.dram / 1e6 + o.vtcm / 1e6 for o in schedule.operators] if rates is None else _ms(schedule, rates)
-    stretch = sum(costs) / SLICES
+    stretch, trace = sum(costs) / SLICES, tracer(schedule, nodes)
     slices: list[Slice] = []
     held: list[int] = []
     reached, cut = 0.0, stretch
@@ -105,14 +105,16 @@ def course(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> Co
         held.append(index)
         reached += cost
         if reached >= cut * (1 - 1e-9) and reached > 0:
-            slices.append(_slice(schedule.operators, costs, held, nodes))
+            slices.append(_slice(schedule.operators, costs, held, trace))
             held, cut = [], reached + stretch
     if any(costs[i] for i in held):
-        slices.append(_slice(schedule.operators, costs, held, nodes))
+        slices.append(_slice(schedule.operators, costs, held, trace))
     return Course("MB" if rates is None else "ms", tuple(slices))
 
 
-def _slice(operators: Sequence[Scheduled], costs: Sequence[float], held: Sequence[int], nodes: frozenset[str]) -> Slice:
+def _slice(
+    operators: Sequence[Scheduled], costs: Sequence[float], held: Sequence[int], trace: Callable[[str], str]
+) -> Slice:
     by_unit: dict[str, float] = {}
     by_node: dict[str, float] = {}
     for index in held:
@@ -120,7 +122,7 @@ def _slice(operators: Sequence[Scheduled], costs: Sequence[float], held: Sequenc
         by_unit[unit] = by_unit.get(unit, 0.0) + costs[index]
         by_node[node] = by_node.get(node, 0.0) + costs[index]
     heaviest = max(by_node, key=by_node.__getitem__)
-    return Slice({u: float(f"{c:.4g}") for u, c in by_unit.items() if c}, onnx_node(heaviest, nodes))
+    return Slice({u: float(f"{c:.4g}") for u, c in by_unit.items() if c}, trace(heaviest))
 
 
 def _ms(schedule: Schedule, rates: Rates) -> list[float]:

@@ -156,3 +156,18 @@ def test_the_whole_job_carries_the_schedule_and_the_estimate_unless_it_is_spared
     document = json.loads(capsys.readouterr().out)
     assert document["estimate"] is None
     assert document["verification"]["schedule"] is None
+
+
+def test_a_node_is_explained_by_its_cost_at_each_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    model = str(save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1]))
+    asked = ["--ep", "qnn", "--device", "snapdragon-x-elite"]
+    assert main(["explain", model, "--node", "conv", *asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    costs = {price["precision"]: price["cost"]["ms"] for price in document["prices"] if price["cost"]}
+    assert {"w8a16", "fp16", "w8a8"} <= costs.keys()
+    assert document["cheapest"] == min(costs, key=costs.__getitem__)
+    assert document["op"] == "Conv"
+    assert main(["explain", model, "--node", "con", *asked]) == 2
+    assert "near it: conv" in capsys.readouterr().err
