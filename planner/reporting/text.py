@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
@@ -98,6 +99,13 @@ def milliseconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
 
 
+def speed(row: Row) -> str:
+    """The latency: measured on hardware, else estimated from the compiler's schedule, which is said."""
+    if row.speed_ms is None and row.estimate is not None and row.estimate.ms is not None:
+        return f"{milliseconds(row.estimate.ms.mid)} estimated"
+    return milliseconds(row.speed_ms)
+
+
 def placement(row: Row) -> str:
     """How many nodes run on the target, in words."""
     placed = row.verification.placement if row.verification is not None else None
@@ -153,6 +161,11 @@ _INVISIBLE = re.compile(
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
+
+
+def markup(text: str) -> str:
+    """Text that stands inside an element of SVG or XML."""
+    return escape(visible(text))
 
 
 def visible(text: str) -> str:

@@ -112,7 +112,7 @@ class Server:
         try:
             with capture_log(ort, session_options, lines) if request["log"] else contextlib.nullcontext():
                 started = time.perf_counter()
-                self.session = self.launcher.session(ort, request["model"], session_options, request["options"])
+                self.session = self._session(session_options, request)
         except Exception as error:
             return {"status": "session_failed", **told(error), "log": lines, "peak_rss_mb": peak()}
         seconds = time.perf_counter() - started
@@ -125,6 +125,12 @@ class Server:
             "providers": list(self.session.get_providers()),
             "log": lines,
         }
+
+    def _session(self, session_options: Any, request: Mapping[str, Any]) -> Any:
+        model, options = request["model"], request["options"]
+        if folder := request.get("schedule"):
+            return self.launcher.schedule(self.ort, model, folder, session_options, options)
+        return self.launcher.session(self.ort, model, session_options, options)
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         if self.session is None:
@@ -155,18 +161,6 @@ class Server:
         except Exception as error:
             return {"status": "compile_failed", **told(error)}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
-
-    def schedule(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Build a session for its compiler's schedules alone, and let it go."""
-        self.close()
-        started = time.perf_counter()
-        options = self.ort.SessionOptions()
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        try:
-            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
-        except Exception as error:
-            return {"status": "schedule_failed", **told(error)}
-        return {"status": "ok", "seconds": time.perf_counter() - started, "assignment": assignment(session)}
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
@@ -329,8 +323,6 @@ def _answer(
             return server.time(arrays, request), {}
         case "compile":
             return server.compile(request), {}
-        case "schedule":
-            return server.schedule(request), {}
         case "hold":
             server.hold()
         case "close":

@@ -52,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         run: False judges by the profiles alone.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
         seed: of synthetic data.
+        estimate: also estimate what a run costs, by the schedule of the chip's compiler where it writes one.
         time_limit: seconds that a cell may take.
         memory_limit: MiB of address space that a cell's own process may take; None for no limit.
         profiles: files that add to or override the shipped profiles, relative to the spec.
@@ -61,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: bool = True
     allow_unknown: bool = False
     seed: Annotated[int, Meta(ge=0)] = 0
+    estimate: bool = True
     time_limit: Annotated[float, Meta(gt=0)] = 900.0
     memory_limit: Count | None = None
     profiles: list[str] = []

@@ -39,6 +39,7 @@ class Task:
         run: False judges by the profile alone.
         allow_unknown: run what the profile has no evidence for.
         seed: of synthetic data.
+        estimate: also estimate what a run costs, where the EP's compiler writes its schedule.
         profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote.
         depends: hashes and versions of what the result hangs on beside all this.
@@ -55,6 +56,7 @@ class Task:
     run: bool = True
     allow_unknown: bool = False
     seed: int = 0
+    estimate: bool = True
     profiles: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     depends: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +114,7 @@ def compute(task: Task) -> dict[str, Any]:
     judging = Judging.of(
         subject, task.name, target,
         run=task.run, floor=None if task.floor is None else parse_floor(task.floor),
-        allow_unknown=task.allow_unknown, seed=task.seed, calibrations=_calibrations(task.depends["model"]),
+        allow_unknown=task.allow_unknown, seed=task.seed, estimated=task.estimate, calibrations=_calibrations(task.depends["model"]),
     )  # fmt: skip
     precision = None if task.precision == "auto" else parse_precision(task.precision)
     (row,) = judging.cell(target, [precision])

@@ -16,8 +16,12 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
-from planner.codec import named
+from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
+from planner.estimation.estimate import Estimate
+from planner.estimation.file import estimate_session
+from planner.estimation.timeline import Summary
+from planner.files import temporary_folder
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
@@ -102,6 +106,8 @@ class Verification:
             when asked.
         notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
+        schedule: what the EP's compiler made of the candidate, where it writes that down.
+        estimate: what a run costs by that schedule: estimated, never measured.
     """
 
     ran_on: str
@@ -120,6 +126,8 @@ class Verification:
     metric: MetricValue | None = None
     notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    schedule: Summary | None = None
+    estimate: Estimate | None = field(default=None, metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -153,6 +161,7 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
+    estimate_as: str | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -170,6 +179,8 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
+        estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
+            session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
@@ -183,7 +194,7 @@ def verify(
     model = load(candidate)
     with contextlib.ExitStack() as stack:
         try:
-            runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+            runs = _Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
             runs.parts = read_parts(normalized or reference)
         except _NoSession as refused:
             return refused.verification(target, _operators(model), criteria)
@@ -223,6 +234,8 @@ def verify(
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted, runs.placement, target.ep, _operators(model)),
+        schedule=None if runs.estimate is None else runs.estimate.schedule,
+        estimate=runs.estimate,
     )
 
 
@@ -261,6 +274,7 @@ class _Runs:
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
         parts: of the outputs that join several tensors, by name.
+        estimate: by the schedule that building the worker's session left.
     """
 
     reference: Worker
@@ -273,6 +287,7 @@ class _Runs:
     kind: Kind
     notes: tuple[str, ...]
     parts: Mapping[str, Parts] = field(default_factory=dict)
+    estimate: Estimate | None = None
 
     @property
     def emulated(self) -> bool:
@@ -287,6 +302,7 @@ class _Runs:
         model: ir.Model,
         target: TargetIdentity,
         timeout: float | None,
+        estimate_as: str | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -305,15 +321,20 @@ class _Runs:
             placement, note = _asked_placement(candidate, target, available, operators, timeout)
             notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+        # Real hardware is measured: profiling would slow it down.
+        estimated = estimate_as is not None and launcher(target.ep).schedules and available.kind == "simulator"
+        folder = stack.enter_context(temporary_folder()) if estimated else None
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
-            opened = worker.open(candidate, target.options, log=True)
+            opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
             raise _NoSession(error, available.kind, worker.runtime) from None
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
             target.ep, available.kind, (),
         )  # fmt: skip
+        if folder is not None:
+            runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
         try:
             yardstick.open(plain, {}, session_config=AS_WRITTEN)
         except SessionFailed as error:

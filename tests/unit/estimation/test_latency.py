@@ -11,7 +11,7 @@ from planner.estimation.estimate import price
 from planner.estimation.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
 from planner.estimation.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
 from planner.estimation.schedule import Product, Schedule, parse
-from tests.unit.estimation.schedule_texts import ROWS, Row, stream, text
+from tests.unit.estimation.schedule_texts import GRAPH, NAMES, ROWS, Row, stream, text
 
 ERROR = Error(n=10, families=5, median=0.1, within_35=0.9, rank=0.98, low=0.8, high=1.25)
 RATES = Rates(
@@ -110,7 +110,20 @@ def test_the_costs_of_nodes_add_up_to_the_estimate_less_its_fixed_part() -> None
     [("add", "add"), ("conv_token_1", "conv"), ("Transpose_token_9", INSERTED), ("", BOUNDARY), ("other", INSERTED)],
 )
 def test_a_scheduled_operator_is_traced_to_its_onnx_node(name: str, node: str) -> None:
-    assert onnx_node(name, NODES) == node
+    assert onnx_node(name, NODES, {}) == node
+
+
+def test_an_inserted_operator_is_traced_to_what_it_reads_from_before_what_reads_it() -> None:
+    beside = {"Transpose_token_9": ("add", "softmax"), "Transpose": ("Transpose_token_9",), "lost": ("other",)}
+    assert onnx_node("Transpose_token_9", NODES, beside) == "add"
+    assert onnx_node("Transpose", NODES, beside) == "add"
+    assert onnx_node("lost", NODES, {**beside, "other": ("lost",)}) == INSERTED
+
+
+def test_who_reads_from_whom_is_known_by_name() -> None:
+    graph = GRAPH.replace("(0x2,0)", "(0x14,0)").replace("0x0000000000000002", "0x0000000000000014")
+    found = parse(stream(text(graph=graph, names={**NAMES, 0x14: "quantize"})))
+    assert found.beside == {"conv_token_1": ("quantize",), "quantize": ("conv_token_1",)}
 
 
 def test_what_would_make_it_faster_names_the_node() -> None:
