@@ -239,7 +239,7 @@ class TargetResult:
             "verification": None if kept is None else codec.to_json(kept.verification),
             "passed": self.passed,
             "violations": [codec.to_json(Violation.of(v)) for v in self.check.violations] if kept is None else [],
-            "attempts": [] if tried is None else [attempt.to_json() for attempt in tried.attempts],
+            "attempts": [] if tried is None else tried.tried(),
             "search": None if tried is None else codec.plain(tried.search),
             "latency_ms": None if kept is None else codec.plain(kept.latency),
             "speedup": None if kept is None else kept.speedup,

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from planner.calibrate.ranges import Range
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, in_float
-from planner.errors import RequestError
+from planner.errors import RangeMissingError
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.resolve.choose import float32
@@ -34,7 +34,7 @@ def without_uncalibrated(
         allow_fallback: a node of which the EP takes no float form is left to the CPU EP.
 
     Raises:
-        RequestError: the EP takes no float form of such a node.
+        RangeMissingError: the EP takes no float form of such a node.
     """
     places = uncalibrated(model, ranges)
     nodes = {node.name: node for node in model.nodes}
@@ -70,7 +70,7 @@ def _as_float(
     if allow_fallback:
         return _left_to_cpu(line, node, f"left to the CPU EP (--allow-fallback): {why}")
     refused = ruling.reason or f"no rule of the profile speaks of {node.op_type} in {kinds[0]}"
-    raise RequestError(
+    raise RangeMissingError(
         f"{node.op_type} {node.name!r} in {place} has no range, since no calibration sample reached it, and cannot stay "
         f"float on {target.ep}, {target.device}: {refused}",
         "give --inputs that reach this part of the model, or leave it to the CPU EP: `planner target --allow-fallback`",
