@@ -60,6 +60,7 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
     from planner.probe import evidence as files
     from planner.probe.ask import ask
     from planner.probe.cases import all_cases
+    from planner.probe.defects import ask_defects
     from planner.probe.run import select
 
     before = (
@@ -92,6 +93,7 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
         partial.unlink(missing_ok=True)
     changed = files.differences(_limited(before, found), found) if before is not None else []
     contradictions = _contradictions(target, found)
+    defects = ask_defects(target, args.op)
     if args.json:
         common.print_json(
             "planner/probe/1",
@@ -102,10 +104,17 @@ def _matrix(args: argparse.Namespace, target: Target) -> int:
                 "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
                 "differences": [difference_json(d) for d in changed],
                 "contradictions": contradictions,
+                "defects": [codec.to_json(asked) for asked in defects],
             },
         )
     else:
         _show(target, found, before, changed, contradictions)
+        if defects:
+            common.print_table(
+                "\nknown defects, asked again",
+                ["defect", "still there", "seen"],
+                [[asked.id, "yes" if asked.shows else "NO", asked.observed] for asked in defects],
+            )
     return common.NO if args.diff and changed else common.YES
 
 

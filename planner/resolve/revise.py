@@ -161,10 +161,13 @@ def _revised(line: PlanNode, config: QuantConfig, ruling: Ruling, basis: Basis, 
 
 
 def notes_on_revisions(plan: Plan) -> tuple[str, ...]:
-    """A line on the float16 nodes that became something else, and one on the nodes that calibration did not reach."""
+    """A line on the float16 nodes that became something else, one on the nodes that calibration did not reach, one on those that
+    are kept from a defect of the EP.
+    """
     notes = []
     for basis, what, advice in (
         (Basis.RANGE, "not float16", ""),
+        (Basis.DEFECT, "kept from a known defect of the EP", ""),
         (Basis.UNCALIBRATED, "not quantized", "; --inputs that reach them would quantize them"),
     ):
         lines = [line for line in plan.nodes if line.basis is basis]
