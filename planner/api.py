@@ -78,6 +78,7 @@ def check(
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, stored=precision is None)
     resolution = check_model(target, read, as_precision(precision), stored=precision is None)
+    _tell_notes(resolution.notes)
     return CheckResult.of(read, target, resolution)
 
 

@@ -95,6 +95,12 @@ def _show_cases(review: CasesReview) -> None:
             [[c.case, c.result, c.rule, c.on_target] for c in review.contradictions],
             limit=30,
         )
+    if review.defects:
+        common.print_table(
+            "\nknown defects, asked again",
+            ["defect", "still there", "seen"],
+            [[asked.id, "yes" if asked.shows else "NO", asked.observed] for asked in review.defects],
+        )
 
 
 def _versions(evidence: Evidence) -> str:

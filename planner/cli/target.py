@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from planner.results import TargetResult
     from planner.search.finalists import Finalist
     from planner.search.report import SearchReport
-    from planner.search.run import Attempt
+    from planner.search.run import Attempt, FailedAttempt
     from planner.search.search import Measured
 
 HELP = "plan, quantize and verify: the whole job"
@@ -116,8 +116,8 @@ def show(result: TargetResult) -> None:
         if result.check.violations:
             check.show(result.check)
         return
-    if len(tried.attempts) > 1:
-        show_attempts(tried.attempts)
+    if len(tried.attempts) + len(tried.failed) > 1:
+        show_attempts(tried.attempts, tried.failed)
     if tried.search is not None:
         show_search(tried.search)
     if len(tried.finalists) > 1:
@@ -134,7 +134,7 @@ def show(result: TargetResult) -> None:
         common.say(f"planner: compiled {made.path} ({made.bytes:,} bytes) for chip {made.soc}: loads and runs, {how}")
 
 
-def show_attempts(attempts: Sequence[Attempt]) -> None:
+def show_attempts(attempts: Sequence[Attempt], failed: Sequence[FailedAttempt] = ()) -> None:
     """A line for each plan that was tried."""
     common.print_table(
         "tried",
@@ -147,7 +147,8 @@ def show_attempts(attempts: Sequence[Attempt]) -> None:
                 "verified" if a.passed else "; ".join(a.verification.reasons),
             )
             for a in attempts
-        ],
+        ]
+        + [(f.precision, "-", "-", str(f.error)) for f in failed],
     )
     print()
 

@@ -14,6 +14,7 @@ from planner.files import atomic, check_output
 from planner.probe import evidence as files
 from planner.probe.ask import ask
 from planner.probe.cases import all_cases
+from planner.probe.defects import Asked, ask_defects
 from planner.probe.evidence import Difference, Evidence
 from planner.probe.from_model import from_model
 from planner.probe.run import Outcome, select
@@ -48,6 +49,7 @@ class CasesReview:
         before: the evidence that they are compared with, where there is some.
         differences: cases that it answers otherwise.
         contradictions: cases that the profile judges otherwise.
+        defects: the EP's known defects, asked again.
     """
 
     target: TargetIdentity
@@ -55,6 +57,7 @@ class CasesReview:
     before: Evidence | None = field(repr=False)
     differences: tuple[Difference, ...]
     contradictions: tuple[Contradiction, ...]
+    defects: tuple[Asked, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -71,6 +74,7 @@ class CasesReview:
             runtime=dict(self.found.runtime),
             compared_with=before and {"runtime": dict(before.runtime), "date": before.date},
             contradictions=[codec.to_json(c) for c in self.contradictions],
+            defects=[codec.to_json(d) for d in self.defects],
         )
 
 
@@ -196,7 +200,10 @@ def review(
         progress=lambda done, total: progress(f"probing {target.ep}", done, total),
     )  # fmt: skip
     changed = () if before is None else tuple(files.differences(_asked(before, answers), answers))
-    seen = CasesReview(target.identity, answers, before, changed, _contradictions(target, answers.outcomes))
+    seen = CasesReview(
+        target.identity, answers, before, changed, _contradictions(target, answers.outcomes),
+        tuple(ask_defects(target, operators)),
+    )  # fmt: skip
     _written(seen, output, files.dump(answers))
     if partial is not None:
         partial.unlink(missing_ok=True)

@@ -417,7 +417,16 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in _FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
-    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant)
+    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant, _before_qdq(value))
+
+
+def _before_qdq(value: ir.Value) -> str | None:
+    """Name of the value that was quantized and dequantized to this one."""
+    dequantize = value.producer()
+    codes = dequantize.inputs[0] if dequantize is not None and dequantize.op_type == "DequantizeLinear" else None
+    quantize = None if codes is None else codes.producer()
+    source = quantize.inputs[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+    return None if source is None else source.name
 
 
 def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:

@@ -154,6 +154,22 @@ def _check(document: Document, file: ProfileFile) -> None:
             except RequestError as error:
                 raise document.error((*where, i), str(error), error.hint) from None
     _check_statements(document, file.operators, _traits(file), has_source=file.source is not None)
+    _check_defects(document, file)
+
+
+def _check_defects(document: Document, file: ProfileFile) -> None:
+    ids = [defect.id for defect in file.defects]
+    for i, defect in enumerate(file.defects):
+        at: Where = ("defects", i)
+        if defect.id in ids[:i]:
+            raise document.error((*at, "id"), f"id {defect.id!r} is used twice")
+        for trait in defect.on:
+            if trait not in _traits(file):
+                raise document.error((*at, "on"), f"no device has trait {trait!r}")
+        try:
+            parse_precision(defect.precision)
+        except RequestError as error:
+            raise document.error((*at, "precision"), str(error), error.hint) from None
 
 
 def _traits(file: ProfileFile) -> set[str]:

@@ -183,6 +183,56 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
     refuses: list[Refuses] = []
 
 
+class DefectNode(Struct, frozen=True, forbid_unknown_fields=True):
+    """A node of the pair that shows a defect.
+
+    Attributes:
+        op: its operator, or several, as in `operators`.
+        when: conditions on it.
+        activation: types that it computes with; none: any.
+    """
+
+    op: OperatorNames
+    when: When = When()
+    activation: list[DType] = []
+
+
+class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that the EP takes and gets wrong: a node that reads another one.
+
+    Attributes:
+        id: what notes and plans call it.
+        what: what happens and where it was seen, for people.
+        aborts: building the session ends the process; else the numbers are wrong.
+        first, then: the nodes; `then` reads the result of `first`.
+        at: the operand of `then` that is this result; None: any.
+        beside: whether `then` also reads what `first` reads.
+        behind: operators; one of them lies somewhere before `first`.
+        on: traits; it speaks of the devices that have one of them, of all devices where none is named.
+        avoid: types for `first` that avoid it, best first.
+        written: how planner writes such nodes, where another spelling avoids it; for people, too.
+        model: the smallest graph that shows it, as ONNX's text; its first input flows, the others are constants. `planner probe`
+            asks it again.
+        precision: at which it shows.
+        source: how it is known, and since which version.
+    """
+
+    id: Name
+    what: Annotated[str, Meta(min_length=1)]
+    first: DefectNode
+    then: DefectNode
+    model: Annotated[str, Meta(min_length=1)]
+    precision: str
+    source: Source
+    aborts: bool = False
+    at: Annotated[int, Meta(ge=0)] | None = None
+    beside: bool = False
+    behind: OperatorNames | None = None
+    on: list[str] = []
+    avoid: list[DType] = []
+    written: str | None = None
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """What holds for every node.
 
@@ -249,6 +299,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
         operators: statements by operator: `Conv`, `Conv, ConvTranspose` where they agree, `com.microsoft.Gelu` in another
             domain, `*` and `com.microsoft.*` for every operator of a domain.
         source: how its statements are known, where one has no source of its own.
+        defects: what the EP takes and gets wrong.
         derived: the file beside it that holds the generated statements; those written here stand above them.
     """
 
@@ -265,6 +316,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     cost: Cost = Cost()
     source: Source | None = None
+    defects: list[Defect] = []
     derived: str | None = None
 
 
@@ -388,6 +440,11 @@ class Profile:
     def options(self, device: str) -> dict[str, str]:
         """Provider options that start the EP for the device."""
         return {**self.file.options, **self.device(device).options}
+
+    def defects(self, device: str) -> tuple[Defect, ...]:
+        """What the EP takes and gets wrong on the device."""
+        traits = self.device(device).traits
+        return tuple(d for d in self.file.defects if not d.on or any(trait in d.on for trait in traits))
 
     def with_traits(self, device: str, traits: Iterable[str]) -> Profile:
         """The profile whose device has these traits as well."""

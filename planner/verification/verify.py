@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
-from planner.verification.fidelity import Comparison, Fidelity
+from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
@@ -108,6 +108,7 @@ class Verification:
         contradictions: nodes that the EP placed otherwise than the profile predicts.
         schedule: what the EP's compiler made of the candidate, where it writes that down.
         estimate: what a run costs by that schedule: estimated, never measured.
+        worst_sample: index of the sample with the least SQNR, and what its outputs have, each as a whole, in dB.
     """
 
     ran_on: str
@@ -128,6 +129,7 @@ class Verification:
     contradictions: tuple[Contradiction, ...] = ()
     schedule: Summary | None = None
     estimate: Estimate | None = field(default=None, metadata=HIDDEN)
+    worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -209,16 +211,7 @@ def verify(
     shortfalls = list(floor.shortfalls(fidelity, value))
     if not shortfalls:
         floor.score(fidelity, value)  # refuses a floor that measures nothing
-    reasons = [*misplaced, *shortfalls]
-    parting = None
-    if bisect or (bisect is None and shortfalls):
-        try:
-            parting = find_parting(candidate, normalized or reference, target, [compared.worst], timeout=timeout)
-            if shortfalls:
-                reasons.append(f"where the two part: {parting.sentence()}")
-        except EPError as error:
-            notes.append(f"where the two part could not be found: {error}")
-    return Verification(
+    found = Verification(
         runs.ran_on,
         runs.kind,
         dict(runs.opened.runtime),
@@ -229,14 +222,47 @@ def verify(
         compared.peak_rss_mb,
         len(samples),
         floor,
-        tuple(reasons),
-        parting=parting,
+        (*misplaced, *shortfalls),
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted, runs.placement, target.ep, _operators(model)),
         schedule=None if runs.estimate is None else runs.estimate.schedule,
         estimate=runs.estimate,
+        worst_sample=compared.worst,
     )
+    if bisect or (bisect is None and shortfalls):
+        return with_parting(found, candidate, normalized or reference, target, samples, timeout=timeout)
+    return found
+
+
+def with_parting(
+    found: Verification,
+    candidate: Path,
+    normalized: Path,
+    target: TargetIdentity,
+    samples: Sequence[Sample],
+    *,
+    timeout: float | None = None,
+) -> Verification:
+    """The verification, with where the two runs part; this takes one more run of its worst sample, or a few.
+
+    Args:
+        found: of the candidate, on these samples.
+        candidate: the model that was judged.
+        normalized: the reference in the form that the candidate was made from.
+        target: where it ran.
+        samples: feeds of the reference.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+    """
+    index, explained = found.worst_sample
+    try:
+        parting = find_parting(candidate, normalized, target, [samples[index]], timeout=timeout, explained_db=explained)
+    except EPError as error:
+        return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
+    reasons = found.reasons
+    if not found.floor.passes(found.fidelity, None if found.metric is None else found.metric.value):
+        reasons = (*reasons, f"where the two part: {parting.sentence()}")
+    return replace(found, parting=parting, reasons=reasons)
 
 
 def _operators(model: ir.Model) -> dict[str, str]:
@@ -249,7 +275,7 @@ class _Compared:
     """The three runs over all samples.
 
     Attributes:
-        worst: the sample with the least SQNR of any output.
+        worst: index of the sample with the least SQNR of any output or part, and what its outputs have, each as a whole.
         peak_rss_mb: of the target's worker.
         total: reference against target.
         quantizing: reference against the candidate on the CPU EP.
@@ -257,7 +283,7 @@ class _Compared:
         seconds: of all runs on the target.
     """
 
-    worst: Sample
+    worst: tuple[int, float]
     peak_rss_mb: float | None
     total: Comparison
     quantizing: Comparison = field(default_factory=Comparison)
@@ -343,7 +369,7 @@ class _Runs:
 
     def compare(self, samples: Sequence[Sample], progress: Progress | None) -> _Compared:
         """Run every sample."""
-        found = _Compared(samples[0], self.opened.peak_rss_mb, Comparison(self.parts))
+        found = _Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = float("inf")
         for index, sample in enumerate(samples):
             feed = cast_feed(sample, self.dtypes)
@@ -352,8 +378,10 @@ class _Runs:
             found.seconds += ran.seconds
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
             found.total.add(expected, ran.outputs)
-            if (db := self.least(expected, ran.outputs)) < worst_db:
-                found.worst, worst_db = sample, db
+            one = Comparison(self.parts)
+            one.add(expected, ran.outputs)
+            if (db := min((entry.least_db for entry in one.results()), default=0.0)) < worst_db:
+                found.worst, worst_db = (index, min(entry.sqnr_db for entry in one.results())), db
             if self.yardstick is not None:
                 written = self.yardstick.run(feed).outputs
                 found.quantizing.add(expected, written)
@@ -361,12 +389,6 @@ class _Runs:
             if progress is not None:
                 progress(index + 1, len(samples))
         return found
-
-    def least(self, expected: Outputs, got: Outputs) -> float:
-        """What counts of one sample."""
-        one = Comparison(self.parts)
-        one.add(expected, got)
-        return min((entry.least_db for entry in one.results()), default=0.0)
 
     def measure(self, name: str, metric: Callable[[Run], float]) -> MetricValue:
         """The user's metric of both models."""
@@ -452,4 +474,4 @@ def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> 
         )
 
 
-__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify"]
+__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify", "with_parting"]
