@@ -189,7 +189,7 @@ class Worker:
                 refusals,
             )
         return Opened(
-            tuple(Assigned(*entry) for entry in reply["assignment"]),
+            self._assignment(reply),
             refusals,
             single_node_partition(log_lines),
             reply["seconds"],
@@ -255,7 +255,7 @@ class Worker:
                 f"{self.ep} could not compile {model.name}: {self._say(reply, model)}",
                 "`planner check` says what the profile knows of the model's nodes",
             )
-        return tuple(Assigned(*entry) for entry in reply["assignment"]), reply["seconds"]
+        return self._assignment(reply), reply["seconds"]
 
     def hold(self) -> None:
         """Put the open session aside for as long as the process lives.
@@ -272,6 +272,11 @@ class Worker:
             self._ask({"do": "close"}, {}, "closing the session")
 
     # -- inner ------------------------------------------------------------------------------------------------------
+
+    def _assignment(self, reply: Mapping[str, Any]) -> tuple[Assigned, ...]:
+        """Who runs what; the runtime knows the EP by its name without a version."""
+        own = self._launcher.ep
+        return tuple(Assigned(self.ep if ep == own else ep, *node) for ep, *node in reply["assignment"])
 
     def _check_options(self, options: Mapping[str, str]) -> None:
         allowed = self._launcher.options
@@ -332,7 +337,7 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
-        self._process = _Process(available.python, self.ep, self.memory)
+        self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
             if not self._process.connection.poll(_START_TIMEOUT):
                 self.close()

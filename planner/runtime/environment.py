@@ -19,16 +19,20 @@ _CARRIERS = re.compile(
 
 def variable(alias: str) -> str:
     """The environment variable that names the interpreter of an EP's own environment."""
-    return f"PLANNER_PYTHON_{alias.upper()}"
+    return f"PLANNER_PYTHON_{re.sub('[^A-Z0-9]', '_', alias.upper())}"
 
 
 def interpreter(alias: str) -> Path:
-    """The interpreter an EP runs in: from the environment variable, in an environment of its own, or this one."""
+    """The interpreter an EP runs in: from the environment variable, in an environment of its own, or this one.
+
+    A version of an EP (qnn@2.5) never runs in this one: where it has no environment, the place is named where it would lie.
+    """
     named = os.environ.get(variable(alias))
     if named:
         return Path(named)
     executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
-    return next((found for folder in places(alias) if (found := folder / executable).is_file()), Path(sys.executable))
+    otherwise = made_folder(alias) / executable if "@" in alias else Path(sys.executable)
+    return next((found for folder in places(alias) if (found := folder / executable).is_file()), otherwise)
 
 
 def places(alias: str) -> tuple[Path, ...]:
