@@ -19,8 +19,8 @@ from planner.errors import RequestError
 from planner.profiles.conditions import in_file, names_of, with_attributes
 from planner.profiles.document import Document, Where, convert, parse, read_profile
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
-from planner.profiles.rules import index
-from planner.profiles.schema import DerivedFile, Operator, Profile, ProfileFile, Refuses, Takes
+from planner.profiles.rules import index, index_rules
+from planner.profiles.schema import ByOperator, Operator, Profile, ProfileFile, Refuses, RulesFile, Takes
 from planner.profiles.shipped import PROFILE, folder_of, shipped_directory
 from planner.runtime.processor import PROCESSOR_TRAITS
 
@@ -83,13 +83,22 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     if file.derived is not None:
         source = _beside(document, file, file.derived) if derived is None else (Path(file.derived), derived)
         generated = parse(*source)
-        statements = convert(generated, with_attributes(generated), DerivedFile, in_file)
+        statements = convert(generated, with_attributes(generated), RulesFile, in_file)
         _check_statements(generated, statements.operators, _traits(file), has_source=True)
         digest.update(generated.text.encode())
     rules = index(file, statements)
+    of_device: dict[str, ByOperator] = {}
+    for name, device in file.devices.items():
+        if device.rules is not None:
+            own = parse(*_beside(document, file, device.rules))
+            said = convert(own, with_attributes(own), RulesFile, in_file)
+            _check_statements(own, said.operators, set(device.traits), has_source=True)
+            digest.update(own.text.encode())
+            of_device[name] = index_rules(said, f"{name}.")
     tables: dict[str, KernelTable] = {}
     notes: list[str] = []
-    for name in dict.fromkeys(r.kernels for found in rules.values() for r in found if r.kernels is not None):
+    indexed = (rules, *of_device.values())
+    for name in dict.fromkeys(r.kernels for part in indexed for found in part.values() for r in found if r.kernels):
         if name == INSTALLED:
             table_path = stored(file.ep)
             content, note = installed_kernels(file.ep, read_profile(table_path) if table_path.exists() else None)
@@ -109,6 +118,7 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
         tables=tables,
         notes=tuple(notes),
         by_operator=rules,
+        of_device=of_device,
     )
 
 

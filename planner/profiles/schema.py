@@ -21,6 +21,7 @@ from planner.profiles.shipped import PROFILE
 
 SCHEMA = "planner/profile/2"
 DERIVED_SCHEMA = "planner/derived/1"
+RULES_SCHEMA = "planner/rules/1"
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
@@ -224,6 +225,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
         traits: what rules may ask of it.
         prefer: precisions in order of preference, where they differ from the profile's.
         cost: what computing costs on it, where it differs from the profile's.
+        rules: the file beside the profile with all that is said of this device: no statement of the profile speaks of it.
     """
 
     title: str
@@ -233,6 +235,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
     traits: list[Name] = []
     prefer: list[str] = []
     cost: Cost | None = None
+    rules: str | None = None
 
 
 class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,14 +271,15 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     derived: str | None = None
 
 
-class DerivedFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """The generated statements of a profile, in a file beside it: `python -m planner.derive` writes it.
+class RulesFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """Statements in a file beside a profile: those that `python -m planner.derive` generated, or those about one device.
 
     Attributes:
-        schema: "planner/derived/1". ep: full provider name. source: the packages whose answers they were derived from.
+        schema: "planner/derived/1" or "planner/rules/1". ep: full provider name. source: how its statements are known, where
+            one has no source of its own; of generated ones, the packages whose answers they were derived from.
     """
 
-    schema: Annotated[str, Meta(pattern=f"^{DERIVED_SCHEMA}$")]
+    schema: Annotated[str, Meta(pattern=f"^({DERIVED_SCHEMA}|{RULES_SCHEMA})$")]
     ep: Name
     source: Source
     operators: dict[OperatorNames, Operator]
@@ -327,6 +331,9 @@ class Learned:
     source: str
 
 
+ByOperator = Mapping[tuple[str, str], tuple[Rule, ...]]
+
+
 @dataclass(frozen=True)
 class Profile:
     """A profile, loaded: the file's content, its kernel tables, its hash.
@@ -337,6 +344,7 @@ class Profile:
         tables: kernel table by the name that rules use.
         by_operator: rules by (domain, operator) in the order in which they are asked; the operator "*" stands for those that
             no rule names.
+        of_device: the same for each device that has rules of its own.
         notes: what whoever relies on a verdict should know of the profile.
         learned: by (device, signature of a node), what the EP itself was seen to do: it stands above the rules.
     """
@@ -346,7 +354,8 @@ class Profile:
     file: ProfileFile
     prefer: Mapping[str, tuple[Precision, ...]]
     tables: Mapping[str, KernelTable]
-    by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
+    by_operator: ByOperator
+    of_device: Mapping[str, ByOperator] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     learned: Mapping[tuple[str, str], Learned] = field(default_factory=dict, repr=False)
 
@@ -398,10 +407,12 @@ class Profile:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule once, in the order of the operators."""
-        return tuple({rule.id: rule for rules in self.by_operator.values() for rule in rules}.values())
+        every = (self.by_operator, *self.of_device.values())
+        return tuple({rule.id: rule for indexed in every for rules in indexed.values() for rule in rules}.values())
 
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
         """The rules that speak of the operator on the device, in the order in which they are asked."""
         traits = self.device(device).traits
-        found = self.by_operator.get((domain, op_type), self.by_operator.get((domain, "*"), ()))
+        indexed = self.of_device.get(device, self.by_operator)
+        found = indexed.get((domain, op_type), indexed.get((domain, "*"), ()))
         return tuple(r for r in found if not r.on or any(trait in r.on for trait in traits))
