@@ -45,6 +45,7 @@ def index_rules(said: RulesFile, prefix: str) -> dict[Key, tuple[Rule, ...]]:
 
 def _ordered(parts: Sequence[tuple[_ByKey, _ByKey]]) -> dict[Key, tuple[Rule, ...]]:
     keys = dict.fromkeys(key for part in parts for kind in part for key in kind)
+    taken = {key for _, takes in parts for key in takes}
     return {
         (domain, op): tuple(
             rule
@@ -52,9 +53,15 @@ def _ordered(parts: Sequence[tuple[_ByKey, _ByKey]]) -> dict[Key, tuple[Rule, ..
             for kind in part
             for each in dict.fromkeys((op, "*"))
             for rule in kind.get((domain, each), ())
+            # Every pair of every operator: that speaks of the operators that are not taken elsewhere.
+            if not (each == "*" and _refuses_all(rule) and (domain, op) in taken)
         )
         for domain, op in keys
     }
+
+
+def _refuses_all(rule: Rule) -> bool:
+    return rule.refuse is not None and rule.when == When() and not rule.activation and not rule.weight
 
 
 _ByKey = Mapping[Key, Sequence[Rule]]

@@ -28,7 +28,7 @@ _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
 OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
 AttributeValue = str | int | float | list[int]
 WeightType = Literal[
-    "float32", "float16",
+    "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",
     "uint16-per-tensor", "int16-per-tensor", "uint8-per-tensor", "int8-per-tensor", "uint4-per-tensor", "int4-per-tensor",
     "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel",

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .eps import cpu, directml, openvino, qnn
+from .eps import coreml, cpu, cuda, directml, migraphx, openvino, qnn, tensorrt_rtx, vitisai, xnnpack
 from .eps.builtin import Builtin
 from .eps.launcher import CPU, Launcher
 
-LAUNCHERS: tuple[Launcher, ...] = (cpu.LAUNCHER, qnn.LAUNCHER, openvino.LAUNCHER, directml.LAUNCHER)
+LAUNCHERS: tuple[Launcher, ...] = (
+    cpu.LAUNCHER,
+    qnn.LAUNCHER,
+    openvino.LAUNCHER,
+    directml.LAUNCHER,
+    cuda.LAUNCHER,
+    tensorrt_rtx.LAUNCHER,
+    migraphx.LAUNCHER,
+    vitisai.LAUNCHER,
+    coreml.LAUNCHER,
+    xnnpack.LAUNCHER,
+)
 
 
 def launcher(ep: str) -> Launcher:

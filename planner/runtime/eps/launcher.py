@@ -92,8 +92,12 @@ class Launcher:
         own = next((name for name in first if name.endswith(f"-{self.alias}")), first[0])
         return tuple(f"{name}=={self.version}" if self.version and name == own else name for name in first)
 
-    def availability(self) -> Availability:
-        """Look the packages up; imports nothing of them."""
+    def availability(self, options: Mapping[str, str] | None = None) -> Availability:
+        """Look the packages up; imports nothing of them.
+
+        Args:
+            options: provider options that select the device; None for whatever device there is.
+        """
         python = self.python
         installed = distributions(python)
         found: dict[str, str] = {}
@@ -106,7 +110,12 @@ class Launcher:
         if missing:
             return Availability(None, found, f"not installed: {', '.join(missing)}{self._where()}", python)
         kind, reason = self.kind()
-        return Availability(kind, found, reason, python)
+        lacking = self.lacks(options) if kind is not None and options is not None else ""
+        return Availability(None if lacking else kind, found, lacking or reason, python)
+
+    def lacks(self, options: Mapping[str, str]) -> str:
+        """Why the device that the options select cannot be reached here; empty where it can, or nothing tells."""
+        return ""
 
     def _where(self) -> str:
         made = f" (planner env create {self.alias}=={self.version})" if self.version else ""

@@ -27,9 +27,9 @@ class DirectMl(Launcher):
     def python(self) -> Path:
         return super().python if platform.system() == "Windows" else Path(sys.executable)
 
-    def availability(self) -> Availability:
+    def availability(self, options: Mapping[str, str] | None = None) -> Availability:
         if platform.system() == "Windows":
-            return super().availability()
+            return super().availability(options)
         if self.version:
             return Availability(None, {}, f"on Linux there is one version of it, {environment.VERSION}", self.python)
         kind: Kind | None = None
