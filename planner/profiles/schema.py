@@ -410,6 +410,11 @@ class Profile:
         every = (self.by_operator, *self.of_device.values())
         return tuple({rule.id: rule for indexed in every for rules in indexed.values() for rule in rules}.values())
 
+    def is_observed(self, device: str) -> bool:
+        """Whether anything that the device is said to take was seen on the EP itself, or all of it is read in documents."""
+        indexed = self.of_device.get(device, self.by_operator)
+        return any(rule.refuse is None and rule.source.observed for rules in indexed.values() for rule in rules)
+
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
         """The rules that speak of the operator on the device, in the order in which they are asked."""
         traits = self.device(device).traits

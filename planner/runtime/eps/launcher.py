@@ -113,7 +113,7 @@ class Launcher:
         lacking = self.lacks(options) if kind is not None and options is not None else ""
         return Availability(None if lacking else kind, found, lacking or reason, python)
 
-    def lacks(self, options: Mapping[str, str]) -> str:
+    def lacks(self, options: Mapping[str, str]) -> str:  # noqa: ARG002 - of those with several devices
         """Why the device that the options select cannot be reached here; empty where it can, or nothing tells."""
         return ""
 
