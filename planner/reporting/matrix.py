@@ -260,9 +260,15 @@ class Judging:
         inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
         return cls(subject, name, inputs, floor, allow_unknown, estimated, _Histograms(None), calibrations)
 
-    def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
-        """The rows of the model on one target."""
-        model = target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+    def read(self, target: Target) -> ReadModel:
+        """The model as the target sees it."""
+        return target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+
+    def cell(
+        self, target: Target, precisions: Sequence[Precision | None], model: ReadModel | None = None
+    ) -> Iterator[Row]:
+        """The rows of the model on one target; ``model`` as it was read for it, None to read it now."""
+        model = model or self.read(target)
         shown = rows.model_of(model, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)

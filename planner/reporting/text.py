@@ -45,8 +45,8 @@ KINDS: dict[Kind, str] = {
 
 
 def short_ep(ep: str) -> str:
-    """A provider name as people say it: QNN for QNNExecutionProvider."""
-    return ep.removesuffix("ExecutionProvider") or ep
+    """A provider name as people say it: QNN for QNNExecutionProvider, QNN@2.5 for a version of it."""
+    return ep.replace("ExecutionProvider", "") or ep
 
 
 def target_name(target: TargetIdentity) -> str:

@@ -76,7 +76,7 @@ class PlanEvaluator:
         timeout: float | None = None,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
-        self.has_ep = launcher(target.ep).availability().runs
+        self.has_ep = launcher(target.ep).availability(target.options).runs
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)

@@ -188,7 +188,7 @@ def select(
     with temporary_folder(output.parent) as folder:
         trials = _Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
-            timed=launcher(target.ep).availability().kind == "hardware", auto=auto,
+            timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
         report = _try(trials, resolutions)
         if not trials.attempts:

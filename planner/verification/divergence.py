@@ -177,7 +177,7 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = not emulated and launcher(target.ep).availability().runs
+    real = not emulated and launcher(target.ep).availability(target.options).runs
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU

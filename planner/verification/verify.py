@@ -341,7 +341,7 @@ class _Runs:
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
         float32.open(reference, {})
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
-        available = launcher(target.ep).availability()
+        available = launcher(target.ep).availability(target.options)
         if available.kind is None or available.kind == "placement":
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             placement, note = _asked_placement(candidate, target, available, operators, timeout)

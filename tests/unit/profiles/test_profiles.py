@@ -389,3 +389,16 @@ def test_editors_find_the_json_schema_from_the_profile(path: Path) -> None:
 
 def test_the_kinds_of_numbers_of_the_schema_are_those_of_the_planner() -> None:
     assert f'"{DType.INT4.value}"' in json.dumps(json_schema())
+
+
+def test_a_version_of_an_ep_has_its_rules_under_a_name_of_its_own() -> None:
+    profiles = load_profiles()
+    version, plain = profiles.find("qnn@2.5"), profiles.find("qnn")
+    assert (version.ep, version.rules) == ("QNNExecutionProvider@2.5", plain.rules)
+    assert version.sha256 != plain.sha256
+
+
+@pytest.mark.parametrize("name", ["qnn@", "qnn@../../x", "qnn@a b"])
+def test_what_is_no_version_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="no version of QNNExecutionProvider"):
+        load_profiles().find(name)
