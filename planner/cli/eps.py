@@ -75,6 +75,7 @@ def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
     here = {
         "hardware": "real",
+        "software": "software GPU",
         "simulator": "simulated",
         "placement": "placement",
         "emulation": "emulated",

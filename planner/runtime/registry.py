@@ -7,11 +7,17 @@ stays quick.
 
 from __future__ import annotations
 
-from .eps import cpu, directml, openvino, qnn
+from .eps import cpu, directml, openvino, qnn, webgpu
 from .eps.builtin import Builtin
 from .eps.launcher import CPU, Launcher
 
-LAUNCHERS: tuple[Launcher, ...] = (cpu.LAUNCHER, qnn.LAUNCHER, openvino.LAUNCHER, directml.LAUNCHER)
+LAUNCHERS: tuple[Launcher, ...] = (
+    cpu.LAUNCHER,
+    qnn.LAUNCHER,
+    openvino.LAUNCHER,
+    directml.LAUNCHER,
+    webgpu.LAUNCHER,
+)
 
 
 def launcher(ep: str) -> Launcher:
