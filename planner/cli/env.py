@@ -16,6 +16,7 @@ HELP = "make, list and remove the environments of EPs whose packages exclude one
 EPILOG = """\
 examples:
   planner env create openvino
+  planner env create webgpu
   planner env create directml            (Linux: DirectML answers for its placement, under Wine)
   planner env list
   planner env remove directml
