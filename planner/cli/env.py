@@ -18,6 +18,7 @@ EPILOG = """\
 examples:
   planner env create openvino
   planner env create qnn==2.5            (a version beside others: then --ep qnn@2.5, also as a target of a sweep)
+  planner env create webgpu
   planner env create directml            (Linux: DirectML answers for its placement, under Wine)
   planner env list
   planner env remove directml

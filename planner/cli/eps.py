@@ -80,6 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
-    words = {"hardware": "real", "simulator": "simulated", "placement": "placement", "emulation": "emulated"}
+    words = {
+        "hardware": "real",
+        "software": "software GPU",
+        "simulator": "simulated",
+        "placement": "placement",
+        "emulation": "emulated",
+    }
     shown = [(device["name"], words[device["here"]]) for device in entry["devices"]]
     return [(entry["ep"], ", ".join(entry["aliases"]), *shown[0]), *(("", "", *device) for device in shown[1:])]

@@ -81,6 +81,7 @@ def show(verification: Verification) -> None:
     """What ran where, the placement, and a line for each output."""
     kind = {
         "hardware": "on the hardware",
+        "software": "on a software GPU",
         "simulator": "on the EP's own simulator",
         "emulation": "EMULATED by the CPU EP",
     }[verification.kind]

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from planner.search.run import Attempt
     from planner.verification.verify import Verification
 
-_TIERS: dict[str, Tier] = {"hardware": "measured", "simulator": "simulated", "emulation": "emulated"}
+_TIERS: dict[str, Tier] = {
+    "hardware": "measured",
+    "software": "simulated",
+    "simulator": "simulated",
+    "emulation": "emulated",
+}
 
 
 def model_of(model: read.Model, name: str, path: str | None = None) -> Model:

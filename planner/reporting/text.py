@@ -33,12 +33,13 @@ MEANINGS: dict[Status, str] = {
 TIERS: dict[Tier, str] = {
     "declared": "declared by the profile, nothing ran",
     "emulated": "emulated, not run on the target",
-    "simulated": "run on the EP's own simulator",
+    "simulated": "run on the EP's own simulator, or on a software GPU",
     "measured": "measured on hardware",
 }
 
 KINDS: dict[Kind, str] = {
     "hardware": "Hardware",
+    "software": "Software GPU",
     "simulator": "Simulator",
     "emulation": "Emulation",
 }

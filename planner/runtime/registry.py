@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .eps import coreml, cpu, cuda, directml, migraphx, openvino, qnn, tensorrt_rtx, vitisai, xnnpack
+from .eps import coreml, cpu, cuda, directml, migraphx, openvino, qnn, tensorrt_rtx, vitisai, webgpu, xnnpack
 from .eps.builtin import Builtin
 from .eps.launcher import CPU, Launcher
 
@@ -24,6 +24,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     vitisai.LAUNCHER,
     coreml.LAUNCHER,
     xnnpack.LAUNCHER,
+    webgpu.LAUNCHER,
 )
 
 

@@ -28,6 +28,7 @@ from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
+from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
@@ -42,7 +43,7 @@ from planner.verification.placement import (
     unplaced,
 )
 
-Kind = Literal["hardware", "simulator", "emulation"]
+Kind = Literal["hardware", "software", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
 Outputs = Mapping[str, Any]
 
@@ -90,7 +91,7 @@ class Verification:
 
     Attributes:
         ran_on: the EP that really ran.
-        kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
+        kind: "hardware", "software" (the EP itself, on a software GPU), the vendor's "simulator", or "emulation" by the CPU EP.
         runtime: versions of its packages.
         placement: where each node ran.
         fidelity: of each output.
@@ -342,7 +343,8 @@ class _Runs:
         float32.open(reference, {})
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability(target.options)
-        if available.kind is None or available.kind == "placement":
+        kind = available.kind
+        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             placement, note = _asked_placement(candidate, target, available, operators, timeout)
             notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
@@ -354,10 +356,10 @@ class _Runs:
         try:
             opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
-            raise _NoSession(error, available.kind, worker.runtime) from None
+            raise _NoSession(error, kind, worker.runtime) from None
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
-            target.ep, available.kind, (),
+            target.ep, kind, (),
         )  # fmt: skip
         if folder is not None:
             runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
@@ -408,7 +410,7 @@ def _asked_placement(
 ) -> tuple[Placement, str]:
     """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
     unknown = Placement(len(operators), None, ())
-    if available.kind != "placement":
+    if available.kind is None:
         return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
     emulated = "its numbers were emulated by the CPU EP"
     with Worker(target.ep, timeout=timeout) as worker:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..environment import distributions, interpreter
 
-Kind = Literal["hardware", "simulator", "placement"]
+Kind = Literal["hardware", "software", "simulator", "placement"]
 CPU = "CPUExecutionProvider"
 # Any of these carries the CPU EP and what else it was built with.
 ANY_ONNXRUNTIME = "onnxruntime|onnxruntime-gpu|onnxruntime-directml|onnxruntime-openvino"
+
+
+# A record of onnxruntime's log: severity, place in its code, message.
+Record = tuple[int, str, str]
+Logged = Callable[[bytes], Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -20,22 +25,33 @@ class Availability:
     """Whether an EP can run on this machine.
 
     Attributes:
-        kind: "hardware", "simulator" (the EP's own, from its vendor), "placement" where the EP says which nodes it takes but
-            runs none, or None where it can't even be asked.
-        packages: installed distributions that the EP comes from, with their versions.
+        kind: "hardware", "software" (the EP itself, on a device that a driver computes on the processor), "simulator" (the EP's
+            own, from its vendor), "placement" where the EP says which nodes it takes but runs none, or None where it can't
+            even be asked.
+        packages: installed distributions that the EP comes from, and what drives its device, with their versions.
         reason: why it can't run, and what to do; empty where it can.
         python: the interpreter that the EP runs in.
+        float16: whether the device computes in float16. Where not, the EP says which float16 nodes it takes, and runs none.
     """
 
     kind: Kind | None
     packages: Mapping[str, str]
     reason: str
     python: Path
+    float16: bool = True
 
     @property
     def runs(self) -> bool:
         """Whether models run on the EP here."""
-        return self.kind in ("hardware", "simulator")
+        return self.kind in ("hardware", "software", "simulator")
+
+    def runs_model(self, *, float16: bool) -> bool:
+        """Whether a model runs on the EP here.
+
+        Args:
+            float16: whether the model computes in float16.
+        """
+        return self.runs and (self.float16 or not float16)
 
     @property
     def by(self) -> str:
@@ -170,6 +186,26 @@ class Launcher:
         if self.ep != CPU:
             providers.append(CPU)
         return ort.InferenceSession(model, session_options, providers=providers)
+
+    def drivers(self) -> Mapping[str, str]:
+        """What drives the EP's device, beside its packages: names with versions."""
+        return {}
+
+    def assignment(self, session: Any, _model: Path, _logged: Logged) -> list[tuple[str, str, str]]:
+        """Who runs what: (EP, operator, node name), as partitioned; empty where the build cannot tell.
+
+        Args:
+            session: the open session.
+            _model: the file it is of.
+            _logged: builds a session of another model in the same way, lets it go, and returns the verbose log of that.
+        """
+        if not hasattr(session, "get_provider_graph_assignment_info"):
+            return []
+        return [
+            (group.ep_name, node.op_type, node.name)
+            for group in session.get_provider_graph_assignment_info()
+            for node in group.get_nodes()
+        ]
 
     def compile(self, ort: Any, model: str, output: str, session_options: Any, options: Mapping[str, str]) -> str:
         """Write the model compiled ahead of time for the device that the options name; returns the device's own name.
