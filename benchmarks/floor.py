@@ -34,7 +34,8 @@ from planner.errors import PlannerError
 from planner.model.read import Model
 from planner.resolve.choose import resolve_each
 from planner.resolve.target import Target
-from planner.search.run import Demands, select
+from planner.search.run import select
+from planner.search.trials import Demands
 from planner.verification.emulated import emulated_fidelity
 from planner.verification.floor import Floor
 

@@ -19,11 +19,11 @@ from typing import Self
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample, Store
-from planner.errors import EPError
+from planner.errors import EPError, RangeMissingError
 from planner.model.node import Node
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker
+from planner.runtime.client import Opened, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.ranker import BlockRanker, mean_db
@@ -106,7 +106,8 @@ class PlanEvaluator:
         ranker: BlockRanker | None = None,
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
-        self.has_ep = launcher(target.ep).availability().runs
+        # What is tried may be in float16, whatever the plan begins with.
+        self.has_ep = launcher(target.ep).availability(target.options).runs_model(float16=True)
         self.real_seconds = (0.0, 0.0)
         self._target = target
         self._floor = floor
@@ -237,16 +238,16 @@ class PlanEvaluator:
             return ()
         if assignment not in self._suspects:
             self._begin(assignment, on_ep=True)
-            path = self._save(assignment, emulation=False)
             sample = [self._samples[self._order[0]]]
             try:
+                path = self._save(assignment, emulation=False)
                 on_ep, emulated = (
                     find_parting(
                         path, self._reference_file, self._target, sample, timeout=self._timeout, emulated=emulation
                     )
                     for emulation in (False, True)
                 )
-            except EPError:
+            except (EPError, RangeMissingError):
                 self._suspects[assignment] = ()  # with every tensor laid open it does not run: nothing can be told
             else:
                 self._suspects[assignment] = leaving(self._nodes, _decibels(on_ep), _decibels(emulated))
@@ -298,11 +299,11 @@ class PlanEvaluator:
         return path
 
     def _emulate(self, assignment: Assignment, order: Sequence[int], *, hopeless: bool) -> _Ran | Measured:
-        model = self._model(assignment)
         try:
+            model = self._model(assignment)
             self._cpu.open(self._save(assignment, emulation=True), {}, session_config=AS_WRITTEN)
             ran = self._run(self._cpu, model, order, self._beyond_hope if hopeless else None)
-        except (SessionFailed, RunFailed) as error:
+        except (EPError, RangeMissingError) as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
         self._alone[assignment] = ran.alone
         if not self._ordered and len(ran.alone) == len(self._samples):
@@ -311,12 +312,12 @@ class PlanEvaluator:
         return ran
 
     def _on_ep(self, assignment: Assignment, chosen: Sequence[int]) -> _Ran | Measured:
-        model = self._model(assignment)
         try:
+            model = self._model(assignment)
             opened = self._ep.open(self._save(assignment, emulation=False), self._target.options)
             problem = "" if self._allow_fallback else self._misplaced(model, opened)
             ran = self._run(self._ep, model, chosen, self._decided)
-        except EPError as error:
+        except (EPError, RangeMissingError) as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
         self.real_seconds = (opened.seconds, self.real_seconds[1])
         measured = self._measured(ran)

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from planner.calibrate.inputs import Sample
-from planner.codec import named
+from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
+from planner.estimation.estimate import Estimate
+from planner.estimation.timeline import Summary
 from planner.resolve.plan import TargetIdentity
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.feed import load
-from planner.verification.fidelity import Fidelity
+from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import read_parts
 from planner.verification.placement import (
@@ -77,7 +79,7 @@ class Verification:
 
     Attributes:
         ran_on: the EP that really ran.
-        kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
+        kind: "hardware", "software" (the EP itself, on a software GPU), the vendor's "simulator", or "emulation" by the CPU EP.
         runtime: versions of its packages.
         placement: where each node ran.
         fidelity: of each output, on the samples that ran on ran_on.
@@ -94,6 +96,10 @@ class Verification:
             when asked.
         notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
+        schedule: what the EP's compiler made of the candidate, where it writes that down.
+        estimate: what a run costs by that schedule: estimated, never measured.
+        worst_sample: index of the sample with the least SQNR, further ones counted behind the others, and what its outputs have,
+            each as a whole, in dB.
     """
 
     ran_on: str
@@ -113,8 +119,18 @@ class Verification:
     metric: MetricValue | None = None
     notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    schedule: Summary | None = None
+    estimate: Estimate | None = field(default=None, metadata=HIDDEN)
+    worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
 
     SHOWN = ("passed",)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether it reaches the floor, on ran_on and, where not all samples ran there, by emulation on all of them."""
+        value = None if self.metric is None else self.metric.value
+        everywhere = not self.emulated or self.floor.kind == "metric" or self.floor.passes(self.emulated)
+        return everywhere and self.floor.passes(self.fidelity, value)
 
     @property
     def passed(self) -> bool:
@@ -148,6 +164,7 @@ def verify(
     budget: float | None = None,
     normalized: Path | None = None,
     bisect: bool | None = None,
+    estimate_as: str | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -168,6 +185,8 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
+        estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
+            session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
@@ -181,12 +200,12 @@ def verify(
     model = load(candidate)
     with contextlib.ExitStack() as stack:
         try:
-            runs = Runs.start(stack, candidate, reference, model, target, timeout)
+            runs = Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
             runs.parts = read_parts(normalized or reference)
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
-        emulated, chosen = runs.choose(samples, more, budget)
-        compared = runs.compare(samples, chosen, budget, progress)
+        emulated, order = runs.choose(samples, more, budget)
+        compared = runs.compare(samples, more, order, budget, progress)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
     fidelity, floor = compared.total.results(), criteria.floor
     count = len(samples) + len(more)
@@ -201,16 +220,7 @@ def verify(
         shortfalls += [f"by emulation on all {count} samples, {why}" for why in floor.shortfalls(everywhere)]
     if not shortfalls:
         floor.score(fidelity, value)  # refuses a floor that measures nothing
-    reasons = [*misplaced, *shortfalls]
-    parting = None
-    if bisect or (bisect is None and shortfalls):
-        try:
-            parting = find_parting(candidate, normalized or reference, target, [compared.worst], timeout=timeout)
-            if shortfalls:
-                reasons.append(f"where the two part: {parting.sentence()}")
-        except EPError as error:
-            notes.append(f"where the two part could not be found: {error}")
-    return Verification(
+    found = Verification(
         runs.ran_on,
         runs.kind,
         dict(runs.opened.runtime),
@@ -222,12 +232,49 @@ def verify(
         compared.peak_rss_mb,
         compared.count,
         floor,
-        tuple(reasons),
-        parting=parting,
+        (*misplaced, *shortfalls),
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted, runs.placement, target.ep, operators_of(model)),
+        schedule=None if runs.estimate is None else runs.estimate.schedule,
+        estimate=runs.estimate,
+        worst_sample=compared.worst,
     )
+    if bisect or (bisect is None and shortfalls):
+        place = compared.worst[0]
+        worst = samples[place] if place < len(samples) else more[place - len(samples)]
+        return with_parting(found, candidate, normalized or reference, target, worst, timeout=timeout)
+    return found
+
+
+def with_parting(
+    found: Verification,
+    candidate: Path,
+    normalized: Path,
+    target: TargetIdentity,
+    worst: Sample,
+    *,
+    timeout: float | None = None,
+) -> Verification:
+    """The verification, with where the two runs part; this takes one more run of its worst sample, or a few.
+
+    Args:
+        found: of the candidate.
+        candidate: the model that was judged.
+        normalized: the reference in the form that the candidate was made from.
+        target: where it ran.
+        worst: the sample that `found.worst_sample` speaks of.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+    """
+    explained = found.worst_sample[1]
+    try:
+        parting = find_parting(candidate, normalized, target, [worst], timeout=timeout, explained_db=explained)
+    except EPError as error:
+        return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
+    reasons = found.reasons
+    if not found.faithful:
+        reasons = (*reasons, f"where the two part: {parting.sentence()}")
+    return replace(found, parting=parting, reasons=reasons)
 
 
 def _without_session(
@@ -270,4 +317,4 @@ def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> 
         )
 
 
-__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify"]
+__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify", "with_parting"]
