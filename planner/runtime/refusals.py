@@ -51,11 +51,11 @@ def read_refusals(lines: Iterable[Line]) -> tuple[Refusal, ...]:
                 found[node["name"]] = Refusal(node["op"], node["name"], text)
             said.clear()
         elif none := _NO_KERNEL.search(message):
-            reason = "it has no kernel for this operator with these types"
-            found[none["name"].strip()] = Refusal(none["op"], none["name"].strip(), reason)
+            text = "it has no kernel for this operator with these types"
+            found[none["name"].strip()] = Refusal(none["op"], none["name"].strip(), text)
         elif kept := _KEPT_BACK.search(message):
-            reason = "onnxruntime keeps what computes with shapes on the CPU EP"
-            found[kept["name"]] = Refusal("", kept["name"], reason)
+            text = "onnxruntime keeps what computes with shapes on the CPU EP"
+            found[kept["name"]] = Refusal("", kept["name"], text)
         elif failed := _VALIDATOR.search(message):
             said.append(f"the backend's validator refused {failed['op']} (error {failed['code']})")
         elif "QnnLogging" in where and severity >= _ERROR:

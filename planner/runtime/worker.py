@@ -116,7 +116,7 @@ class Server:
             keep = functools.partial(keep_telling, lines)
             with capture_log(ort, session_options, keep) if request["log"] else contextlib.nullcontext():
                 started = time.perf_counter()
-                self.session = self.launcher.session(ort, request["model"], session_options, request["options"])
+                self.session = self._session(session_options, request)
             seconds = time.perf_counter() - started
             logged = functools.partial(self.logged, request, session_options)
             placed = self.launcher.assignment(self.session, Path(request["model"]), logged)
@@ -132,6 +132,12 @@ class Server:
             "providers": list(self.session.get_providers()),
             "log": lines,
         }
+
+    def _session(self, session_options: Any, request: Mapping[str, Any]) -> Any:
+        model, options = request["model"], request["options"]
+        if folder := request.get("schedule"):
+            return self.launcher.schedule(self.ort, model, folder, session_options, options)
+        return self.launcher.session(self.ort, model, session_options, options)
 
     def logged(self, request: Mapping[str, Any], session_options: Any, model: bytes) -> list[tuple[int, str, str]]:
         """The verbose log of building a session as the request says, of a model in place of the request's; of a failed one, too."""
@@ -174,21 +180,6 @@ class Server:
         except Exception as error:
             return {"status": "compile_failed", **told(error)}
         return {"status": "ok", "seconds": time.perf_counter() - started, "soc": soc}
-
-    def schedule(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Build a session for its compiler's schedules alone, and let it go."""
-        self.close()
-        started = time.perf_counter()
-        options = self.ort.SessionOptions()
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        try:
-            session = self.launcher.schedule(self.ort, request["model"], request["folder"], options, request["options"])
-        except Exception as error:
-            return {"status": "schedule_failed", **told(error)}
-        seconds = time.perf_counter() - started
-        logged = functools.partial(self.logged, request, options)
-        placed = self.launcher.assignment(session, Path(request["model"]), logged)
-        return {"status": "ok", "seconds": seconds, "assignment": placed}
 
     def time(self, sample: Mapping[str, np.ndarray[Any, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds of each of several runs in a row, after a few that warm up; outputs are thrown away."""
@@ -346,8 +337,6 @@ def _answer(
             return server.time(arrays, request), {}
         case "compile":
             return server.compile(request), {}
-        case "schedule":
-            return server.schedule(request), {}
         case "hold":
             server.hold()
         case "close":

@@ -16,10 +16,10 @@ from typing import Any, Self
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
-from planner.errors import EPError
+from planner.errors import EPError, RangeMissingError
 from planner.model.node import Node
 from planner.resolve.plan import Plan, TargetIdentity
-from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker
+from planner.runtime.client import Opened, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import Assignment
 from planner.search.search import Measured
@@ -77,7 +77,7 @@ class PlanEvaluator:
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
-        self.has_ep = launcher(target.ep).availability().runs_model(float16=True)
+        self.has_ep = launcher(target.ep).availability(target.options).runs_model(float16=True)
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)
@@ -123,10 +123,8 @@ class PlanEvaluator:
     def emulated(self, assignment: Assignment) -> Measured:
         """On the CPU EP, computed as the file says."""
         if assignment not in self._emulated:
-            path = self._write(assignment)
-            with as_written(path, load(path)) as plain:
-                chosen = self._order[: self._counts[0] if self._ordered else None]
-                self._emulated[assignment] = self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
+            chosen = self._order[: self._counts[0] if self._ordered else None]
+            self._emulated[assignment] = self._emulate(assignment, chosen)
             self._tell()
         return self._emulated[assignment]
 
@@ -135,10 +133,7 @@ class PlanEvaluator:
         if not self.has_ep:
             return self.emulated(assignment)
         if assignment not in self._real:
-            path = self._write(assignment)
-            self._real[assignment] = self._measure(
-                self._ep, path, path, self._order[: self._counts[1]], self._target.options, {}, placed=True
-            )
+            self._real[assignment] = self._run(assignment, self._order[: self._counts[1]])
             self._tell()
         return self._real[assignment]
 
@@ -149,13 +144,11 @@ class PlanEvaluator:
         """
         if not self.has_ep:
             return self.emulated(assignment)
-        path = self._write(assignment)
         # Of every kind: those that tell most are much alike.
         chosen = self._order[:: max(1, len(self._order) // _CONFIRMING)]
-        more = self._measure(self._ep, path, path, chosen, self._target.options, {}, placed=True, every=True)
+        more = self._run(assignment, chosen, every=True)
         # Measured on other samples than before: so is the emulation, lest the EP look worse than it.
-        with as_written(path, load(path)) as plain:
-            self._emulated[assignment] = self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
+        self._emulated[assignment] = self._emulate(assignment, chosen)
         self._real[assignment] = more
         self._tell()
         return more
@@ -165,8 +158,8 @@ class PlanEvaluator:
         if not self.has_ep or self._target.ep == CPU:
             return ()
         if assignment not in self._suspects:
-            path = self._write(assignment)
             try:
+                path = self._write(assignment)
                 on_ep, emulated = (
                     find_parting(
                         path,
@@ -178,7 +171,7 @@ class PlanEvaluator:
                     )
                     for e in (False, True)
                 )
-            except EPError:
+            except (EPError, RangeMissingError):
                 self._suspects[assignment] = ()  # with every tensor laid open it does not run: nothing can be told
             else:
                 self._suspects[assignment] = leaving(self._nodes, _decibels(on_ep), _decibels(emulated))
@@ -195,6 +188,23 @@ class PlanEvaluator:
     def _tell(self) -> None:
         if self._progress is not None:
             self._progress(self.evaluations)
+
+    def _emulate(self, assignment: Assignment, chosen: Sequence[int]) -> Measured:
+        """Measure a plan by emulation; what cannot be written or run has no score."""
+        try:
+            path = self._write(assignment)
+            with as_written(path, load(path)) as plain:
+                return self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
+        except (EPError, RangeMissingError) as error:
+            return Measured(-math.inf, NOISE_LIMIT, str(error))
+
+    def _run(self, assignment: Assignment, chosen: Sequence[int], *, every: bool = False) -> Measured:
+        """Measure a plan on the EP; what cannot be written or run has no score."""
+        try:
+            path = self._write(assignment)
+            return self._measure(self._ep, path, path, chosen, self._target.options, {}, placed=True, every=every)
+        except (EPError, RangeMissingError) as error:
+            return Measured(-math.inf, NOISE_LIMIT, str(error))
 
     def _write(self, assignment: Assignment) -> Path:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""
@@ -236,42 +246,32 @@ class PlanEvaluator:
     ) -> Measured:
         model = load(candidate)
         dtypes = input_dtypes(model)
-        try:
-            opened = worker.open(path, options, session_config=config)
-        except SessionFailed as error:
-            return Measured(-math.inf, NOISE_LIMIT, str(error))
+        opened = worker.open(path, options, session_config=config)
         problem = self._misplaced(model, opened) if placed and not self._allow_fallback else ""
         comparison = Comparison(self._parts)
         alone: dict[int, float] = {}
-        try:
-            for index in chosen:
-                outputs = worker.run(cast_feed(self._samples[index], dtypes)).outputs
-                comparison.add(self._expected[index], outputs)
-                if not self._ordered:
-                    one = Comparison(self._parts)
-                    one.add(self._expected[index], outputs)
-                    alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
-                if placed and not every and self._decided(comparison):
-                    break
-            fidelity = comparison.results()
-            noise = max((10 ** (-entry.least_db / 10) for entry in fidelity), default=NOISE_LIMIT)
+        for index in chosen:
+            outputs = worker.run(cast_feed(self._samples[index], dtypes)).outputs
+            comparison.add(self._expected[index], outputs)
             if not self._ordered:
-                whole = min((entry.least_db for entry in fidelity), default=WORST)
-                self._order.sort(key=lambda index: abs(alone[index] - whole))
-                self._ordered = True
-            if not all(entry.finite for entry in fidelity):
-                return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
-            if problem:
-                return Measured(-math.inf, noise, problem)
-            metric = None
-            if self._metric is not None:
-                metric = self._metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs)
-        except RunFailed as error:
-            return Measured(-math.inf, NOISE_LIMIT, str(error))
-        except EPError as error:
-            if worker is self._cpu:
-                raise
-            return Measured(-math.inf, NOISE_LIMIT, str(error))
+                one = Comparison(self._parts)
+                one.add(self._expected[index], outputs)
+                alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
+            if placed and not every and self._decided(comparison):
+                break
+        fidelity = comparison.results()
+        noise = max((10 ** (-entry.least_db / 10) for entry in fidelity), default=NOISE_LIMIT)
+        if not self._ordered:
+            whole = min((entry.least_db for entry in fidelity), default=WORST)
+            self._order.sort(key=lambda index: abs(alone[index] - whole))
+            self._ordered = True
+        if not all(entry.finite for entry in fidelity):
+            return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
+        if problem:
+            return Measured(-math.inf, noise, problem)
+        metric = None
+        if self._metric is not None:
+            metric = self._metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs)
         return Measured(self._floor.score(fidelity, metric), noise)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,31 @@ from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
+from planner.errors import EPError, PlannerError, RangeMissingError
+from planner.estimation.estimate import Estimate
 from planner.files import atomic, temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
 from planner.quantization.write import Artifact, with_data, write_quantized
-from planner.resolve.choose import Resolution, make_plan, with_fallback
+from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fallback
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
+from planner.runtime.client import SessionFailed
 from planner.runtime.latency import Latency, measure_latency
+from planner.runtime.loads import prove_loads
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import Evaluations, PlanEvaluator
+from planner.search.finalists import Finalist, comparable, estimates, fastest, narrowest
 from planner.search.report import Judgement, SearchReport, search_report
 from planner.search.search import Found, Goal, search
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria, Verification, verify
+from planner.verification.verify import Criteria, Verification, verify, with_parting
 
 # Searches until a plan is confirmed on more of the calibration samples, and the most dB that each next one adds to the floor.
 # If held-out samples refute the plan, one more search adds as many.
@@ -60,6 +65,11 @@ class Attempt:
         return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
+    def estimate(self) -> Estimate | None:
+        """What a run costs by the compiler's schedule; None where there is none."""
+        return self.verification.estimate
+
+    @property
     def speedup(self) -> float | None:
         """How many times as fast as float32 it is; None where it was not timed."""
         return None if self.latency is None else self.latency.speedup
@@ -73,6 +83,26 @@ class Attempt:
             "reasons": list(self.verification.reasons),
             "latency_ms": plain(self.latency),
             "speedup": self.speedup,
+            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
+        }
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """A plan that could not be applied, or whose model could not be run."""
+
+    precision: str
+    error: PlannerError
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the contract's `attempts`."""
+        return {
+            "precision": self.precision,
+            "passed": False,
+            "worst_sqnr_db": WORST,
+            "reasons": [str(self.error)],
+            "latency_ms": None,
+            "speedup": None,
         }
 
 
@@ -84,11 +114,13 @@ class Demands:
         floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
         allow_fallback: nodes that the target does not take may run on the CPU EP.
         float16_io: the graph's inputs and outputs may be float16 where the plan is.
+        estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
     """
 
     floor: Floor | None = None
     allow_fallback: bool = False
     float16_io: bool = False
+    estimated: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,15 +128,23 @@ class Selection:
     """What was tried, and what was kept.
 
     Attributes:
-        kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed,
-            else the most faithful one.
-        attempts: all of them, in the order in which they were made.
+        kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed or one
+            that is estimated clearly faster, else the most faithful one.
+        attempts: all that ran, in the order in which they were made.
         search: how the plan was searched for, where it was.
+        failed: those that did not run.
+        finalists: plans that were compared by the schedule of the chip's compiler, where they were.
     """
 
     kept: Attempt
     attempts: tuple[Attempt, ...]
     search: SearchReport | None = None
+    failed: tuple[FailedAttempt, ...] = ()
+    finalists: tuple[Finalist, ...] = ()
+
+    def tried(self) -> list[dict[str, Any]]:
+        """The contract's `attempts`: those that ran, and those that did not."""
+        return [*(made.to_json() for made in self.attempts), *(made.to_json() for made in self.failed)]
 
 
 def select(
@@ -124,7 +164,9 @@ def select(
     With auto and no floor, the precisions are tried in the profile's order of preference until one is verified at 20 dB; if
     none is, a mix is searched for. With a floor the search begins at once, and finds the cheapest legal plan that reaches
     it. On hardware every legal precision is timed instead, the search adds a mix where a faster precision falls short, and
-    the fastest that passes is kept.
+    the fastest that passes is kept. Where nothing can be timed but the chip's compiler writes down its schedules, the plan that
+    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated clearly faster,
+    and passes, is kept in its place.
 
     Args:
         target: where the model must run.
@@ -137,24 +179,32 @@ def select(
         calibrations: shared with other calls about the same model: it is calibrated once for all of them.
         progress: told of each step.
 
+    With auto, a plan that cannot be applied or run is an attempt that failed: the next is made.
+
     Raises:
         RequestError: a node without a range that cannot stay float.
-        EPError: the EP or its worker failed.
+        EPError: the EP or its worker failed, at every attempt.
     """
     with temporary_folder(output.parent) as folder:
         trials = _Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
-            timed=launcher(target.ep).availability().kind == "hardware", auto=auto,
+            timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
         report = _try(trials, resolutions)
+        if not trials.attempts:
+            raise trials.failed[0].error
         kept = max(trials.attempts, key=_merit)
+        finalists: tuple[Finalist, ...] = ()
+        if auto and kept.passed and demands.estimated and not demands.allow_fallback and comparable(target.identity):
+            kept, finalists = _by_schedule(trials, kept, report)
+        kept = trials.explained(kept)
         with atomic(output) as temporary:
             source = Path(kept.artifact.path)
             for file in with_data(source):
                 file.replace(temporary.with_name(file.name.replace(source.name, output.name)))
         notes = (*kept.artifact.notes, *(_notes_on_processor(kept.plan) if trials.timed else ()))
         kept = replace(kept, artifact=replace(kept.artifact, path=str(output), notes=notes))
-        return Selection(kept, tuple(trials.attempts), report)
+        return Selection(kept, tuple(trials.attempts), report, tuple(trials.failed), finalists)
 
 
 def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:
@@ -169,9 +219,52 @@ def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | N
         return _search(trials)
     else:
         trials.walk(resolutions, every=False)
-        if not any(attempt.passed for attempt in trials.attempts):
+        if not any(attempt.passed for attempt in trials.attempts) and _mixing_may_help(trials.attempts):
             return _search(trials)
     return None
+
+
+def _by_schedule(trials: _Trials, kept: Attempt, report: SearchReport | None) -> tuple[Attempt, tuple[Finalist, ...]]:
+    """Compare the plan that passed with each uniform precision that was not tried, by the schedule of its very file.
+
+    Returns:
+        The attempt to keep, and all that were compared.
+    """
+    tried = {attempt.plan.precision for attempt in trials.attempts}
+    if report is not None:
+        # What the search measured below the floor is no finalist.
+        tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
+    plans: dict[str, Plan] = {}
+    for resolution in resolve_each(trials.target, trials.model, None):
+        if resolution.legal and resolution.precision not in tried:
+            plan = trials.plan(resolution)
+            # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
+            if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
+                plans.setdefault(plan.precision, plan)
+    trials.progress("comparing schedules", 0, len(plans))
+    found = estimates(trials.target.identity, plans.values(), trials.apply, trials.folder)
+    trials.progress("comparing schedules", len(plans), len(plans))
+    first = (kept.plan.precision, None if kept.estimate is None else kept.estimate.ms)
+
+    def passes(name: str) -> bool:
+        attempt = trials.attempt(plans[name])
+        return attempt is not None and attempt.passed
+
+    finalists = fastest(first, found.items(), passes)
+    best = next(finalist.precision for finalist in finalists if finalist.outcome == "kept")
+    return (kept if best == first[0] else trials.attempts[-1]), finalists
+
+
+def _narrowest(plan: Plan) -> int:
+    return narrowest(node.activation for node in plan.nodes)
+
+
+def _mixing_may_help(attempts: Sequence[Attempt]) -> bool:
+    """Whether a mix of precisions can be better than what was tried: some plan is wholly on the EP, or no node was left by
+    the EP at every precision.
+    """
+    left = [{f.name for f in attempt.verification.placement.fallback} for attempt in attempts if not attempt.passed]
+    return bool(left) and not set.intersection(*left)
 
 
 def _notes_on_processor(plan: Plan) -> Iterator[str]:
@@ -207,6 +300,7 @@ class _Trials:
     timed: bool
     auto: bool
     attempts: list[Attempt] = field(default_factory=list)
+    failed: list[FailedAttempt] = field(default_factory=list)
 
     @property
     def floor(self) -> Floor:
@@ -251,25 +345,57 @@ class _Trials:
         # Whoever asks runs it next.
         return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
 
-    def attempt(self, plan: Plan) -> Attempt:
-        """Apply, verify, time."""
+    def attempt(self, plan: Plan) -> Attempt | None:
+        """Apply, verify, time; None where that is not possible and other plans may be.
+
+        Raises:
+            PlannerError: it is not possible, and no other plan was asked for.
+        """
+        try:
+            made = self._attempt(plan)
+        except (EPError, RangeMissingError) as error:
+            if not self.auto:
+                raise
+            self.failed.append(FailedAttempt(plan.precision, error))
+            return None
+        self.attempts.append(made)
+        return made
+
+    def _attempt(self, plan: Plan) -> Attempt:
         path = self.folder / f"{len(self.attempts)}.onnx"
         self.progress(f"quantizing to {plan.precision}", 0, 1)
         made = self.apply(plan, path)
         self.progress(f"quantizing to {plan.precision}", 1, 1)
         what = f"verifying {plan.precision} on {self.target.ep}"
         predicted = {n.name: True for n in plan.nodes if n.on_target}
-        verification = verify(
-            path,
-            Path(self.model.path),
-            self.target.identity,
-            self.inputs.evaluation,
-            Criteria(self.floor, self.demands.allow_fallback, predicted),
-            normalized=self.reference,
-            progress=lambda done, total: self.progress(what, done, total),
-        )
-        self.attempts.append(Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None))
-        return self.attempts[-1]
+        try:
+            verification = verify(
+                path,
+                Path(self.model.path),
+                self.target.identity,
+                self.inputs.evaluation,
+                Criteria(self.floor, self.demands.allow_fallback, predicted),
+                normalized=self.reference,
+                bisect=False if self.auto else None,
+                estimate_as=plan.precision if self.demands.estimated else None,
+                progress=lambda done, total: self.progress(what, done, total),
+            )
+        except SessionFailed:
+            prove_loads(path, Path(self.model.path))  # else the fault is planner's own
+            raise
+        if verification.session_error is not None:
+            prove_loads(path, Path(self.model.path))
+        return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
+
+    def explained(self, kept: Attempt) -> Attempt:
+        """The attempt that is kept, with where it loses what it loses."""
+        found = kept.verification
+        if found.passed or found.parting is not None or not found.fidelity or found.floor.passes(found.fidelity):
+            return kept
+        file, place = Path(kept.artifact.path), self.attempts.index(kept)
+        found = with_parting(found, file, self.reference, self.target.identity, self.inputs.evaluation)
+        self.attempts[place] = replace(kept, verification=found)
+        return self.attempts[place]
 
     def time(self, plan: Plan, path: Path) -> Latency | None:
         """The latency of a plan's model; None where the EP is not hardware."""
@@ -289,7 +415,12 @@ class _Trials:
         for resolution in resolutions:
             if resolution.legal is False and not self.demands.allow_fallback:
                 break
-            if self.attempt(self.plan(resolution)).passed and not every:
+            try:
+                attempt = self.attempt(self.plan(resolution))
+            except RangeMissingError as error:
+                self.failed.append(FailedAttempt(resolution.precision, error))
+                continue
+            if attempt is not None and attempt.passed and not every:
                 break
 
 
@@ -324,6 +455,8 @@ def _search(trials: _Trials) -> SearchReport | None:
         for last in (False, True):
             found, asked = _confirmed(candidates, evaluator, floor, asked)
             attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
+            if attempt is None:
+                break
             metric = attempt.verification.metric
             score = floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
             judgements.append(Judgement(score, attempt.passed))

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
-from planner.codec import named
+from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
+from planner.estimation.estimate import Estimate
+from planner.estimation.file import estimate_session
+from planner.estimation.timeline import Summary
+from planner.files import temporary_folder
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
@@ -26,7 +30,7 @@ from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
 from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
-from planner.verification.fidelity import Comparison, Fidelity
+from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
@@ -103,6 +107,9 @@ class Verification:
             when asked.
         notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
+        schedule: what the EP's compiler made of the candidate, where it writes that down.
+        estimate: what a run costs by that schedule: estimated, never measured.
+        worst_sample: index of the sample with the least SQNR, and what its outputs have, each as a whole, in dB.
     """
 
     ran_on: str
@@ -121,6 +128,9 @@ class Verification:
     metric: MetricValue | None = None
     notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    schedule: Summary | None = None
+    estimate: Estimate | None = field(default=None, metadata=HIDDEN)
+    worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -154,6 +164,7 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
+    estimate_as: str | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -171,6 +182,8 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
+        estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
+            session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
@@ -184,7 +197,7 @@ def verify(
     model = load(candidate)
     with contextlib.ExitStack() as stack:
         try:
-            runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+            runs = _Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
             runs.parts = read_parts(normalized or reference)
         except _NoSession as refused:
             return refused.verification(target, _operators(model), criteria)
@@ -199,16 +212,7 @@ def verify(
     shortfalls = list(floor.shortfalls(fidelity, value))
     if not shortfalls:
         floor.score(fidelity, value)  # refuses a floor that measures nothing
-    reasons = [*misplaced, *shortfalls]
-    parting = None
-    if bisect or (bisect is None and shortfalls):
-        try:
-            parting = find_parting(candidate, normalized or reference, target, [compared.worst], timeout=timeout)
-            if shortfalls:
-                reasons.append(f"where the two part: {parting.sentence()}")
-        except EPError as error:
-            notes.append(f"where the two part could not be found: {error}")
-    return Verification(
+    found = Verification(
         runs.ran_on,
         runs.kind,
         dict(runs.opened.runtime),
@@ -219,12 +223,47 @@ def verify(
         compared.peak_rss_mb,
         len(samples),
         floor,
-        tuple(reasons),
-        parting=parting,
+        (*misplaced, *shortfalls),
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted, runs.placement, target.ep, _operators(model)),
+        schedule=None if runs.estimate is None else runs.estimate.schedule,
+        estimate=runs.estimate,
+        worst_sample=compared.worst,
     )
+    if bisect or (bisect is None and shortfalls):
+        return with_parting(found, candidate, normalized or reference, target, samples, timeout=timeout)
+    return found
+
+
+def with_parting(
+    found: Verification,
+    candidate: Path,
+    normalized: Path,
+    target: TargetIdentity,
+    samples: Sequence[Sample],
+    *,
+    timeout: float | None = None,
+) -> Verification:
+    """The verification, with where the two runs part; this takes one more run of its worst sample, or a few.
+
+    Args:
+        found: of the candidate, on these samples.
+        candidate: the model that was judged.
+        normalized: the reference in the form that the candidate was made from.
+        target: where it ran.
+        samples: feeds of the reference.
+        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+    """
+    index, explained = found.worst_sample
+    try:
+        parting = find_parting(candidate, normalized, target, [samples[index]], timeout=timeout, explained_db=explained)
+    except EPError as error:
+        return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
+    reasons = found.reasons
+    if not found.floor.passes(found.fidelity, None if found.metric is None else found.metric.value):
+        reasons = (*reasons, f"where the two part: {parting.sentence()}")
+    return replace(found, parting=parting, reasons=reasons)
 
 
 def _operators(model: ir.Model) -> dict[str, str]:
@@ -237,7 +276,7 @@ class _Compared:
     """The three runs over all samples.
 
     Attributes:
-        worst: the sample with the least SQNR of any output.
+        worst: index of the sample with the least SQNR of any output or part, and what its outputs have, each as a whole.
         peak_rss_mb: of the target's worker.
         total: reference against target.
         quantizing: reference against the candidate on the CPU EP.
@@ -245,7 +284,7 @@ class _Compared:
         seconds: of all runs on the target.
     """
 
-    worst: Sample
+    worst: tuple[int, float]
     peak_rss_mb: float | None
     total: Comparison
     quantizing: Comparison = field(default_factory=Comparison)
@@ -262,6 +301,7 @@ class _Runs:
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
         parts: of the outputs that join several tensors, by name.
+        estimate: by the schedule that building the worker's session left.
     """
 
     reference: Worker
@@ -274,6 +314,7 @@ class _Runs:
     kind: Kind
     notes: tuple[str, ...]
     parts: Mapping[str, Parts] = field(default_factory=dict)
+    estimate: Estimate | None = None
 
     @property
     def emulated(self) -> bool:
@@ -288,6 +329,7 @@ class _Runs:
         model: ir.Model,
         target: TargetIdentity,
         timeout: float | None,
+        estimate_as: str | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -300,21 +342,27 @@ class _Runs:
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
         float32.open(reference, {})
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
-        available = launcher(target.ep).availability()
-        if not available.runs_model(float16=uses_float16(model)):
+        available = launcher(target.ep).availability(target.options)
+        kind = available.kind
+        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             placement, note = _asked_placement(candidate, target, available, operators, timeout)
             notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+        # Real hardware is measured: profiling would slow it down.
+        estimated = estimate_as is not None and launcher(target.ep).schedules and available.kind == "simulator"
+        folder = stack.enter_context(temporary_folder()) if estimated else None
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
-            opened = worker.open(candidate, target.options, log=True)
+            opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
-            raise _NoSession(error, available.kind, worker.runtime) from None
+            raise _NoSession(error, kind, worker.runtime) from None
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
-            target.ep, available.kind, (),
+            target.ep, kind, (),
         )  # fmt: skip
+        if folder is not None:
+            runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
         try:
             yardstick.open(plain, {}, session_config=AS_WRITTEN)
         except SessionFailed as error:
@@ -323,7 +371,7 @@ class _Runs:
 
     def compare(self, samples: Sequence[Sample], progress: Progress | None) -> _Compared:
         """Run every sample."""
-        found = _Compared(samples[0], self.opened.peak_rss_mb, Comparison(self.parts))
+        found = _Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = float("inf")
         for index, sample in enumerate(samples):
             feed = cast_feed(sample, self.dtypes)
@@ -332,8 +380,10 @@ class _Runs:
             found.seconds += ran.seconds
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
             found.total.add(expected, ran.outputs)
-            if (db := self.least(expected, ran.outputs)) < worst_db:
-                found.worst, worst_db = sample, db
+            one = Comparison(self.parts)
+            one.add(expected, ran.outputs)
+            if (db := min((entry.least_db for entry in one.results()), default=0.0)) < worst_db:
+                found.worst, worst_db = (index, min(entry.sqnr_db for entry in one.results())), db
             if self.yardstick is not None:
                 written = self.yardstick.run(feed).outputs
                 found.quantizing.add(expected, written)
@@ -341,12 +391,6 @@ class _Runs:
             if progress is not None:
                 progress(index + 1, len(samples))
         return found
-
-    def least(self, expected: Outputs, got: Outputs) -> float:
-        """What counts of one sample."""
-        one = Comparison(self.parts)
-        one.add(expected, got)
-        return min((entry.least_db for entry in one.results()), default=0.0)
 
     def measure(self, name: str, metric: Callable[[Run], float]) -> MetricValue:
         """The user's metric of both models."""
@@ -432,4 +476,4 @@ def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> 
         )
 
 
-__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify"]
+__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify", "with_parting"]

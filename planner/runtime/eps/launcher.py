@@ -77,6 +77,7 @@ class Launcher:
             nodes between DQ and Q as one unit, and leave Q and DQ at the edges.
         compiles: whether it can write a model compiled ahead of time (an EPContext model) without the device at hand.
         schedules: whether its compiler writes down the schedule that it makes of a model.
+        version: of its own package, which then lies in an environment of its own; empty for whatever is installed.
     """
 
     ep: str
@@ -86,16 +87,33 @@ class Launcher:
     node_by_node: bool = False
     compiles: bool = False
     schedules: bool = False
+    version: str = ""
 
     # -- in the caller ----------------------------------------------------------------------------------------------
 
     @property
     def python(self) -> Path:
         """The interpreter that the EP runs in."""
-        return interpreter(self.alias)
+        return interpreter(self.environment)
 
-    def availability(self) -> Availability:
-        """Look the packages up; imports nothing of them."""
+    @property
+    def environment(self) -> str:
+        """What an environment of its own is called: by its alias, with the version that was asked for (qnn@2.5)."""
+        return f"{self.alias}@{self.version}" if self.version else self.alias
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What pip installs for it; a version that was asked for is that of its own package, not of what lies below it."""
+        first = [need.split("|")[0] for need in self.needs]
+        own = next((name for name in first if name.endswith(f"-{self.alias}")), first[0])
+        return tuple(f"{name}=={self.version}" if self.version and name == own else name for name in first)
+
+    def availability(self, options: Mapping[str, str] | None = None) -> Availability:
+        """Look the packages up; imports nothing of them.
+
+        Args:
+            options: provider options that select the device; None for whatever device there is.
+        """
         python = self.python
         installed = distributions(python)
         found: dict[str, str] = {}
@@ -106,9 +124,18 @@ class Launcher:
             if not names:
                 missing.append(need.replace("|", " or "))
         if missing:
-            return Availability(None, found, f"not installed: {', '.join(missing)}{self.where()}", python)
+            return Availability(None, found, f"not installed: {', '.join(missing)}{self._where()}", python)
         kind, reason = self.kind()
-        return Availability(kind, found, reason, python)
+        lacking = self.lacks(options) if kind is not None and options is not None else ""
+        return Availability(None if lacking else kind, found, lacking or reason, python)
+
+    def lacks(self, options: Mapping[str, str]) -> str:  # noqa: ARG002 - of those with several devices
+        """Why the device that the options select cannot be reached here; empty where it can, or nothing tells."""
+        return ""
+
+    def _where(self) -> str:
+        made = f" (planner env create {self.alias}=={self.version})" if self.version else ""
+        return made or self.where()
 
     def where(self) -> str:
         """A clause that says where to install what is missing; empty for this environment."""
@@ -130,7 +157,7 @@ class Launcher:
         """
         from planner.runtime.make import virtual_environment
 
-        return virtual_environment(folder, [need.split("|")[0] for need in self.needs], say)
+        return virtual_environment(folder, self.packages, say)
 
     # -- in the worker ----------------------------------------------------------------------------------------------
 

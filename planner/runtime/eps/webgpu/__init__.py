@@ -52,8 +52,8 @@ class WebGpu(Launcher):
     def where(self) -> str:
         return f" (in an environment of its own: `planner env create {self.alias}`, or name its interpreter in {variable(self.alias)})"
 
-    def availability(self) -> Availability:
-        found = super().availability()
+    def availability(self, options: Mapping[str, str] | None = None) -> Availability:
+        found = super().availability(options)
         if found.kind is None or platform.system() != "Linux":
             return found
         gpu = vulkan.find(found.python)
