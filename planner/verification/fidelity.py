@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.codec import HIDDEN
 from planner.errors import EPError
 from planner.verification.parts import Parts
 
@@ -25,10 +26,12 @@ class PartFidelity:
     Attributes:
         name: of the tensor that it comes from.
         sqnr_db: as an output's.
+        dead: zero throughout where the reference is not.
     """
 
     name: str
     sqnr_db: float
+    dead: bool = field(default=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Fidelity:
         worst_sample_db: least SQNR of a single sample.
         low_db: lower end of the 90 % interval of sqnr_db, by bootstrap over the samples; None below 4 samples.
         parts: each tensor that the output joins, judged by itself; none where it joins none.
+        dead: zero throughout where the reference is not.
     """
 
     output: str
@@ -59,6 +63,12 @@ class Fidelity:
     worst_sample_db: float | None = None
     low_db: float | None = None
     parts: tuple[PartFidelity, ...] = ()
+    dead: bool = field(default=False, metadata=HIDDEN)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it, or a part of it, is zero throughout where the reference is not: no floor is met then."""
+        return self.dead or any(part.dead for part in self.parts)
 
     @property
     def weakest_part(self) -> PartFidelity | None:
@@ -147,13 +157,14 @@ class Accumulator:
             min((sqnr(*pair) for pair in self.energies), default=WORST) if self.finite else WORST,
             low_end(self.energies) if self.finite else None,
             self._part_results(),
+            self.finite and _is_dead(reference_energy, self.candidate_energy),
         )
 
     def _part_results(self) -> tuple[PartFidelity, ...]:
         if self.parts is None or self.part_energies is None or not self.finite:
             return ()
         return tuple(
-            PartFidelity(name, _of_sums(*map(float, sums)))
+            PartFidelity(name, _of_sums(*map(float, sums)), _is_dead(*map(float, sums[:2])))
             for name, sums in zip(self.parts.names, self.part_energies.T, strict=True)
         )
 
@@ -205,7 +216,11 @@ def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
 
 def _of_sums(reference_energy: float, candidate_energy: float, error_energy: float) -> float:
     """The SQNR; that of a candidate that is zero throughout is the worst, where the reference is not."""
-    return WORST if candidate_energy == 0 < reference_energy else sqnr(reference_energy, error_energy)
+    return WORST if _is_dead(reference_energy, candidate_energy) else sqnr(reference_energy, error_energy)
+
+
+def _is_dead(reference_energy: float, candidate_energy: float) -> bool:
+    return candidate_energy == 0 < reference_energy
 
 
 def sqnr(reference_energy: float, error_energy: float) -> float:

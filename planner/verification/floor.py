@@ -51,12 +51,14 @@ class Floor:
 
     def score(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> float:
         """What the floor is compared with: the least SQNR, the least top-1 agreement, or the metric; -inf where the
-        outputs are not finite, or there are none.
+        outputs are not finite, dead (zero throughout where float32 is not), or there are none.
 
         Raises:
             RequestError: a top-1 floor, and no output that looks like class scores.
         """
         if not fidelity or not all(entry.finite for entry in fidelity):
+            return -math.inf
+        if self.kind != "sqnr" and any(entry.is_dead for entry in fidelity):
             return -math.inf
         if self.kind == "metric":
             return -math.inf if metric is None else metric
@@ -80,6 +82,8 @@ class Floor:
                 yield f"output {entry.output!r} holds NaN or infinite values"
             elif self.kind == "sqnr" and entry.least_db < self.value:
                 yield f"{_weakest(entry)} has {entry.least_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
+            elif self.kind != "sqnr" and entry.is_dead:
+                yield f"{_weakest(entry)} is zero throughout, and float32 is not"
             elif self.kind == "top1" and entry.top1_agreement is not None and entry.top1_agreement < self.value:
                 yield (
                     f"output {entry.output!r} agrees with float32 in {100 * entry.top1_agreement:.1f} % of the top-1 "

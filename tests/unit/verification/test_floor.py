@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.registry import CPU
-from planner.verification.fidelity import Fidelity
+from planner.verification.fidelity import Fidelity, PartFidelity
 from planner.verification.floor import Floor, load_metric, parse_floor
 from planner.verification.verify import Criteria, verify
 
@@ -49,6 +49,21 @@ def test_the_least_faithful_output_counts() -> None:
     assert Floor("sqnr", 25).passes(fidelity)
     assert not Floor("sqnr", 25.1).passes(fidelity)
     assert list(Floor("sqnr", 30).shortfalls(fidelity)) == ["output 'y' has 25.0 dB SQNR, below the floor of 30 dB"]
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        Fidelity("y", -200, top1_agreement=1.0, dead=True),
+        Fidelity(
+            "y", 40, top1_agreement=1.0, parts=(PartFidelity("boxes", 45), PartFidelity("scores", -200, dead=True))
+        ),
+    ],
+)
+def test_an_output_or_a_part_that_is_dead_meets_no_floor_of_any_kind(dead: Fidelity) -> None:
+    for floor in (Floor("sqnr", -10), Floor("top1", 0.5), Floor("metric", 0.5, "mine:accuracy")):
+        assert not floor.passes((dead,), 0.9)
+        assert list(floor.shortfalls((dead,), 0.9))
 
 
 def test_top1_counts_outputs_that_look_like_scores_alone() -> None:
