@@ -322,7 +322,7 @@ def export(entry: Entry, folder: Path) -> Path:
     else:
         _export_torch(entry, feeds, path)
     # Every sample as the model takes it: its own batch of one, in front of which the file counts samples.
-    np.savez(folder / f"{entry.name}.npz", **feeds)
+    np.savez(folder / f"{entry.name}.npz", allow_pickle=False, **feeds)
     return path
 
 

@@ -190,6 +190,7 @@ def verify(
     floor: Floor | None = None,
     allow_fallback: bool = False,
     bisect: bool = False,
+    estimated: bool = True,
     profiles: Sequence[Path] = (),
     evidence: Sequence[Path] = (),
     progress: Progress = silent,
@@ -209,6 +210,7 @@ def verify(
         floor: what the candidate must reach; None for 20 dB.
         allow_fallback: nodes that are not on the EP do not fail it.
         bisect: find the inner tensors at which the EP's run leaves the reference, even if it passes.
+        estimated: also estimate what a run costs, by the schedule of the chip's compiler.
         profiles: files that add to or override the shipped profiles.
         evidence: files that `planner probe --from-model` wrote: what they saw stands above the profile's rules.
         progress: told what is being done, how many steps are done, of how many.
@@ -217,6 +219,7 @@ def verify(
         RequestError: what was given cannot be read, or does not fit together.
         EPError: the EP or its worker failed.
     """
+    from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
     from planner.verification.feed import shapes_of_candidate
     from planner.verification.floor import DEFAULT_FLOOR
@@ -242,6 +245,7 @@ def verify(
             Criteria(floor or DEFAULT_FLOOR, allow_fallback, predicted),
             normalized=normalized,
             bisect=True if bisect else None,
+            estimate_as=AS_IT_IS if estimated else None,
             progress=lambda done, total: progress(f"running on {target.ep}", done, total),
         )
     return VerifyResult(ModelIdentity.of(read), target.identity, verification, loaded)
@@ -261,6 +265,7 @@ def target(
     allow_fallback: bool = False,
     float16_io: bool = False,
     compiled: bool = False,
+    estimated: bool = True,
     report_to: Path | str | None = None,
     overwrite: bool = False,
     profiles: Sequence[Path] = (),
@@ -284,6 +289,7 @@ def target(
         allow_fallback: let nodes run on the CPU EP where the target does not take them.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
+        estimated: also estimate what a run costs, by the schedule of the chip's compiler, and compare plans by that.
         report_to: a folder for a report of what was tried, in all formats.
         overwrite: replace existing outputs.
         profiles: files that add to or override the shipped profiles.
@@ -324,7 +330,7 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io), auto=asked is None, progress=progress,
+                Demands(floor, allow_fallback, float16_io, estimated), auto=asked is None, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
@@ -348,6 +354,7 @@ def report(
     floor: Floor | None = None,
     allow_unknown: bool = False,
     seed: int = 0,
+    estimated: bool = True,
     gate: Sequence[str] = (),
     baseline: Report | Path | str | None = None,
     formats: Sequence[str] | None = None,
@@ -368,6 +375,7 @@ def report(
         floor: what counts as faithful; None for 20 dB.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
         seed: of synthetic data.
+        estimated: also estimate what a run costs, by the schedule of the chip's compiler.
         gate: what more a release demands: no-fallback, floor=DB, max-size=BYTES, max-latency=MS (estimated), real-run.
         baseline: an earlier report: only what got worse since fails.
         formats: files to write; None for all but the figures: html, markdown, json, sarif, junit, svg.
@@ -400,7 +408,7 @@ def report(
         allow_unknown=allow_unknown,
         seed=seed,
         histograms=output is not None and "html" in formats,
-        estimated=demanded.max_latency is not None,
+        estimated=estimated,
         told=told,
     )
     if any(row.inputs is not None and row.inputs.synthetic for row in made.rows):
@@ -428,7 +436,7 @@ def estimate(
     evidence: Sequence[Path] = (),
     progress: Progress = silent,
 ) -> EstimateResult:
-    """What a model costs on a chip, by the schedule that the chip's compiler writes. Runs nothing; estimated, not measured.
+    """What a model costs on a chip, by the schedule of the chip's compiler. Runs nothing; estimated, not measured.
 
     Args:
         model: an ONNX file; one that is quantized already is estimated as it is.
@@ -445,15 +453,14 @@ def estimate(
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
     """
     from planner.estimation.run import estimate as run_estimate
+    from planner.estimation.run import read_form
+    from planner.reporting.matrix import open_targets
 
     named = [as_precision(p) for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]
-    if device == "all":
-        first = _open(ep, None, profiles, evidence)
-        targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
-    else:
-        targets = [_open(ep, device, profiles, evidence)]
-    models = [_read_form(opened, model, shapes, as_it_is=asked == [None]) for opened in targets]
+    targets = open_targets([ep], [] if device is None else [device], profiles, evidence)
+    models = [read_form(opened, Path(model), shapes, as_it_is=asked == [None]) for opened in targets]
+    _tell_notes((*targets[0].profile.notes, *models[0].notes))
     rows = tuple(run_estimate(targets, models, asked, progress))
     return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
 
@@ -483,16 +490,6 @@ def _read(
     read = target.read(Path(path), shapes, stored=stored, seen=seen)
     _tell_notes(read.notes)
     return read
-
-
-def _read_form(target: Target, path: Path | str, shapes: Shapes | None, *, as_it_is: bool) -> Model:
-    """The model in the form that the target would run: normalized, or, where it is quantized already, as it is stored."""
-    try:
-        return _read(target, path, shapes)
-    except RequestError:
-        if not as_it_is:
-            raise
-        return _read(target, path, shapes, stored=True)
 
 
 def _tell_notes(notes: Iterable[str]) -> None:

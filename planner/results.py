@@ -205,6 +205,7 @@ class VerifyResult:
             "model": codec.to_json(self.model),
             "target": codec.to_json(self.target),
             "verification": codec.to_json(self.verification),
+            "estimate": codec.plain(self.verification.estimate),
             "passed": self.passed,
             "inputs": self.inputs.to_json(),
         }
@@ -253,10 +254,12 @@ class TargetResult:
             "plan": None if kept is None else kept.plan.to_json(),
             "artifact": artifact,
             "verification": None if kept is None else codec.to_json(kept.verification),
+            "estimate": None if kept is None else codec.plain(kept.estimate),
             "passed": self.passed,
             "violations": self.check.violations_json() if kept is None else [],
             "attempts": [] if tried is None else tried.tried(),
             "search": None if tried is None else codec.plain(tried.search),
+            "finalists": [] if tried is None else codec.plain(tried.finalists),
             "latency_ms": None if kept is None else codec.plain(kept.latency),
             "speedup": None if kept is None else kept.speedup,
         }

@@ -145,6 +145,28 @@ def load_inputs(
     return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest(), None, method)
 
 
+def data_beside(folder: Path, text: str, where: str) -> str:
+    """The path of inputs that a file names: data, relative to the file's folder. Code comes from the command line alone.
+
+    Args:
+        folder: of the file.
+        text: what the file says.
+        where: its place in the file, for the message.
+
+    Raises:
+        RequestError: there is no such file or folder; a function, above all.
+    """
+    path = folder / text
+    if "\0" not in text and path.exists():
+        return str(path)
+    if ":" in text and path.suffix != ".npz":
+        raise RequestError(
+            f"{where}: {text} is a function; a file may name data, but has no code run",
+            f"save its samples as an .npz file, or name one model on the command line, with --inputs {text}",
+        )
+    raise RequestError(f"{where}: {text}: no such file or folder", "give an .npz file or a folder of such files")
+
+
 class _Store:
     """Samples one after another in a file that stays in memory while it is small."""
 
@@ -385,4 +407,4 @@ def _hash(sample: Sample, digest: Any) -> None:
         digest.update(array.tobytes())
 
 
-__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs"]
+__all__ = ["InputSpec", "Inputs", "Sample", "data_beside", "input_specs", "load_inputs"]

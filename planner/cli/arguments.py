@@ -108,6 +108,15 @@ def add_inputs_arguments(parser: argparse.ArgumentParser, *, calibration: bool =
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
 
 
+def add_estimate_argument(parser: argparse._ActionsContainer) -> None:
+    """--no-estimate, for commands that run what an EP's compiler writes its schedule of."""
+    parser.add_argument(
+        "--no-estimate",
+        action="store_true",
+        help="leave the estimated latency out: spares reading the compiler's schedule, and comparing plans by it",
+    )
+
+
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument(

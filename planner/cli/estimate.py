@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from planner.cli import arguments, common
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if args.by_node:
             for row in result.rows:
                 show_nodes(row)
+            show_precisions(result.rows)
     missing = [row for row in result.rows if row.dram_bytes is None]
     for row in missing:
         common.say(f"planner: {row.device} at {row.precision}: {row.evidence}")
@@ -106,6 +108,27 @@ def show_nodes(row: Estimate) -> None:
         [(f.kind, f.node, _ms(f.ms), _mega(f.bytes), f.advice) for f in row.findings],
         limit=10,
     )
+
+
+def show_precisions(rows: Sequence[Estimate]) -> None:
+    """For each device: what each node costs at each precision, and where it is cheapest."""
+    from planner.estimation.precisions import by_precision
+
+    for device in dict.fromkeys(row.device for row in rows):
+        mine = [row for row in rows if row.device == device and row.nodes]
+        names = [row.precision for row in mine]
+        if len(mine) < 2:
+            continue
+        print()
+        common.print_table(
+            f"{device}: ms of each node by precision of the whole model",
+            ("node", *names, "cheapest at"),
+            [
+                (p.node, *(_ms(p.costs[name].ms) if name in p.costs else None for name in names), p.cheapest)
+                for p in by_precision(mine)
+            ],
+            limit=20,
+        )
 
 
 def _mega(count: int | None) -> str | None:

@@ -12,21 +12,28 @@ if TYPE_CHECKING:
     from planner.profiles.schema import Rule
     from planner.resolve.target import Target
 
-HELP = "the pairs that an operator may use on a device, each with its evidence"
+HELP = "the pairs that an operator may use on a device, each with its evidence; or what a node of a model costs there"
 EPILOG = """\
 examples:
   planner explain Conv --ep qnn --device snapdragon-x-elite
   planner explain com.microsoft.Gelu --ep qnn
   planner explain Conv --ep qnn --compare snapdragon-x-elite snapdragon-8-gen1     (where two chips differ)
   planner explain --ep qnn --compare snapdragon-x-elite snapdragon-8cx-gen3        (over all operators)
+  planner explain model.onnx --node /head/conv --ep qnn --device snapdragon-x-elite  (its cost at each precision, estimated)
 
-exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence does
+exit status: 0 the profile speaks of the operator, 4 neither a rule nor evidence does; with --node as `planner estimate`
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("op", metavar="OP", nargs="?", help="an operator: Conv, or with its domain com.microsoft.Gelu")
+    parser.add_argument(
+        "op",
+        metavar="OP",
+        nargs="?",
+        help="an operator: Conv, or with its domain com.microsoft.Gelu; with --node a model",
+    )
+    parser.add_argument("--node", metavar="NAME", help="a node of the model: its estimated cost at each precision")
     arguments.add_target_arguments(parser)
     parser.add_argument(
         "--compare", metavar=("DEVICE", "DEVICE"), nargs=2, help="show the cases that two devices answer differently"
@@ -38,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from planner.errors import RequestError
 
+    if args.node is not None:
+        from planner.cli.explain_node import explain_node
+
+        return explain_node(args)
     target = arguments.target(args)
     if args.compare:
         return _compare(args, target)

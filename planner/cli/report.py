@@ -27,7 +27,7 @@ With more than one model, a YAML file says what belongs to each (--models):
   models:
     - path: recogniser.onnx           # relative to the YAML file
       shapes: {x: [1, 3, 48, 320]}
-      inputs: lines.npz               # or package.module:function
+      inputs: lines.npz               # or a folder of .npz files
 A cell whose EP crashes or takes too long says so, and the rest goes on. Formats: html, markdown, json, sarif, junit, svg.
 gate rules: no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), max-latency=MS (estimated), real-run
 exit status: 0 every model passes on every target (with --baseline: nothing got worse), 1 not, 2 wrong request,
@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--baseline", metavar="FILE", type=Path, help="an earlier report.json: fail only on what got worse since"
     )
+    arguments.add_estimate_argument(group)
     group = parser.add_argument_group("output")
     group.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the report's files")
     group.add_argument(
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
             floor=None if args.floor is None else parse_floor(args.floor, None),
             allow_unknown=args.allow_unknown,
             seed=args.seed,
+            estimated=not args.no_estimate,
             gate=args.gate,
             baseline=args.baseline,
             formats=_split(args.formats),
@@ -193,7 +195,7 @@ def show(report: Report) -> None:
                 text.placement(row),
                 text.decibels(row.worst.least_db if row.worst else None),
                 text.size(row.size_bytes),
-                text.milliseconds(row.speed_ms),
+                text.speed(row),
                 text.evidence(row) + (", synthetic inputs" if row.inputs and row.inputs.synthetic else ""),
             )
             for cell in report.cells

@@ -33,7 +33,7 @@ sweep.yaml; relative paths start where it lies:
     - ep: directml
   precisions: [auto, w8a16]              # default: those that each profile prefers
   floor: 20
-  options: {time_limit: 900, memory_limit: 8192, allow_unknown: false, run: true, seed: 0}
+  options: {time_limit: 900, memory_limit: 8192, allow_unknown: false, run: true, seed: 0, estimate: true}
 
 A second sweep into the same folder reuses every cell whose model, profile, evidence, inputs, options and package versions
 are what they were. A cell that crashes or takes too long says so, is tried once more, and the rest goes on.

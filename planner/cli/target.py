@@ -11,6 +11,7 @@ from planner.cli import arguments, check, common, plan, verify
 
 if TYPE_CHECKING:
     from planner.results import TargetResult
+    from planner.search.finalists import Finalist
     from planner.search.report import SearchReport
     from planner.search.run import Attempt, FailedAttempt
     from planner.search.search import Measured
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="also write a report of what was tried (HTML, Markdown, JSON, SARIF, JUnit, figures) into this folder",
     )
+    arguments.add_estimate_argument(parser)
     arguments.add_json_argument(parser)
 
 
@@ -82,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             compiled=args.compile,
             report_to=args.report_dir,
             overwrite=args.overwrite,
+            estimated=not args.no_estimate,
             profiles=args.profile,
             evidence=args.evidence,
             progress=progress,
@@ -117,6 +120,8 @@ def show(result: TargetResult) -> None:
         show_attempts(tried.attempts, tried.failed)
     if tried.search is not None:
         show_search(tried.search)
+    if len(tried.finalists) > 1:
+        show_finalists(tried.finalists)
     plan.show(kept.plan)
     print()
     verify.show(kept.verification)
@@ -144,6 +149,16 @@ def show_attempts(attempts: Sequence[Attempt], failed: Sequence[FailedAttempt] =
             for a in attempts
         ]
         + [(f.precision, "-", "-", str(f.error)) for f in failed],
+    )
+    print()
+
+
+def show_finalists(finalists: Sequence[Finalist]) -> None:
+    """The plans that were compared by the schedule of the chip's compiler."""
+    common.print_table(
+        "compared by the compiled schedule: estimated, not measured",
+        ("precision", "a run takes", "outcome"),
+        [(f.precision, f.ms, f.outcome) for f in finalists],
     )
     print()
 

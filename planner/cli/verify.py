@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
+    from planner.estimation.estimate import Estimate
     from planner.verification.divergence import Parting
     from planner.verification.verify import Verification
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the inner tensors at which the EP's run leaves the reference, ranked, on the worst sample",
     )
+    arguments.add_estimate_argument(parser)
     arguments.add_json_argument(parser)
 
 
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
             floor=arguments.floor(args),
             allow_fallback=args.allow_fallback,
             bisect=args.bisect,
+            estimated=not args.no_estimate,
             profiles=args.profile,
             evidence=args.evidence,
             progress=progress,
@@ -78,6 +81,7 @@ def show(verification: Verification) -> None:
     """What ran where, the placement, and a line for each output."""
     kind = {
         "hardware": "on the hardware",
+        "software": "on a software GPU",
         "simulator": "on the EP's own simulator",
         "emulation": "EMULATED by the CPU EP",
     }[verification.kind]
@@ -121,6 +125,8 @@ def show(verification: Verification) -> None:
     if verification.metric is not None:
         metric = verification.metric
         print(common.printable(f"{metric.name}: {metric.value:g} (float32: {metric.reference:g})"))
+    if verification.estimate is not None:
+        show_estimate(verification.estimate)
     if place.fallback:
         print()
         common.print_table(
@@ -129,6 +135,13 @@ def show(verification: Verification) -> None:
             [(f.name, f.op_type, f.reason) for f in place.fallback],
             limit=20,
         )
+
+
+def show_estimate(estimate: Estimate) -> None:
+    """One line, and what it rests on."""
+    print(common.printable(estimate.sentence()))
+    if estimate.ms is not None:
+        print(common.printable(f"  {estimate.evidence}"))
 
 
 def conclude(verification: Verification) -> None:

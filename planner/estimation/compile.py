@@ -12,7 +12,7 @@ from planner import limits
 from planner.errors import EPError, RequestError
 from planner.estimation.schedule import Schedule, joined, read_schedule
 from planner.files import temporary_folder
-from planner.runtime.client import Worker
+from planner.runtime.client import Opened, Worker
 from planner.runtime.registry import launcher
 
 _PATTERN = "*_schematic.bin"
@@ -69,15 +69,31 @@ class Compiler:
         Raises:
             EPError: the EP is not here, refuses the model, crashes, takes none of it, or writes an unknown form.
         """
-        with temporary_folder() as name:
-            folder = Path(name)
-            assignment, seconds = self._worker.schedule(model, folder, options)
-            files = sorted(folder.glob(_PATTERN))
-            if not files:
-                raise EPError(
-                    f"{self.ep} took nothing of {model.name}: there is no schedule to estimate from",
-                    "`planner check` says what the profile knows of the model's nodes",
-                )
-            schedule = joined(read_schedule(file) for file in files)
-        elsewhere = tuple(a.op_type for a in assignment if a.ep != self.ep)
-        return Compiled(schedule, elsewhere, seconds, dict(self._worker.runtime))
+        with temporary_folder() as folder:
+            opened = self._worker.open(model, options, schedule=folder)
+            compiled = read_compiled(self.ep, model, folder, opened)
+        self._worker.close_session()
+        return compiled
+
+
+def read_compiled(ep: str, model: Path, folder: Path, opened: Opened) -> Compiled:
+    """What the compiler wrote down while a session was built.
+
+    Args:
+        ep: full provider name.
+        model: that the session was built for.
+        folder: that the session was given for its schedules.
+        opened: the session.
+
+    Raises:
+        EPError: the EP took none of the model, or the text is of an unknown form.
+    """
+    files = sorted(folder.glob(_PATTERN))
+    if not files:
+        raise EPError(
+            f"{ep} took nothing of {model.name}: there is no schedule to estimate from",
+            "`planner check` says what the profile knows of the model's nodes",
+        )
+    schedule = joined(read_schedule(file) for file in files)
+    elsewhere = tuple(a.op_type for a in opened.assignment if a.ep != ep)
+    return Compiled(schedule, elsewhere, opened.seconds, dict(opened.runtime))

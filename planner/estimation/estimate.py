@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner import codec
 from planner.estimation.latency import Interval, LatencyModel, Rates
 from planner.estimation.nodes import Finding, NodeCost, findings, node_costs
+from planner.estimation.timeline import Summary, summary
 
 if TYPE_CHECKING:
     from planner.estimation.compile import Compiled
@@ -32,6 +33,7 @@ class Estimate:
         elsewhere: operators that the EP left to another one: not in the estimate.
         evidence: where the numbers come from, and how far they may be off; or why there are none.
         nodes: cost by node, the largest first. findings: what would make it faster.
+        schedule: in short; None where there is none.
     """
 
     device: str
@@ -47,6 +49,13 @@ class Estimate:
     evidence: str
     nodes: tuple[NodeCost, ...] = ()
     findings: tuple[Finding, ...] = ()
+    schedule: Summary | None = field(default=None, metadata=codec.HIDDEN)
+
+    def sentence(self) -> str:
+        """The milliseconds in one line, as people are told them everywhere; "not estimated", and why, where there are none."""
+        if self.ms is None:
+            return f"not estimated: {self.evidence}"
+        return f"estimated {self.ms}, not measured"
 
     def to_json(self, *, by_node: bool = True) -> dict[str, Any]:
         """A row of `planner estimate --json`."""
@@ -97,6 +106,7 @@ def price(
         evidence,
         node_costs(schedule, nodes, rates),
         findings(schedule, nodes, rates),
+        summary(schedule, nodes, rates),
     )
 
 

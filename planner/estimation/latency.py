@@ -71,6 +71,9 @@ class Interval:
     mid: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.mid:.2f} ms ({self.low:.2f} to {self.high:.2f})"
+
 
 @dataclass(frozen=True)
 class Error:

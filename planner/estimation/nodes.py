@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from planner.estimation.latency import Rates, operator_work, product_work
 from planner.estimation.schedule import Schedule, Scheduled, Unit, is_spill
@@ -12,7 +13,7 @@ from planner.estimation.schedule import Schedule, Scheduled, Unit, is_spill
 # onnxruntime numbers the nodes that it writes anew.
 _TOKEN = re.compile(r"_token_\d+$")
 BOUNDARY = "(inputs and outputs)"
-INSERTED = "(inserted by onnxruntime)"
+INSERTED = "(no node)"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class NodeCost:
     """What a node of the ONNX model costs on the chip.
 
     Attributes:
-        node: its name, or `BOUNDARY` for moving the graph's inputs and outputs, or `INSERTED` for what has no node.
+        node: its name, or `BOUNDARY` for moving the graph's inputs and outputs, or `INSERTED` for what no node is near.
         ms: its share of the estimated time; None where the chip was never measured.
         dram_bytes: from and to DRAM.
         vtcm_bytes: from and to VTCM.
@@ -53,19 +54,38 @@ class Finding:
     advice: str
 
 
-def onnx_node(name: str, nodes: frozenset[str]) -> str:
-    """The ONNX node that a QNN operator is named after, or `INSERTED`.
+def onnx_node(name: str, nodes: frozenset[str], beside: Mapping[str, tuple[str, ...]]) -> str:
+    """The ONNX node that a QNN operator is named after; of one that has none, the nearest that it reads from or is read by.
+
+    onnxruntime inserts such operators, Transposes mostly, and planner's own Q, DQ and Casts are none of the user's nodes.
 
     Args:
         name: of the QNN operator; "" for the graph's inputs and outputs.
         nodes: names of the model's nodes.
+        beside: as `Schedule.beside`.
     """
     if not name:
         return BOUNDARY
-    if name in nodes:
-        return name
-    plain = _TOKEN.sub("", name)
-    return plain if plain in nodes else INSERTED
+    seen, reached = {name}, [name]
+    while reached:
+        for one in reached:
+            for plain in (one, _TOKEN.sub("", one)):
+                if plain in nodes:
+                    return plain
+        around = [other for one in reached for other in beside.get(one, ())]
+        reached = [other for other in dict.fromkeys(around) if other not in seen]
+        seen.update(reached)
+    return INSERTED
+
+
+def tracer(schedule: Schedule, nodes: frozenset[str]) -> Callable[[str], str]:
+    """`onnx_node` for the operators of a schedule, each name traced once."""
+
+    @cache
+    def trace(name: str) -> str:
+        return onnx_node(name, nodes, schedule.beside)
+
+    return trace
 
 
 def node_costs(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> tuple[NodeCost, ...]:
@@ -83,14 +103,15 @@ def node_costs(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -
     vtcm: dict[str, int] = {}
     count: dict[str, int] = {}
     ms: dict[str, float] = {}
+    trace = tracer(schedule, nodes)
     for operator in schedule.operators:
-        name = onnx_node(operator.node, nodes)
+        name = trace(operator.node)
         dram[name] = dram.get(name, 0) + operator.dram
         vtcm[name] = vtcm.get(name, 0) + operator.vtcm
         count[name] = count.get(name, 0) + 1
         ms[name] = ms.get(name, 0.0) + _ms(operator, rates)
     for product in schedule.products:
-        name = onnx_node(product.node, nodes)
+        name = trace(product.node)
         if rates is not None:
             ms[name] = ms.get(name, 0.0) + rates.price(product_work(product))
     found = [
@@ -104,13 +125,14 @@ def findings(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> 
     """What would make it faster, the largest first. Arguments as for `node_costs`."""
     bytes_: dict[tuple[str, str], int] = {}
     ms: dict[tuple[str, str], float] = {}
+    trace = tracer(schedule, nodes)
     for operator in schedule.operators:
         if kind := _kind(operator):
-            key = (kind, onnx_node(operator.node, nodes))
+            key = (kind, trace(operator.node))
             bytes_[key] = bytes_.get(key, 0) + operator.dram + operator.vtcm
             ms[key] = ms.get(key, 0.0) + _ms(operator, rates)
     found = [Finding(k, n, b, None if rates is None else ms[k, n], _ADVICE[k]) for (k, n), b in bytes_.items()]
-    found += _off_matrix_unit(schedule, nodes, rates)
+    found += _off_matrix_unit(schedule, trace, rates)
     return tuple(sorted(found, key=lambda f: (-(f.ms or 0.0), -f.bytes, f.kind, f.node)))
 
 
@@ -124,6 +146,11 @@ _ADVICE: Mapping[str, str] = {
 _PRODUCT = re.compile(r"q::(?!ConvLayer_SpaceToDepth).*(Conv|Depthwise|MatMul|FullyConnected)")
 _LAYOUT = re.compile(r"q::(ForceFormat|Transpose|Reshape|flat_to|crouton_to)")
 _CONVERT = re.compile(r"q::(Cast|Quantize|Dequantize|Requantize|Convert)", re.I)
+
+
+def is_product(operator: Scheduled) -> bool:
+    """Whether it multiplies and accumulates."""
+    return bool(_PRODUCT.match(operator.kind))
 
 
 def _kind(operator: Scheduled) -> str:
@@ -140,12 +167,12 @@ def _ms(operator: Scheduled, rates: Rates | None) -> float:
     return 0.0 if rates is None else rates.price(operator_work(operator))
 
 
-def _off_matrix_unit(schedule: Schedule, nodes: frozenset[str], rates: Rates | None) -> Iterable[Finding]:
+def _off_matrix_unit(schedule: Schedule, trace: Callable[[str], str], rates: Rates | None) -> Iterable[Finding]:
     """Convolutions and products that the vector unit computes."""
     kind, moved, ms = "off the matrix unit", dict[str, int](), dict[str, float]()
     for operator in schedule.operators:
-        if operator.unit is Unit.HVX and _PRODUCT.match(operator.kind):
-            name = onnx_node(operator.node, nodes)
+        if operator.unit is Unit.HVX and is_product(operator):
+            name = trace(operator.node)
             moved[name] = moved.get(name, 0) + operator.vtcm
             ms[name] = ms.get(name, 0.0) + _ms(operator, rates)
     for name, count in moved.items():

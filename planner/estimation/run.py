@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planner.calibrate.inputs import load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import Precision
-from planner.errors import EPError
+from planner.errors import EPError, RequestError
 from planner.estimation.compile import Compiler
 from planner.estimation.estimate import AS_IT_IS, Estimate, price
+from planner.estimation.file import node_names
 from planner.estimation.latency import latency_model
 from planner.model.read import Model
 from planner.model.write import save
@@ -22,9 +23,6 @@ from planner.quantization.write import with_data, write_quantized
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.revise import without_uncalibrated
 from planner.resolve.target import Target
-
-# Of a report's estimate, so many nodes and findings are kept: the largest.
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -79,24 +77,24 @@ def estimate(
                 yield price(device, options, name, compiled, form.nodes, form.bytes, rates)
 
 
-def estimate_file(target: Target, path: Path, precision: str) -> Estimate:
-    """The estimate of a model file as it is; one without a schedule says why.
+def read_form(target: Target, path: Path, shapes: Mapping[str, Sequence[int]] | None, *, as_it_is: bool) -> Model:
+    """The model in the form that the target would run.
 
     Args:
-        target: of an EP whose compiler writes its schedule.
-        path: an ONNX file, quantized where that is meant.
-        precision: that its plan settled on.
+        target: where it is to run.
+        path: an ONNX file.
+        shapes: fixed dimensions of inputs, by name.
+        as_it_is: one that is quantized already is read as it is stored.
+
+    Raises:
+        RequestError: it cannot be read.
     """
-    identity = target.identity
-    size = sum(file.stat().st_size for file in with_data(path))
-    with Compiler(target.ep) as compiler:
-        try:
-            compiled = compiler.compile(path, identity.options)
-        except EPError as error:
-            return Estimate.without(identity.device, precision, f"no schedule: {error}")
-    rates = latency_model(target.ep)
-    made = price(identity.device, identity.options, precision, compiled, _names(path), size, rates)
-    return replace(made, nodes=made.nodes[:_SHOWN], findings=made.findings[:_SHOWN])
+    try:
+        return target.read(path, shapes)
+    except RequestError:
+        if not as_it_is:
+            raise
+        return target.read(path, shapes, stored=True)
 
 
 class _Forms:
@@ -111,7 +109,7 @@ class _Forms:
     def of(self, target: Target, model: Model, precision: Precision | None) -> _Form | str:
         """The model at a precision as a file, or why it is not legal there."""
         if precision is None:
-            return self._once(("", _shape_of(model)), lambda path: self._save(model, path))
+            return self._once(("", _shape_of(model)), model, lambda path: self._save(model, path))
         resolution = check_model(target, model, precision)
         if resolution.legal is False:
             first = resolution.violations[0]
@@ -129,7 +127,7 @@ class _Forms:
                 made = without_uncalibrated(target, model, plan, ranges)
             write_quantized(model, made, ranges, path)
 
-        return self._once(key, write)
+        return self._once(key, model, write)
 
     def _observed(self, model: Model) -> Any:
         key = _shape_of(model)
@@ -138,11 +136,13 @@ class _Forms:
             self._ranges[key] = calibrate(model, samples, self._progress)
         return self._ranges[key]
 
-    def _once(self, key: object, write: Any) -> _Form | str:
+    def _once(self, key: object, model: Model, write: Any) -> _Form | str:
         if key not in self._made:
             path = self._folder / f"{len(self._made)}.onnx"
             write(path)
-            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), _names(path))
+            # Casts and what else planner added are none of the user's nodes.
+            nodes = node_names(path) & {node.name for node in model.nodes}
+            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), nodes)
         return self._made[key]
 
     def _save(self, model: Model, path: Path) -> None:
@@ -153,17 +153,3 @@ class _Forms:
 def _shape_of(model: Model) -> object:
     """Two targets may see a model in different forms: which operators are fused hangs on what they take."""
     return tuple((node.name, node.op_type) for node in model.nodes)
-
-
-def _names(path: Path) -> frozenset[str]:
-    import onnx
-
-    return frozenset(node.name for node in _nodes(onnx.load(path, load_external_data=False).graph))
-
-
-def _nodes(graph: Any) -> Iterable[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)

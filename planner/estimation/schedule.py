@@ -102,6 +102,7 @@ class Schedule:
         fused: names of QNN operators that have no scheduled operator of their own: fused into another, or folded away.
         products: the convolutions and matrix products of the graph as the compiler was given it.
         graphs: how many graphs there are. bytes: length of the text.
+        beside: name of each QNN operator -> those that it reads from, then those that read from it.
     """
 
     operators: tuple[Scheduled, ...] = field(repr=False)
@@ -111,6 +112,7 @@ class Schedule:
     products: tuple[Product, ...] = field(default=(), repr=False)
     graphs: int = 1
     bytes: int = 0
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def dram_read(self) -> int:
@@ -178,6 +180,7 @@ def joined(schedules: Iterable[Schedule]) -> Schedule:
         tuple(p for s in every for p in s.products),
         len(every),
         sum(s.bytes for s in every),
+        {name: others for s in every for name, others in s.beside.items()},
     )
 
 
@@ -403,7 +406,20 @@ class _Reader:
             for id in self.graph
             if (macs := _macs(id, self.graph))
         )
-        return Schedule(operators, dict(self.queues), self.vtcm_peak, fused, products, bytes=self.bytes)
+        return Schedule(
+            operators, dict(self.queues), self.vtcm_peak, fused, products, bytes=self.bytes, beside=self._beside()
+        )
+
+    def _beside(self) -> dict[str, tuple[str, ...]]:
+        """Who reads from whom, by name."""
+        sources: dict[str, list[str]] = {}
+        readers: dict[str, list[str]] = {}
+        for id, node in self.graph.items():
+            for source in node.inputs:
+                if id in self.names and source in self.names:
+                    sources.setdefault(self.names[id], []).append(self.names[source])
+                    readers.setdefault(self.names[source], []).append(self.names[id])
+        return {n: (*sources.get(n, ()), *readers.get(n, ())) for n in sources.keys() | readers.keys()}
 
     def _scheduled(self, id: int, read: int, write: int, vtcm_read: int, vtcm_write: int, is_dma: bool) -> Scheduled:
         flags = self.flags.get(id, "")

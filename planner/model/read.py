@@ -27,7 +27,11 @@ from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
 
-_FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
+_FLOATS = {
+    ir.DataType.FLOAT: DType.FLOAT32,
+    ir.DataType.FLOAT16: DType.FLOAT16,
+    ir.DataType.BFLOAT16: DType.BFLOAT16,
+}
 _DTYPE_NAMES = {
     ir.DataType.FLOAT: "float32",
     ir.DataType.FLOAT16: "float16",

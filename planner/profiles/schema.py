@@ -21,13 +21,14 @@ from planner.profiles.shipped import PROFILE
 
 SCHEMA = "planner/profile/2"
 DERIVED_SCHEMA = "planner/derived/1"
+RULES_SCHEMA = "planner/rules/1"
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
 OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
 AttributeValue = str | int | float | list[int]
 WeightType = Literal[
-    "float32", "float16",
+    "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",
     "uint16-per-tensor", "int16-per-tensor", "uint8-per-tensor", "int8-per-tensor", "uint4-per-tensor", "int4-per-tensor",
     "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel",
@@ -274,6 +275,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
         traits: what rules may ask of it.
         prefer: precisions in order of preference, where they differ from the profile's.
         cost: what computing costs on it, where it differs from the profile's.
+        rules: the file beside the profile with all that is said of this device: no statement of the profile speaks of it.
     """
 
     title: str
@@ -283,6 +285,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
     traits: list[Name] = []
     prefer: list[str] = []
     cost: Cost | None = None
+    rules: str | None = None
 
 
 class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -320,14 +323,15 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     derived: str | None = None
 
 
-class DerivedFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """The generated statements of a profile, in a file beside it: `python -m planner.derive` writes it.
+class RulesFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """Statements in a file beside a profile: those that `python -m planner.derive` generated, or those about one device.
 
     Attributes:
-        schema: "planner/derived/1". ep: full provider name. source: the packages whose answers they were derived from.
+        schema: "planner/derived/1" or "planner/rules/1". ep: full provider name. source: how its statements are known, where
+            one has no source of its own; of generated ones, the packages whose answers they were derived from.
     """
 
-    schema: Annotated[str, Meta(pattern=f"^{DERIVED_SCHEMA}$")]
+    schema: Annotated[str, Meta(pattern=f"^({DERIVED_SCHEMA}|{RULES_SCHEMA})$")]
     ep: Name
     source: Source
     operators: dict[OperatorNames, Operator]
@@ -379,6 +383,9 @@ class Learned:
     source: str
 
 
+ByOperator = Mapping[tuple[str, str], tuple[Rule, ...]]
+
+
 @dataclass(frozen=True)
 class Profile:
     """A profile, loaded: the file's content, its kernel tables, its hash.
@@ -389,6 +396,7 @@ class Profile:
         tables: kernel table by the name that rules use.
         by_operator: rules by (domain, operator) in the order in which they are asked; the operator "*" stands for those that
             no rule names.
+        of_device: the same for each device that has rules of its own.
         notes: what whoever relies on a verdict should know of the profile.
         learned: by (device, signature of a node), what the EP itself was seen to do: it stands above the rules.
     """
@@ -398,7 +406,8 @@ class Profile:
     file: ProfileFile
     prefer: Mapping[str, tuple[Precision, ...]]
     tables: Mapping[str, KernelTable]
-    by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
+    by_operator: ByOperator
+    of_device: Mapping[str, ByOperator] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     learned: Mapping[tuple[str, str], Learned] = field(default_factory=dict, repr=False)
 
@@ -455,10 +464,17 @@ class Profile:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule once, in the order of the operators."""
-        return tuple({rule.id: rule for rules in self.by_operator.values() for rule in rules}.values())
+        every = (self.by_operator, *self.of_device.values())
+        return tuple({rule.id: rule for indexed in every for rules in indexed.values() for rule in rules}.values())
+
+    def is_observed(self, device: str) -> bool:
+        """Whether anything that the device is said to take was seen on the EP itself, or all of it is read in documents."""
+        indexed = self.of_device.get(device, self.by_operator)
+        return any(rule.refuse is None and rule.source.observed for rules in indexed.values() for rule in rules)
 
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
         """The rules that speak of the operator on the device, in the order in which they are asked."""
         traits = self.device(device).traits
-        found = self.by_operator.get((domain, op_type), self.by_operator.get((domain, "*"), ()))
+        indexed = self.of_device.get(device, self.by_operator)
+        found = indexed.get((domain, op_type), indexed.get((domain, "*"), ()))
         return tuple(r for r in found if not r.on or any(trait in r.on for trait in traits))

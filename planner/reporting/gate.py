@@ -184,7 +184,6 @@ def _slower(row: Row, most: float) -> tuple[str, int] | None:
     if row.estimate is None or row.estimate.ms is None:
         why = "nothing was estimated" if row.estimate is None else row.estimate.evidence
         return f"its latency cannot be estimated: {why}", 4
-    ms = row.estimate.ms
-    if ms.mid <= most:
+    if row.estimate.ms.mid <= most:
         return None
-    return f"estimated {ms.mid:.2f} ms ({ms.low:.2f} to {ms.high:.2f}), not measured; {most:g} ms are allowed", 1
+    return f"{row.estimate.sentence()}; {most:g} ms are allowed", 1

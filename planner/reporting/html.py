@@ -15,6 +15,7 @@ from typing import Any
 
 from planner.errors import RequestError
 from planner.reporting import svg, text
+from planner.reporting.course import course_chart
 from planner.reporting.data import Report, Row
 from planner.resolve.verdicts import NodeVerdict
 
@@ -126,5 +127,7 @@ def _template() -> Any:
         finalize=lambda value: text.visible(value) if type(value) is str else value,
     )
     environment.filters["svg"] = jinja2.filters.do_mark_safe  # figures escape for themselves
-    environment.globals.update(text=text, svg=svg, widest=_widest, dtype_class=svg.dtype_class)
+    environment.globals.update(
+        text=text, svg=svg, widest=_widest, dtype_class=svg.dtype_class, course_chart=course_chart
+    )
     return environment.from_string(_asset("page.html.j2"))

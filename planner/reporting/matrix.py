@@ -18,13 +18,11 @@ import yaml
 
 import planner
 from planner import codec
-from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.inputs import Inputs, data_beside, load_inputs
 from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.estimation.estimate import Estimate
-from planner.estimation.run import estimate_file
 from planner.files import read_text, temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
@@ -34,7 +32,6 @@ from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
-from planner.runtime.registry import launcher
 from planner.search.run import Attempt, Demands, select
 from planner.verification.floor import Floor
 
@@ -74,7 +71,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         models:
           - path: recogniser.onnx
             shapes: {x: [1, 3, 48, 320]}
-            inputs: lines.npz            # or package.module:function
+            inputs: lines.npz            # or a folder of .npz files
           - path: detector.onnx
             name: detector v2
 
@@ -94,9 +91,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     for i, entry in enumerate(manifest.models):
         if any(d <= 0 for dims in entry.shapes.values() for d in dims):
             raise RequestError(f"{path}: models[{i}].shapes: dimensions are positive numbers")
-        inputs = entry.inputs
-        if inputs is not None and (beside := path.parent / inputs).exists():
-            inputs = str(beside)
+        inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs, f"{path}: models[{i}].inputs")
         found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
     return tuple(found)
 
@@ -243,6 +238,7 @@ class Judging:
         floor: Floor | None,
         allow_unknown: bool,
         seed: int,
+        estimated: bool,
         calibrations: Calibrations,
     ) -> Judging:
         """How a single model is judged, its inputs loaded.
@@ -255,17 +251,24 @@ class Judging:
             floor: what counts as faithful; None for 20 dB.
             allow_unknown: run what the profile has no evidence for.
             seed: of synthetic data.
+            estimated: also estimate what a run costs.
             calibrations: shared with other calls about the same model.
 
         Raises:
             RequestError: a model or inputs that cannot be read.
         """
         inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
-        return cls(subject, name, inputs, floor, allow_unknown, False, _Histograms(None), calibrations)
+        return cls(subject, name, inputs, floor, allow_unknown, estimated, _Histograms(None), calibrations)
 
-    def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
-        """The rows of the model on one target."""
-        model = target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+    def read(self, target: Target) -> ReadModel:
+        """The model as the target sees it."""
+        return target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+
+    def cell(
+        self, target: Target, precisions: Sequence[Precision | None], model: ReadModel | None = None
+    ) -> Iterator[Row]:
+        """The rows of the model on one target; ``model`` as it was read for it, None to read it now."""
+        model = model or self.read(target)
         shown = rows.model_of(model, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)
@@ -277,12 +280,10 @@ class Judging:
                 if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):
                     yield rows.resolution_row(first, shown, target.identity, asked)
                     continue
-                kept, estimate = self._kept(
-                    target, model, itertools.chain([first], resolutions), auto=precision is None
-                )
+                kept = self._kept(target, model, itertools.chain([first], resolutions), auto=precision is None)
                 yield rows.attempt_row(
                     kept, shown, target.identity, asked, legal=legal, inputs=self.inputs,
-                    ranges=self.seen.of(model) if kept.plan.is_quantized else (), estimate=estimate,
+                    ranges=self.seen.of(model) if kept.plan.is_quantized else (),
                 )  # fmt: skip
             except PlannerError as error:
                 yield rows.error_row(str(error), error.hint, shown, target.identity, asked, legal)
@@ -294,18 +295,14 @@ class Judging:
                 hint = "This is a defect of planner; PLANNER_DEBUG=1 shows where."
                 yield rows.error_row(message, hint, shown, target.identity, asked, legal)
 
-    def _kept(
-        self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool
-    ) -> tuple[Attempt, Estimate | None]:
+    def _kept(self, target: Target, model: ReadModel, resolutions: Iterator[Resolution], *, auto: bool) -> Attempt:
         assert self.inputs is not None
         with temporary_folder() as folder:
             output = Path(folder) / "candidate.onnx"
-            kept = select(
-                target, model, resolutions, self.inputs, output, Demands(self.floor),
+            return select(
+                target, model, resolutions, self.inputs, output, Demands(self.floor, estimated=self.estimated),
                 auto=auto, calibrations=self.calibrations,
             ).kept  # fmt: skip
-            estimates = self.estimated and launcher(target.ep).schedules
-            return kept, estimate_file(target, output, kept.plan.precision) if estimates else None
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

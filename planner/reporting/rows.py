@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING
 
 from planner.reporting.data import Inputs, Model, Range, Row, Tier
 from planner.resolve.verdicts import NodeVerdict, Violation
+from planner.search.finalists import clearly_faster, narrowest
 
 if TYPE_CHECKING:
     from planner.calibrate import inputs as calibration
-    from planner.estimation.estimate import Estimate
+    from planner.estimation.latency import Interval
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
     from planner.search.run import Attempt
     from planner.verification.verify import Verification
 
-_TIERS: dict[str, Tier] = {"hardware": "measured", "simulator": "simulated", "emulation": "emulated"}
+_TIERS: dict[str, Tier] = {
+    "hardware": "measured",
+    "software": "simulated",
+    "simulator": "simulated",
+    "emulation": "emulated",
+}
 
 
 def model_of(model: read.Model, name: str, path: str | None = None) -> Model:
@@ -64,7 +70,6 @@ def attempt_row(
     legal: bool | None,
     inputs: calibration.Inputs,
     ranges: tuple[Range, ...] = (),
-    estimate: Estimate | None = None,
 ) -> Row:
     """What verifying one plan showed.
 
@@ -76,7 +81,6 @@ def attempt_row(
         legal: by the profile.
         inputs: what calibrated and judged it.
         ranges: what the float32 model's tensors hold.
-        estimate: what a run costs by the compiler's schedule.
     """
     verified = attempt.verification
     floor = verified.floor
@@ -100,7 +104,7 @@ def attempt_row(
         floor_db=floor.value if floor.kind == "sqnr" else None,
         size_bytes=attempt.artifact.bytes,
         latency_ms=None if attempt.latency is None else attempt.latency.candidate,
-        estimate=estimate,
+        estimate=attempt.estimate,
         inputs=inputs_of(inputs),
         verification=verified,
         nodes=_planned(attempt, target),
@@ -118,6 +122,9 @@ def error_row(
 def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]:
     """The rows of one model and target, with the cheapest precision that passed marked.
 
+    The cheapest is the first in the profile's order, or one that its compiled schedule shows to be clearly faster
+    and whose activations are no narrower.
+
     Args:
         rows: in the order in which they were made.
         preference: precisions in the profile's order, cheapest first. Others come after them, in the order of the rows.
@@ -127,8 +134,22 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
     def cost(row: Row) -> int:
         return order.index(row.precision) if row.precision in order else len(order)
 
-    best = min((row for row in rows if row.status == "passed"), key=cost, default=None)
+    passed = sorted((row for row in rows if row.status == "passed"), key=cost)
+    best = passed[0] if passed else None
+    faster = [row for row in passed if best is not None and _takes_its_place(row, best)]
+    best = min(faster, key=lambda row: row.estimate.ms.mid if row.estimate and row.estimate.ms else 0.0, default=best)
     return tuple(replace(row, recommended=row is best) for row in rows)
+
+
+def _takes_its_place(row: Row, best: Row) -> bool:
+    """Whether it is clearly faster, with activations that are no narrower: the profile's order speaks of accuracy as well."""
+    one, other = (narrowest(node.activation for node in r.nodes) for r in (row, best))
+    return one >= other and clearly_faster(_estimated(row), _estimated(best))
+
+
+def _estimated(row: Row) -> Interval | None:
+    """Milliseconds of the whole model: an estimate that leaves out what runs elsewhere is none."""
+    return None if row.estimate is None or row.estimate.elsewhere else row.estimate.ms
 
 
 def _planned(attempt: Attempt, target: TargetIdentity) -> tuple[NodeVerdict, ...]:

@@ -179,7 +179,7 @@ def plan_strip(nodes: Sequence[NodeVerdict]) -> str:
     off = sum(n.on_target is False for n in nodes)
     label = f"Plan of {len(nodes)} nodes: {_dtype_summary(nodes)}; {off} off target"
     attributes = f'data-left="{LEFT}" data-plot="{PLOT}" data-width="{WIDTH}" data-count="{len(nodes)}"'
-    return _svg("strip", WIDTH, 104, label, parts, attributes)
+    return figure("strip", WIDTH, 104, label, parts, attributes)
 
 
 def depth_chart(nodes: Sequence[NodeVerdict], depth: Sequence[Parted], floor_db: float | None = None) -> str:
@@ -233,7 +233,7 @@ def depth_chart(nodes: Sequence[NodeVerdict], depth: Sequence[Parted], floor_db:
         )
         label += f"; lowest SQNR {sqnr:.1f} dB at tensor {name} of node {text.visible(e.node)}"
     parts.append(f'<text class="ink" x="{LEFT}" y="{height - 8}">SQNR per tensor, first to last node</text>')
-    return _svg("depth", WIDTH, height, label, parts)
+    return figure("depth", WIDTH, height, label, parts)
 
 
 def histogram(values: Range) -> str:
@@ -257,10 +257,20 @@ def histogram(values: Range) -> str:
     parts.append(f'<text class="ink" x="0" y="{height - 4}">{low}</text>')
     parts.append(f'<text class="ink" x="{width}" y="{height - 4}" text-anchor="end">{high}</text>')
     label = f"Range of {text.visible(values.tensor)}: {low} to {high}"
-    return _svg("histogram", width, height, label, parts)
+    return figure("histogram", width, height, label, parts)
 
 
-def _svg(kind: str, width: int, height: int, label: str, parts: Iterable[str], attributes: str = "") -> str:
+def figure(kind: str, width: int, height: int, label: str, parts: Iterable[str], attributes: str = "") -> str:
+    """One ``<svg>`` element.
+
+    Args:
+        kind: of figure: a class of the element.
+        width: in pixels, as drawn where there is room.
+        height: in pixels.
+        label: what it shows, for who cannot see it.
+        parts: markup.
+        attributes: more of the element's own, as markup.
+    """
     quoted = escape(label, {'"': "&quot;"})
     return (
         f'<svg class="figure {kind}" role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

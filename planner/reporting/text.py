@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
@@ -32,20 +33,21 @@ MEANINGS: dict[Status, str] = {
 TIERS: dict[Tier, str] = {
     "declared": "declared by the profile, nothing ran",
     "emulated": "emulated, not run on the target",
-    "simulated": "run on the EP's own simulator",
+    "simulated": "run on the EP's own simulator, or on a software GPU",
     "measured": "measured on hardware",
 }
 
 KINDS: dict[Kind, str] = {
     "hardware": "Hardware",
+    "software": "Software GPU",
     "simulator": "Simulator",
     "emulation": "Emulation",
 }
 
 
 def short_ep(ep: str) -> str:
-    """A provider name as people say it: QNN for QNNExecutionProvider."""
-    return ep.removesuffix("ExecutionProvider") or ep
+    """A provider name as people say it: QNN for QNNExecutionProvider, QNN@2.5 for a version of it."""
+    return ep.replace("ExecutionProvider", "") or ep
 
 
 def target_name(target: TargetIdentity) -> str:
@@ -96,6 +98,13 @@ def size(count: int | None) -> str:
 def milliseconds(value: float | None) -> str:
     """A latency; two digits below 10 ms."""
     return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def speed(row: Row) -> str:
+    """The latency: measured on hardware, else estimated from the compiler's schedule, which is said."""
+    if row.speed_ms is None and row.estimate is not None and row.estimate.ms is not None:
+        return f"{milliseconds(row.estimate.ms.mid)} estimated"
+    return milliseconds(row.speed_ms)
 
 
 def placement(row: Row) -> str:
@@ -153,6 +162,11 @@ _INVISIBLE = re.compile(
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
+
+
+def markup(text: str) -> str:
+    """Text that stands inside an element of SVG or XML."""
+    return escape(visible(text))
 
 
 def visible(text: str) -> str:

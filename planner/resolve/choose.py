@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, Granularity, Precision, QuantConfig, in_float
+from planner.dtypes import (
+    NO_PRECISION,
+    PER_CHANNEL,
+    PER_TENSOR,
+    WRITTEN,
+    DType,
+    Granularity,
+    Precision,
+    QuantConfig,
+    in_float,
+)
 from planner.errors import RequestError
 from planner.model.node import Node
 from planner.model.read import Model
@@ -244,7 +254,16 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
         model: as the target reads it.
         resolution: of it.
         inputs: what calibrates the plan, where it needs any.
+
+    Raises:
+        RequestError: it asks for a type that is judged but not written.
     """
+    types = {t for v in resolution.verdicts for t in (v.config.weight, v.config.activation) if t is not None}
+    if unwritten := sorted(types - WRITTEN):
+        raise RequestError(
+            f"planner judges {unwritten[0]}, and writes no model in it",
+            "export the model so with the tools of the EP's maker; `planner check` judges the file as it is",
+        )
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
     plan = Plan(
         model=ModelIdentity.of(model),

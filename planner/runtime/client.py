@@ -155,6 +155,7 @@ class Worker:
         log: bool = False,
         lean: bool = False,
         session_config: Mapping[str, str] | None = None,
+        schedule: Path | None = None,
     ) -> Opened:
         """Build a session, in place of the one that was open.
 
@@ -165,6 +166,7 @@ class Worker:
             log: whether to listen to the EP's verbose log for its refusals.
             lean: spend time to hold as little memory as possible.
             session_config: session configuration entries of onnxruntime.
+            schedule: a folder where the EP's compiler writes down its schedules of the model, for an EP that `schedules`.
 
         Raises:
             EPMissing, SessionFailed, WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
@@ -179,6 +181,9 @@ class Worker:
             "lean": lean,
             "session_config": dict(session_config or {}),
         }
+        if schedule is not None:
+            # The EP writes into its working folder: the model's own path must not hang on that.
+            request |= {"model": str(model.resolve()), "schedule": str(schedule.resolve())}
         reply, _ = self._ask(request, {}, f"building a session for {model.name}")
         log_lines: list[Line] = [(line[0], line[1], line[2]) for line in reply["log"]]
         refusals = read_refusals(log_lines)
@@ -189,7 +194,7 @@ class Worker:
                 refusals,
             )
         return Opened(
-            tuple(Assigned(*entry) for entry in reply["assignment"]),
+            self._assignment(reply),
             refusals,
             single_node_partition(log_lines),
             reply["seconds"],
@@ -236,27 +241,6 @@ class Worker:
             raise EPError(f"{self.ep} could not compile {model.name}: {self._say(reply, model)}")
         return reply["soc"], reply["seconds"]
 
-    def schedule(self, model: Path, folder: Path, options: Mapping[str, str]) -> tuple[tuple[Assigned, ...], float]:
-        """Let the EP's compiler write its schedules of the model into a folder; who runs what, and the seconds it took.
-
-        Raises:
-            EPError (it cannot), WorkerCrashed, WorkerTimeout, RequestError (an option that may not be set).
-        """
-        self._check_options(options)
-        request = {
-            "do": "schedule",
-            "model": str(model.resolve()),
-            "folder": str(folder.resolve()),
-            "options": {str(k): str(v) for k, v in options.items()},
-        }
-        reply, _ = self._ask(request, {}, f"compiling {model.name}")
-        if reply["status"] == "schedule_failed":
-            raise SessionFailed(
-                f"{self.ep} could not compile {model.name}: {self._say(reply, model)}",
-                "`planner check` says what the profile knows of the model's nodes",
-            )
-        return tuple(Assigned(*entry) for entry in reply["assignment"]), reply["seconds"]
-
     def hold(self) -> None:
         """Put the open session aside for as long as the process lives.
 
@@ -272,6 +256,11 @@ class Worker:
             self._ask({"do": "close"}, {}, "closing the session")
 
     # -- inner ------------------------------------------------------------------------------------------------------
+
+    def _assignment(self, reply: Mapping[str, Any]) -> tuple[Assigned, ...]:
+        """Who runs what; the runtime knows the EP by its name without a version."""
+        own = self._launcher.ep
+        return tuple(Assigned(self.ep if ep == own else ep, *node) for ep, *node in reply["assignment"])
 
     def _check_options(self, options: Mapping[str, str]) -> None:
         allowed = self._launcher.options
@@ -332,7 +321,7 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
-        self._process = _Process(available.python, self.ep, self.memory)
+        self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
             if not self._process.connection.poll(_START_TIMEOUT):
                 self.close()

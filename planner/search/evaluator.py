@@ -76,7 +76,8 @@ class PlanEvaluator:
         timeout: float | None = None,
         progress: Callable[[Evaluations], None] | None = None,
     ) -> None:
-        self.has_ep = launcher(target.ep).availability().runs
+        # What is tried may be in float16, whatever the plan begins with.
+        self.has_ep = launcher(target.ep).availability(target.options).runs_model(float16=True)
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)

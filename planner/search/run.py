@@ -15,12 +15,13 @@ from planner.calibrate.run import Calibrations
 from planner.codec import plain
 from planner.dtypes import DType
 from planner.errors import EPError, PlannerError, RangeMissingError
+from planner.estimation.estimate import Estimate
 from planner.files import atomic, temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
 from planner.quantization.write import Artifact, with_data, write_quantized
-from planner.resolve.choose import Resolution, make_plan, with_fallback
+from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fallback
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
@@ -31,6 +32,7 @@ from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import Evaluations, PlanEvaluator
+from planner.search.finalists import Finalist, comparable, estimates, fastest, narrowest
 from planner.search.report import Judgement, SearchReport, search_report
 from planner.search.search import Found, Goal, search
 from planner.verification.feed import cast_feed, input_dtypes, load
@@ -63,6 +65,11 @@ class Attempt:
         return min((f.least_db for f in self.verification.fidelity), default=WORST)
 
     @property
+    def estimate(self) -> Estimate | None:
+        """What a run costs by the compiler's schedule; None where there is none."""
+        return self.verification.estimate
+
+    @property
     def speedup(self) -> float | None:
         """How many times as fast as float32 it is; None where it was not timed."""
         return None if self.latency is None else self.latency.speedup
@@ -76,6 +83,7 @@ class Attempt:
             "reasons": list(self.verification.reasons),
             "latency_ms": plain(self.latency),
             "speedup": self.speedup,
+            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
         }
 
 
@@ -106,11 +114,13 @@ class Demands:
         floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
         allow_fallback: nodes that the target does not take may run on the CPU EP.
         float16_io: the graph's inputs and outputs may be float16 where the plan is.
+        estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
     """
 
     floor: Floor | None = None
     allow_fallback: bool = False
     float16_io: bool = False
+    estimated: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,17 +128,19 @@ class Selection:
     """What was tried, and what was kept.
 
     Attributes:
-        kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed,
-            else the most faithful one.
+        kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed or one
+            that is estimated clearly faster, else the most faithful one.
         attempts: all that ran, in the order in which they were made.
         search: how the plan was searched for, where it was.
-        failed: those that did not.
+        failed: those that did not run.
+        finalists: plans that were compared by the schedule of the chip's compiler, where they were.
     """
 
     kept: Attempt
     attempts: tuple[Attempt, ...]
     search: SearchReport | None = None
     failed: tuple[FailedAttempt, ...] = ()
+    finalists: tuple[Finalist, ...] = ()
 
     def tried(self) -> list[dict[str, Any]]:
         """The contract's `attempts`: those that ran, and those that did not."""
@@ -152,7 +164,9 @@ def select(
     With auto and no floor, the precisions are tried in the profile's order of preference until one is verified at 20 dB; if
     none is, a mix is searched for. With a floor the search begins at once, and finds the cheapest legal plan that reaches
     it. On hardware every legal precision is timed instead, the search adds a mix where a faster precision falls short, and
-    the fastest that passes is kept.
+    the fastest that passes is kept. Where nothing can be timed but the chip's compiler writes down its schedules, the plan that
+    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated clearly faster,
+    and passes, is kept in its place.
 
     Args:
         target: where the model must run.
@@ -174,19 +188,23 @@ def select(
     with temporary_folder(output.parent) as folder:
         trials = _Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
-            timed=launcher(target.ep).availability().kind == "hardware", auto=auto,
+            timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
         report = _try(trials, resolutions)
         if not trials.attempts:
             raise trials.failed[0].error
-        kept = trials.explained(max(trials.attempts, key=_merit))
+        kept = max(trials.attempts, key=_merit)
+        finalists: tuple[Finalist, ...] = ()
+        if auto and kept.passed and demands.estimated and not demands.allow_fallback and comparable(target.identity):
+            kept, finalists = _by_schedule(trials, kept, report)
+        kept = trials.explained(kept)
         with atomic(output) as temporary:
             source = Path(kept.artifact.path)
             for file in with_data(source):
                 file.replace(temporary.with_name(file.name.replace(source.name, output.name)))
         notes = (*kept.artifact.notes, *(_notes_on_processor(kept.plan) if trials.timed else ()))
         kept = replace(kept, artifact=replace(kept.artifact, path=str(output), notes=notes))
-        return Selection(kept, tuple(trials.attempts), report, tuple(trials.failed))
+        return Selection(kept, tuple(trials.attempts), report, tuple(trials.failed), finalists)
 
 
 def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:
@@ -204,6 +222,41 @@ def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | N
         if not any(attempt.passed for attempt in trials.attempts) and _mixing_may_help(trials.attempts):
             return _search(trials)
     return None
+
+
+def _by_schedule(trials: _Trials, kept: Attempt, report: SearchReport | None) -> tuple[Attempt, tuple[Finalist, ...]]:
+    """Compare the plan that passed with each uniform precision that was not tried, by the schedule of its very file.
+
+    Returns:
+        The attempt to keep, and all that were compared.
+    """
+    tried = {attempt.plan.precision for attempt in trials.attempts}
+    if report is not None:
+        # What the search measured below the floor is no finalist.
+        tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
+    plans: dict[str, Plan] = {}
+    for resolution in resolve_each(trials.target, trials.model, None):
+        if resolution.legal and resolution.precision not in tried:
+            plan = trials.plan(resolution)
+            # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
+            if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
+                plans.setdefault(plan.precision, plan)
+    trials.progress("comparing schedules", 0, len(plans))
+    found = estimates(trials.target.identity, plans.values(), trials.apply, trials.folder)
+    trials.progress("comparing schedules", len(plans), len(plans))
+    first = (kept.plan.precision, None if kept.estimate is None else kept.estimate.ms)
+
+    def passes(name: str) -> bool:
+        attempt = trials.attempt(plans[name])
+        return attempt is not None and attempt.passed
+
+    finalists = fastest(first, found.items(), passes)
+    best = next(finalist.precision for finalist in finalists if finalist.outcome == "kept")
+    return (kept if best == first[0] else trials.attempts[-1]), finalists
+
+
+def _narrowest(plan: Plan) -> int:
+    return narrowest(node.activation for node in plan.nodes)
 
 
 def _mixing_may_help(attempts: Sequence[Attempt]) -> bool:
@@ -324,6 +377,7 @@ class _Trials:
                 Criteria(self.floor, self.demands.allow_fallback, predicted),
                 normalized=self.reference,
                 bisect=False if self.auto else None,
+                estimate_as=plan.precision if self.demands.estimated else None,
                 progress=lambda done, total: self.progress(what, done, total),
             )
         except SessionFailed:

@@ -44,7 +44,7 @@ def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
         Task(
             str(model.path), name, {k: tuple(v) for k, v in model.entry.shapes.items()}, model.inputs,
             target.ep, target.device, precision, _floor(model, spec), options.run, options.allow_unknown, options.seed,
-            tuple(map(str, profiles)), tuple(map(str, evidence)),
+            options.estimate, tuple(map(str, profiles)), tuple(map(str, evidence)),
             depends_on(
                 target, hashed(str(model.path)), model.inputs and hashed(model.inputs), packages[target.ep]
             ),

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from planner.calibrate.inputs import data_beside
 from planner.errors import RequestError
 from planner.files import read_text
 from planner.runtime.environment import cache_folder
@@ -51,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         run: False judges by the profiles alone.
         allow_unknown: run what the profile has no evidence for, and let the EP decide.
         seed: of synthetic data.
+        estimate: also estimate what a run costs, by the schedule of the chip's compiler where it writes one.
         time_limit: seconds that a cell may take.
         memory_limit: MiB of address space that a cell's own process may take; None for no limit.
         profiles: files that add to or override the shipped profiles, relative to the spec.
@@ -60,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: bool = True
     allow_unknown: bool = False
     seed: Annotated[int, Meta(ge=0)] = 0
+    estimate: bool = True
     time_limit: Annotated[float, Meta(gt=0)] = 900.0
     memory_limit: Count | None = None
     profiles: list[str] = []
@@ -122,14 +125,9 @@ def find_models(spec: Spec, folder: Path) -> tuple[SweptModel, ...]:
         paths = _paths(entry.path, folder, f"models[{i}].path")
         if entry.name and len(paths) > 1:
             raise RequestError(f"models[{i}].name: {entry.path} is {len(paths)} models", "name them one by one")
-        inputs = None if entry.inputs is None else folder / entry.inputs
-        if inputs is not None and not inputs.exists():
-            raise RequestError(
-                f"models[{i}].inputs: {entry.inputs}: no such file or folder",
-                "give an .npz file or a folder of such files; a spec runs no code",
-            )
+        inputs = None if entry.inputs is None else data_beside(folder, entry.inputs, f"models[{i}].inputs")
         for path in paths:
-            found.setdefault(path, SweptModel(path, entry, None if inputs is None else str(inputs)))
+            found.setdefault(path, SweptModel(path, entry, inputs))
     return tuple(found.values())
 
 

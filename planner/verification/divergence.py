@@ -27,7 +27,7 @@ from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
-from planner.verification.emulation import emulate_float16
+from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
 from planner.verification.fidelity import BEST, WORST, sqnr
 
@@ -177,7 +177,8 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = not emulated and launcher(target.ep).availability().runs
+    available = launcher(target.ep).availability(target.options)
+    real = not emulated and available.runs_model(float16=uses_float16(candidate_model))
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU

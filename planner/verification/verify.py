@@ -18,12 +18,17 @@ import onnx_ir as ir
 from planner.calibrate.inputs import Sample
 from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
+from planner.estimation.estimate import Estimate
+from planner.estimation.file import estimate_session
+from planner.estimation.timeline import Summary
+from planner.files import temporary_folder
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.divergence import Parting, find_parting
+from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, Run, load_metric
@@ -38,7 +43,7 @@ from planner.verification.placement import (
     unplaced,
 )
 
-Kind = Literal["hardware", "simulator", "emulation"]
+Kind = Literal["hardware", "software", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
 Outputs = Mapping[str, Any]
 
@@ -86,7 +91,7 @@ class Verification:
 
     Attributes:
         ran_on: the EP that really ran.
-        kind: "hardware", the vendor's "simulator", or "emulation" by the CPU EP.
+        kind: "hardware", "software" (the EP itself, on a software GPU), the vendor's "simulator", or "emulation" by the CPU EP.
         runtime: versions of its packages.
         placement: where each node ran.
         fidelity: of each output.
@@ -102,6 +107,8 @@ class Verification:
             when asked.
         notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
+        schedule: what the EP's compiler made of the candidate, where it writes that down.
+        estimate: what a run costs by that schedule: estimated, never measured.
         worst_sample: index of the sample with the least SQNR, and what its outputs have, each as a whole, in dB.
     """
 
@@ -121,6 +128,8 @@ class Verification:
     metric: MetricValue | None = None
     notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    schedule: Summary | None = None
+    estimate: Estimate | None = field(default=None, metadata=HIDDEN)
     worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
 
     SHOWN = ("passed",)
@@ -155,6 +164,7 @@ def verify(
     *,
     normalized: Path | None = None,
     bisect: bool | None = None,
+    estimate_as: str | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -172,6 +182,8 @@ def verify(
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
+        estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
+            session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
         progress: called with (samples done, of how many).
 
@@ -185,7 +197,7 @@ def verify(
     model = load(candidate)
     with contextlib.ExitStack() as stack:
         try:
-            runs = _Runs.start(stack, candidate, reference, model, target, timeout)
+            runs = _Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
             runs.parts = read_parts(normalized or reference)
         except _NoSession as refused:
             return refused.verification(target, _operators(model), criteria)
@@ -215,6 +227,8 @@ def verify(
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted, runs.placement, target.ep, _operators(model)),
+        schedule=None if runs.estimate is None else runs.estimate.schedule,
+        estimate=runs.estimate,
         worst_sample=compared.worst,
     )
     if bisect or (bisect is None and shortfalls):
@@ -287,6 +301,7 @@ class _Runs:
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
         parts: of the outputs that join several tensors, by name.
+        estimate: by the schedule that building the worker's session left.
     """
 
     reference: Worker
@@ -299,6 +314,7 @@ class _Runs:
     kind: Kind
     notes: tuple[str, ...]
     parts: Mapping[str, Parts] = field(default_factory=dict)
+    estimate: Estimate | None = None
 
     @property
     def emulated(self) -> bool:
@@ -313,6 +329,7 @@ class _Runs:
         model: ir.Model,
         target: TargetIdentity,
         timeout: float | None,
+        estimate_as: str | None,
     ) -> _Runs:
         """Open the sessions.
 
@@ -325,21 +342,27 @@ class _Runs:
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
         float32.open(reference, {})
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
-        available = launcher(target.ep).availability()
-        if available.kind is None or available.kind == "placement":
+        available = launcher(target.ep).availability(target.options)
+        kind = available.kind
+        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
             placement, note = _asked_placement(candidate, target, available, operators, timeout)
             notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+        # Real hardware is measured: profiling would slow it down.
+        estimated = estimate_as is not None and launcher(target.ep).schedules and available.kind == "simulator"
+        folder = stack.enter_context(temporary_folder()) if estimated else None
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
-            opened = worker.open(candidate, target.options, log=True)
+            opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
-            raise _NoSession(error, available.kind, worker.runtime) from None
+            raise _NoSession(error, kind, worker.runtime) from None
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
-            target.ep, available.kind, (),
+            target.ep, kind, (),
         )  # fmt: skip
+        if folder is not None:
+            runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
         try:
             yardstick.open(plain, {}, session_config=AS_WRITTEN)
         except SessionFailed as error:
@@ -387,7 +410,7 @@ def _asked_placement(
 ) -> tuple[Placement, str]:
     """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
     unknown = Placement(len(operators), None, ())
-    if available.kind != "placement":
+    if available.kind is None:
         return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
     emulated = "its numbers were emulated by the CPU EP"
     with Worker(target.ep, timeout=timeout) as worker:

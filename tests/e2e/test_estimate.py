@@ -15,6 +15,7 @@ from planner.cli.main import main
 from planner.errors import RequestError
 from planner.estimation.compile import Compiled, Compiler
 from planner.estimation.schedule import Unit
+from planner.runtime.client import Worker
 
 _QNN = "QNNExecutionProvider"
 _OPTIONS = {"soc_model": "60", "enable_htp_fp16_precision": "1", "offload_graph_io_quantization": "0"}
@@ -108,3 +109,65 @@ def test_what_is_illegal_has_no_estimate_and_says_why(tmp_path: Path, capsys: py
     said = capsys.readouterr()
     assert json.loads(said.out)["rows"][0]["ms"] is None
     assert "illegal" in said.err
+
+
+def test_a_session_whose_schedule_is_written_down_computes_the_same(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    sample = {"x": np.random.default_rng(0).normal(size=(1, 64, 32, 32)).astype(np.float32)}
+    with Worker(_QNN) as worker:
+        worker.open(model, _OPTIONS)
+        plain = worker.run(sample).outputs["y"]
+        worker.open(model, _OPTIONS, schedule=tmp_path)
+        assert list(tmp_path.glob("*_schematic.bin"))
+        np.testing.assert_array_equal(worker.run(sample).outputs["y"], plain)
+
+
+def test_the_whole_job_carries_the_schedule_and_the_estimate_unless_it_is_spared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    asked = [
+        "target",
+        str(model),
+        "--ep",
+        "qnn",
+        "--precision",
+        "fp16",
+        "-o",
+        str(tmp_path / "out.onnx"),
+        "--overwrite",
+    ]
+    assert main([*asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["estimate"]["ms"]["low"] < document["estimate"]["ms"]["high"]
+    schedule = document["verification"]["schedule"]
+    assert schedule["dram_write_bytes"] == 64 * 32 * 32 * 4
+    assert sum(schedule["operators"].values()) == document["estimate"]["operators"]
+    # The course adds up to the estimate less what a run costs however little it does.
+    course = sum(sum(part["cost"].values()) for part in schedule["timeline"]["slices"])
+    assert 0 < course < document["estimate"]["ms"]["mid"]
+    assert main(asked) == 0
+    assert "not measured" in capsys.readouterr().out
+    assert main([*asked, "--no-estimate", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["estimate"] is None
+    assert document["verification"]["schedule"] is None
+
+
+def test_a_node_is_explained_by_its_cost_at_each_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
+    model = str(save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1]))
+    asked = ["--ep", "qnn", "--device", "snapdragon-x-elite"]
+    assert main(["explain", model, "--node", "conv", *asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    costs = {price["precision"]: price["cost"]["ms"] for price in document["prices"] if price["cost"]}
+    assert {"w8a16", "fp16", "w8a8"} <= costs.keys()
+    assert document["cheapest"] == min(costs, key=costs.__getitem__)
+    assert document["op"] == "Conv"
+    assert main(["explain", model, "--node", "con", *asked]) == 2
+    assert "near it: conv" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def _stage_of_table_cls(folder: Path) -> tuple[Path, Path]:
     with Worker(CPU) as worker:
         worker.open(exposed, {})
         flowing = [worker.run(sample).outputs[source] for sample, _ in table_cls_labelled(12)]
-    np.savez(folder / "stage.npz", **{source: np.concatenate(flowing)})
+    np.savez(folder / "stage.npz", allow_pickle=False, **{source: np.concatenate(flowing)})
     return folder / "stage.onnx", folder / "stage.npz"
 
 

@@ -11,7 +11,7 @@ from planner.estimation.estimate import price
 from planner.estimation.latency import WORK, Error, LatencyModel, Rates, latency_model, product_work, work
 from planner.estimation.nodes import BOUNDARY, INSERTED, findings, node_costs, onnx_node
 from planner.estimation.schedule import Product, Schedule, parse
-from tests.unit.estimation.schedule_texts import ROWS, Row, stream, text
+from tests.unit.estimation.schedule_texts import GRAPH, NAMES, ROWS, Row, stream, text
 
 ERROR = Error(n=10, families=5, median=0.1, within_35=0.9, rank=0.98, low=0.8, high=1.25)
 RATES = Rates(
@@ -49,7 +49,7 @@ def test_work_is_counted_by_what_is_paid_for() -> None:
 
 def test_transposing_on_the_vector_unit_has_a_rate_of_its_own() -> None:
     asked = work(schedule((Row(0x13, "q::Transpose_impl", "FOR_HVX", vtcm_read=5, vtcm_write=5),)))
-    assert (asked["reorder_mb"], asked["vector_mb"]) == (pytest.approx(1e-5), 0)
+    assert asked["reorder_mb"] == pytest.approx(1e-5) and asked["vector_mb"] == 0
 
 
 def test_a_16_bit_product_never_costs_less_than_an_8_bit_one() -> None:
@@ -63,7 +63,7 @@ def test_the_estimate_is_the_sum_of_work_times_rate_and_its_bounds_are_the_fit_s
     assert interval is not None
     expected = 0.5 + 2.0 * 10368 / 1e6 + 3.0 * 4096 / 1e6 + 0.1 + 100 * 36864 / 1e9
     assert interval.mid == pytest.approx(expected)
-    assert (interval.low, interval.high) == (pytest.approx(0.8 * expected), pytest.approx(1.25 * expected))
+    assert interval.low == pytest.approx(0.8 * expected) and interval.high == pytest.approx(1.25 * expected)
 
 
 def test_no_milliseconds_for_a_kind_of_model_that_was_not_measured() -> None:
@@ -110,7 +110,20 @@ def test_the_costs_of_nodes_add_up_to_the_estimate_less_its_fixed_part() -> None
     [("add", "add"), ("conv_token_1", "conv"), ("Transpose_token_9", INSERTED), ("", BOUNDARY), ("other", INSERTED)],
 )
 def test_a_scheduled_operator_is_traced_to_its_onnx_node(name: str, node: str) -> None:
-    assert onnx_node(name, NODES) == node
+    assert onnx_node(name, NODES, {}) == node
+
+
+def test_an_inserted_operator_is_traced_to_what_it_reads_from_before_what_reads_it() -> None:
+    beside = {"Transpose_token_9": ("add", "softmax"), "Transpose": ("Transpose_token_9",), "lost": ("other",)}
+    assert onnx_node("Transpose_token_9", NODES, beside) == "add"
+    assert onnx_node("Transpose", NODES, beside) == "add"
+    assert onnx_node("lost", NODES, {**beside, "other": ("lost",)}) == INSERTED
+
+
+def test_who_reads_from_whom_is_known_by_name() -> None:
+    graph = GRAPH.replace("(0x2,0)", "(0x14,0)").replace("0x0000000000000002", "0x0000000000000014")
+    found = parse(stream(text(graph=graph, names={**NAMES, 0x14: "quantize"})))
+    assert found.beside == {"conv_token_1": ("quantize",), "quantize": ("conv_token_1",)}
 
 
 def test_what_would_make_it_faster_names_the_node() -> None:

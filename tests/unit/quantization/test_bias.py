@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.observe import collect
+from planner.calibrate.observe import Run, collect
 from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
@@ -37,7 +37,7 @@ def model_of(signature: str, body: str, constants: Mapping[str, Array]) -> Model
 def observe(model: Model, samples: Sequence[Mapping[str, Array]]) -> dict[str, Range]:
     assert model.ir is not None
 
-    def start(extended: ir.Model):
+    def start(extended: ir.Model) -> Run:
         names = [str(o.name) for o in extended.graph.outputs]
         return lambda sample: dict(zip(names, run(extended, sample), strict=True))
 
@@ -54,7 +54,7 @@ def drift(model: Model, precision: str, samples: Sequence[Mapping[str, Array]], 
     errors = [run(made, s)[0].astype(np.float64) - run(model.ir, s)[0] for s in samples]
     stacked = np.concatenate(errors)
     axis = 1 if stacked.ndim == 4 else stacked.ndim - 1
-    return stacked.mean(axis=tuple(i for i in range(stacked.ndim) if i != axis))
+    return np.asarray(stacked.mean(axis=tuple(i for i in range(stacked.ndim) if i != axis)))
 
 
 def weights(*shape: int) -> Array:
@@ -77,7 +77,9 @@ GRAPHS = {
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_the_mean_error_of_every_channel_goes(kind: str) -> None:
     model = model_of(*GRAPHS[kind])
-    shape = list(model.nodes[0].inputs[0].shape or ())
+    first = model.nodes[0].inputs[0]
+    assert first is not None
+    shape = [d for d in first.shape or () if d is not None]
     spread = MEANS.reshape((1, 12, 1, 1) if len(shape) == 4 else (12,))
     samples = [{"x": f32(np.abs(RNG.normal(size=shape)) * spread)} for _ in range(40)]
     ranges = observe(model, samples)
@@ -143,7 +145,7 @@ def test_the_mean_error_of_a_conv_is_that_of_constant_data(
     expected = [
         sum(error[o, c].sum() * means[o // outputs * inputs + c] for c in range(inputs)) for o in range(outputs * group)
     ]
-    found = mean_error("Conv", {"group": group}, weight, parameters, means)
+    found = mean_error("Conv", {"group": group}, weight, parameters, means.tolist())
     assert found is not None and np.allclose(found, expected)
 
 
