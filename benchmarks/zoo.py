@@ -113,8 +113,8 @@ def read(folder: Path) -> dict[tuple[str, str], Result]:
 def run(folder: Path, names: Sequence[str], eps: Sequence[str]) -> dict[tuple[str, str], Result]:
     """Judge what was not judged yet, or what is named, and keep it."""
     results = read(folder)
-    for entry in ZOO:
-        for ep, device in EPS:
+    for ep, device in EPS:
+        for entry in ZOO:
             wanted = entry.name in names if names else (entry.name, ep) not in results
             if ep not in eps or not wanted or not (folder / f"{entry.name}.npz").exists():
                 continue
