@@ -221,13 +221,14 @@ def verify(
     """
     from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
+    from planner.verification.feed import shapes_of_candidate
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import Criteria
     from planner.verification.verify import verify as run_verification
 
     target = _open(ep, device, profiles, evidence)
     predicted = predicted_placement(target, Path(candidate))
-    read = _read(target, reference, shapes, inputs)
+    read = _read(target, reference, shapes_of_candidate(Path(candidate), Path(reference), shapes), inputs)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
