@@ -21,7 +21,7 @@ from planner.runtime.registry import launcher
 T = TypeVar("T")
 Outcome = Literal["kept", "not clearly faster", "not faithful", "not estimated", "not needed"]
 # The estimates of one model at two precisions are off by different factors: a plan takes another's place only where it is
-# estimated to need at most this share of its time. `python -m benchmarks.latency pairs` holds the figure to measurements.
+# estimated to need at most this share of its time. `python -m benchmarks.latency_choices pairs` holds the figure to measurements.
 CLEARLY = 0.9
 
 
