@@ -270,8 +270,8 @@ def _runtimes(measured: Measured, model: str, component: str) -> dict[str, float
 def _asked(model: Path, kept: Path, soc_model: str, *, compiling: bool) -> dict[str, float] | None:
     """What the schedule of a model asks for, from the kept text or its summary; None where there is no schedule."""
     summary = kept.with_suffix(".work.json")
-    if summary.exists():
-        return dict(json.loads(summary.read_text(encoding="utf-8")))
+    if summary.exists() and (known := json.loads(summary.read_text(encoding="utf-8"))).keys() >= set(WORK):
+        return dict(known)
     if not kept.exists():
         if not compiling:
             return None
