@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.latency import DEVICES, SCHEDULES, Row, Rows, device
 from planner.codec import from_json
-from planner.search.finalists import CLEARLY
+from planner.search.finalists import LEAST_GAIN
 
 
 def pairs(rows: Sequence[Row], *, details: bool) -> None:
@@ -40,7 +40,7 @@ def pairs(rows: Sequence[Row], *, details: bool) -> None:
         ]
         if not both:
             continue
-        by_schedule = [float_[1] <= CLEARLY * quantized[1] for quantized, float_, _ in both]
+        by_schedule = [float_[1] <= LEAST_GAIN * quantized[1] for quantized, float_, _ in both]
         for rule, picks in (("w8a16 always", [False] * len(both)), ("the schedule", by_schedule)):
             taken = np.array([f[0] if pick else q[0] for pick, (q, f, _) in zip(picks, both, strict=True)])
             best = np.array([min(q[0], f[0]) for q, f, _ in both])

@@ -156,7 +156,7 @@ class Schedule:
 
 
 def is_reorder(operator: Scheduled) -> bool:
-    """Whether it transposes or reshapes: the slowest that the vector unit does, by the byte."""
+    """Whether it transposes or reshapes: of float values the slowest that the vector unit does, by the byte."""
     return "Transpose" in operator.kind or "Reshape" in operator.kind
 
 
