@@ -48,7 +48,7 @@ class Selection:
 
     Attributes:
         kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed or one
-            that is estimated clearly faster, else the most faithful one.
+            that is estimated faster, else the most faithful one.
         attempts: all that ran, in the order in which they were made.
         search: how the plan was searched for, where it was.
         failed: those that did not run.
@@ -84,7 +84,7 @@ def select(
     none is, a mix is searched for. With a floor the search begins at once, and finds the cheapest legal plan that reaches
     it. On hardware every legal precision is timed instead, the search adds a mix where a faster precision falls short, and
     the fastest that passes is kept. Where nothing can be timed but the chip's compiler writes down its schedules, the plan that
-    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated clearly faster,
+    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated faster,
     and passes, is kept in its place.
 
     Args:
