@@ -443,12 +443,17 @@ def estimate(
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
     """
     from planner.estimation.run import estimate as run_estimate
+    from planner.runtime.registry import launcher
 
     named = [as_precision(p) for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]
     if device == "all":
         first = _open(ep, None, profiles, evidence)
-        targets = [Target.on(first.profile, name) for name in first.profile.file.devices]
+        reached = launcher(first.ep)
+        targets = [
+            Target.on(first.profile, name) for name in first.profile.file.devices
+            if not reached.lacks(first.profile.options(name))
+        ]  # fmt: skip
     else:
         targets = [_open(ep, device, profiles, evidence)]
     models = [_read_form(opened, model, shapes, as_it_is=asked == [None]) for opened in targets]

@@ -89,14 +89,14 @@ def alike(profile: Profile) -> dict[str, list[str]]:
     return {names[0]: names for names in found.values()}
 
 
-def spec_of(sources: Iterable[Source]) -> dict[str, Any]:
+def spec_of(sources: Iterable[Source], precisions: Sequence[str] = PRECISIONS) -> dict[str, Any]:
     """The sweep, as its YAML file says it: one of the devices that are judged alike."""
     return {
         "models": [
             {"path": str(s.path), "name": s.name, "shapes": {k: list(v) for k, v in s.shapes.items()}} for s in sources
         ],
         "targets": [{"ep": ep, "devices": list(alike(profile))} for ep, profile in load_profiles().by_ep.items()],
-        "precisions": list(PRECISIONS),
+        "precisions": list(precisions),
         "options": {"run": False},
     }
 
@@ -161,11 +161,12 @@ def dumped(document: Mapping[str, Any]) -> str:
 
 def index(document: Mapping[str, Any], blocked: Mapping[str, Counter[tuple[str, str]]]) -> str:
     """The page that people search: a line a model, then what stands in the way on each target."""
+    asked = list(next(iter(document["models"][0]["fares"].values())))
     lines = [
         "# The atlas: public models and what the profiles say of them",
         "",
-        f"{len(document['models'])} models on {sum(len(t.split()) for t in document['models'][0]['fares'])} targets at {len(PRECISIONS)} "
-        f"precisions ({', '.join(PRECISIONS)}), by one sweep: `python -m reports.atlas.generate`. Everything here is **declared**: judged by "
+        f"{len(document['models'])} models on {sum(len(t.split()) for t in document['models'][0]['fares'])} targets at {len(asked)} "
+        f"precisions ({', '.join(asked)}), by one sweep: `python -m reports.atlas.generate`. Everything here is **declared**: judged by "
         "the profiles, nothing ran. What ran stands in [the reports](../README.md).",
         "",
         "A cell names the precisions that the target takes for every node. `?`: some node is unknown, and none is refused. `-`: none. "
@@ -203,13 +204,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--zoo", type=Path, help="folder of exported ONNX files")
     parser.add_argument("--workers", type=int, help="local processes (default: one a core)")
     parser.add_argument("--max-mb", type=int, default=400, help="leave larger files of the zoo out")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help="by name, with commas between")
     args = parser.parse_args(arguments)
     sources = list(packaged())
     if args.zoo:
         sources += [s for s in exported(args.zoo) if s.path.stat().st_size <= args.max_mb << 20]
     args.work.mkdir(parents=True, exist_ok=True)
     spec = args.work / "sweep.yaml"
-    write_text(spec, yaml.safe_dump(spec_of(sources), sort_keys=False))
+    write_text(spec, yaml.safe_dump(spec_of(sources, args.precisions.split(",")), sort_keys=False))
 
     def told(row: Row, done: int, total: int) -> None:
         if done % 100 == 0 or row.status == "error":
