@@ -11,8 +11,9 @@ import pytest
 
 from planner.search.candidates import Assignment
 from planner.search.evaluator import OutOfTime, PlanEvaluator
+from planner.search.report import Stopped
 from planner.search.run import _until_stopped
-from planner.search.search import Measured
+from planner.search.search import Found, Measured
 from planner.search.told import Teller, best_so_far
 from planner.verification.floor import Floor
 from tests.unit.search.test_search import candidates
@@ -54,7 +55,9 @@ class _Evaluator:
         raise self.stop
 
 
-def _stopped(stop: BaseException, known: Mapping[Assignment, Measured]) -> Callable[[], object]:
+def _stopped(
+    stop: BaseException, known: Mapping[Assignment, Measured]
+) -> Callable[[], tuple[Found, float, Stopped | None]]:
     evaluator = cast(PlanEvaluator, _Evaluator(stop, known))
     return lambda: _until_stopped(CHOICE, evaluator, Floor("sqnr", 30), 30)
 
@@ -63,7 +66,7 @@ def _stopped(stop: BaseException, known: Mapping[Assignment, Measured]) -> Calla
     ("stop", "why"), [(KeyboardInterrupt(2), "interrupted"), (OutOfTime(), "time budget")], ids=lambda v: str(v)
 )
 def test_a_search_that_is_stopped_keeps_its_best_plan_and_says_why(stop: BaseException, why: str) -> None:
-    found, asked, stopped = _stopped(stop, KNOWN)()  # type: ignore[misc]
+    found, asked, stopped = _stopped(stop, KNOWN)()
     assert (found.assignment, found.passed, asked, stopped) == (MIXED, True, 30, why)
 
 
@@ -73,6 +76,6 @@ def test_an_interrupt_before_any_plan_was_measured_is_an_interrupt() -> None:
 
 
 def test_where_time_is_over_before_any_plan_was_measured_the_dearest_is_judged() -> None:
-    found, _, _ = _stopped(OutOfTime(), {})()  # type: ignore[misc]
+    found, _, _ = _stopped(OutOfTime(), {})()
     assert found.assignment == CHOICE.uniform(len(CHOICE.levels) - 1)
     assert not found.passed and found.measured.score == -math.inf
