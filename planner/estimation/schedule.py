@@ -53,6 +53,7 @@ class Scheduled:
         kernel: name of the function that implements it; "" where the text does not tell.
         node: name of the QNN operator it came from, "" for what moves the graph's inputs and outputs or has no name.
         dram_read, dram_write, vtcm_read, vtcm_write: bytes.
+        type: of the values that the QNN operator makes: "float", "int8", "int16", the compiler's own word, or "" if unknown.
     """
 
     id: int
@@ -64,6 +65,7 @@ class Scheduled:
     dram_write: int
     vtcm_read: int
     vtcm_write: int
+    type: str = ""
 
     @property
     def dram(self) -> int:
@@ -154,7 +156,7 @@ class Schedule:
 
 
 def is_reorder(operator: Scheduled) -> bool:
-    """Whether it transposes or reshapes: the slowest that the vector unit does, by the byte."""
+    """Whether it transposes or reshapes: of float values the slowest that the vector unit does, by the byte."""
     return "Transpose" in operator.kind or "Reshape" in operator.kind
 
 
@@ -288,9 +290,9 @@ _ACTIVATIONS = {
 }
 
 
-def _activation(id: int, graph: Mapping[int, _Node]) -> str:
-    data = graph.get(graph[id].inputs[0])
-    dtype = data.dtypes[0] if data is not None and data.dtypes else ""
+def _made(node: _Node | None) -> str:
+    """The type of what an operator makes."""
+    dtype = node.dtypes[0] if node is not None and node.dtypes else ""
     return _ACTIVATIONS.get(dtype, dtype)
 
 
@@ -402,7 +404,7 @@ class _Reader:
         used = {o.id & _ORIGIN for o in operators}
         fused = tuple(name for origin, name in self.names.items() if origin not in used)
         products = tuple(
-            Product(self.names.get(id, f"{id:#x}"), _activation(id, self.graph), macs)
+            Product(self.names.get(id, f"{id:#x}"), _made(self.graph.get(self.graph[id].inputs[0])), macs)
             for id in self.graph
             if (macs := _macs(id, self.graph))
         )
@@ -436,6 +438,7 @@ class _Reader:
             write,
             vtcm_read,
             vtcm_write,
+            _made(self.graph.get(id & _ORIGIN)),
         )
 
 
