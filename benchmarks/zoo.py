@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="these models alone, anew")
     parser.add_argument("--ep", action="append", choices=[ep for ep, _ in EPS], help="these alone; may be repeated")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page, of what was judged so far")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     eps = args.ep or [ep for ep, _ in EPS]
     for ep, device in EPS:
         Target.open(ep, device)
