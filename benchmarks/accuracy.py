@@ -15,6 +15,7 @@ in calibration; labels never were.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -29,11 +30,12 @@ from planner.calibrate.inputs import load_inputs
 from planner.dtypes import DType, Precision, parse_precision
 from planner.errors import PlannerError
 from planner.model.write import save
-from planner.resolve.choose import check_model, resolutions
+from planner.resolve.choose import resolve_each
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
-from planner.search.run import Demands, select
+from planner.search.run import select
+from planner.search.trials import Demands
 from planner.verification.floor import Floor, parse_floor
 from planner.verification.verify import Criteria, verify
 
@@ -92,11 +94,12 @@ def measure(task: Task, precision: Precision | None, floor: Floor, simulated: in
         reference, output, theirs = (Path(folder) / name for name in ("float32.onnx", "plan.onnx", "ort.onnx"))
         save(model.ir, reference)
         started = time.monotonic()
-        first = check_model(target, model, precision)
+        resolutions = resolve_each(target, model, precision)
+        first = next(resolutions)
         if first.legal is False:
             raise PlannerError(f"{task.name}: {precision} is not legal on {device}")
         outcome = select(
-            target, model, resolutions(target, model, precision), inputs, output, Demands(floor), auto=precision is None
+            target, model, itertools.chain([first], resolutions), inputs, output, Demands(floor), auto=precision is None
         )
         seconds = time.monotonic() - started
         kept, found = outcome.kept, outcome.search

@@ -51,7 +51,7 @@ def chain(nodes: int) -> onnx.ModelProto:
     flat = constant("flat", np.array([1, _CHANNELS, _LENGTH * _LENGTH]))
     square = constant("square", np.array([1, _CHANNELS, _LENGTH, _LENGTH]))
     scalars = {
-        k: constant(k, np.float32(v))
+        k: constant(k, np.array(v, np.float32))
         for k, v in {"root2": 2**0.5, "one": 1, "half": 0.5, "eps": 1e-5, "two": 2}.items()
     }
     x = "x"

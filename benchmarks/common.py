@@ -114,7 +114,8 @@ def _retrieval(pairs: Sequence[tuple[Mapping[str, Any], Any]]) -> float:
     likeness = vectors @ vectors.T
     np.fill_diagonal(likeness, -np.inf)
     labels = [label for _, label in pairs]
-    return sum(labels[int(n)] == label for n, label in zip(likeness.argmax(axis=1), labels, strict=True)) / len(pairs)
+    hits = sum(labels[int(n)] == label for n, label in zip(likeness.argmax(axis=1), labels, strict=True))
+    return float(hits / len(pairs))
 
 
 TASKS: dict[str, Task] = {

@@ -132,11 +132,11 @@ def ask(path: Path, target: Target, worker: Worker) -> Answer:
     candidate = {n.name: n.op_type for n in load(path).graph.all_nodes() if n.name}
     try:
         placement = placement_of(worker.open(path, target.options, log=True), target.ep, candidate)
-        reasons = {f.name: f.reason for f in placement.fallback}
+        reasons = {f.name: f.reason or "" for f in placement.fallback}
         answer = Answer(placement.nodes, reasons, not placement.fallback)
     except SessionFailed as error:
-        placement = unplaced(candidate, {r.name: r.reason for r in error.refusals})
-        answer = Answer({}, {f.name: f.reason for f in placement.fallback}, False)
+        placement = unplaced(candidate, {r.name: r.reason or "" for r in error.refusals})
+        answer = Answer({}, {f.name: f.reason or "" for f in placement.fallback}, False)
     except (WorkerCrashed, WorkerTimeout):
         answer = Answer({}, {}, None)
     kept.write_text(json.dumps({"stamp": stamp, **asdict(answer)}), encoding="utf-8")

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import onnx
@@ -278,7 +278,7 @@ def _asked(model: Path, kept: Path, soc_model: str, *, compiling: bool) -> dict[
         _compile(model, kept, soc_model)
     try:
         with gzip.open(kept) as stream:
-            schedule = parse(stream)
+            schedule = parse(cast(IO[bytes], stream))
     except (PlannerError, OSError, EOFError) as error:
         print(f"{model.name}: {error}")
         return None

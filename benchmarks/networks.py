@@ -221,7 +221,7 @@ class Craft(nn.Module):
         self.head = nn.Sequential(*head, nn.Conv2d(16, 2, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        kept = []
+        kept: list[Tensor] = []
         for stage in self.stages:
             kept.append(stage(kept[-1] if kept else image))
         value = self.wide(kept[-1])
@@ -475,7 +475,7 @@ class _CspNet(nn.Module):
             parts = [image[..., i::2, j::2] for j in (0, 1) for i in (0, 1)]
             image = torch.cat(parts, 1)
         value = self.stem(image)
-        kept = []
+        kept: list[Tensor] = []
         for stage in self.stages:
             value = stage(value)
             kept.append(value)

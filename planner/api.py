@@ -78,6 +78,7 @@ def check(
     target = _open(ep, device, profiles, evidence)
     read = _read(target, model, shapes, stored=precision is None)
     resolution = check_model(target, read, as_precision(precision), stored=precision is None)
+    _tell_notes(resolution.notes)
     return CheckResult.of(read, target, resolution)
 
 
@@ -262,6 +263,7 @@ def target(
     allow_unknown: bool = False,
     allow_fallback: bool = False,
     float16_io: bool = False,
+    time_budget: float | None = None,
     compiled: bool = False,
     estimated: bool = True,
     report_to: Path | str | None = None,
@@ -286,6 +288,7 @@ def target(
         allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
         allow_fallback: let nodes run on the CPU EP where the target does not take them.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        time_budget: seconds that planning and judging may take, about: a search stops in time, and its best plan is judged.
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
         estimated: also estimate what a run costs, by the schedule of the chip's compiler, and compare plans by that.
         report_to: a folder for a report of what was tried, in all formats.
@@ -306,7 +309,8 @@ def target(
     from planner.reporting.single import target_report
     from planner.reporting.write import check_directory
     from planner.runtime.compile import require_compiler, try_compile
-    from planner.search.run import Demands, select
+    from planner.search.run import select
+    from planner.search.trials import Demands
 
     opened, asked, source = _open(ep, device, profiles, evidence), as_precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
@@ -328,7 +332,7 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io, estimated), auto=asked is None, progress=progress,
+                Demands(floor, allow_fallback, float16_io, estimated, time_budget), auto=asked is None, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:

@@ -15,10 +15,12 @@ FLOAT16_SMALLEST = 2.0**-25
 
 
 class DType(StrEnum):
-    """A tensor element type that a plan may assign to a weight or an activation."""
+    """A tensor element type of a weight or an activation. A plan assigns those in ``WRITTEN``; the others are judged alone."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT8E4M3FN = "float8e4m3fn"
     UINT16 = "uint16"
     INT16 = "int16"
     UINT8 = "uint8"
@@ -28,29 +30,37 @@ class DType(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> DType | None:
-        name = {"fp32": "float32", "fp16": "float16", "float": "float32", "half": "float16"}.get(str(value))
+        name = {
+            "fp32": "float32", "fp16": "float16", "float": "float32", "half": "float16", "bf16": "bfloat16",
+            "fp8": "float8e4m3fn",
+        }.get(str(value))  # fmt: skip
         return None if name is None else cls(name)
 
     @property
     def is_float(self) -> bool:
-        return self in (DType.FLOAT32, DType.FLOAT16)
+        """Whether tensors flow in it as they are; float8 stands behind a scale, as integers do."""
+        return self in (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 
     @property
     def bits(self) -> int:
-        return int("".join(c for c in self.value if c.isdigit()))
+        return 8 if self is DType.FLOAT8E4M3FN else int("".join(c for c in self.value if c.isdigit()))
 
     @property
     def is_signed(self) -> bool:
-        return self.is_float or self.value.startswith("i")
+        return not self.value.startswith("u")
 
     @property
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest code of an integer type, for example (0, 255) for uint8."""
-        if self.is_float:
+        if self.is_float or self is DType.FLOAT8E4M3FN:
             raise ValueError(f"{self} has no integer range")
         if self.is_signed:
             return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
         return 0, (1 << self.bits) - 1
+
+
+# What quantizing writes.
+WRITTEN = frozenset(DType) - {DType.BFLOAT16, DType.FLOAT8E4M3FN}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ class RequestError(PlannerError):
     exit_status = 2
 
 
+class RangeMissingError(RequestError):
+    """A plan stores a tensor over a range that calibration did not see."""
+
+
 class EPError(PlannerError):
     """The execution provider or its worker failed: crash, time-out, package missing."""
 

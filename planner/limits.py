@@ -111,6 +111,18 @@ def tell_watcher(*words: str) -> None:
 
 
 @contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Work whose first interrupt ends this step alone: what it has so far is then brought to its end (KeyboardInterrupt is caught
+    by whoever asks for this). A second interrupt ends the process as ever.
+    """
+    tell_watcher("stoppable")
+    try:
+        yield
+    finally:
+        tell_watcher("unstoppable")
+
+
+@contextlib.contextmanager
 def reading(path: Path, size: int) -> Iterator[None]:
     """Reading a model: with a limit of time, where somebody watches, and of memory.
 

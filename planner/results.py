@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from planner import codec
 from planner.errors import RequestError
 from planner.model.read import Model
-from planner.resolve.choose import Resolution, Verdict
+from planner.resolve.choose import Resolution
 from planner.resolve.plan import ModelIdentity, Plan, TargetIdentity
 from planner.resolve.target import Target
-from planner.resolve.verdicts import NodeVerdict, Violation
+from planner.resolve.verdicts import NodeVerdict, Verdict, Violation
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled
-    from planner.search.run import Attempt, Selection
+    from planner.search.run import Selection
+    from planner.search.trials import Attempt
     from planner.verification.verify import Verification
 
 
@@ -32,7 +33,7 @@ class CheckResult:
         model: what was judged.
         target: where it is to run.
         resolution: a verdict for each node.
-        notes: what reading the model told.
+        notes: what reading the model told, and known defects of the EP that it meets.
         open_inputs: inputs with open dimensions, as --shape takes them, where the target wants static shapes.
     """
 
@@ -46,7 +47,7 @@ class CheckResult:
     def of(cls, model: Model, target: Target, resolution: Resolution) -> CheckResult:
         """The result for a model that was read and judged."""
         opened = model.dynamic_inputs if target.profile.limits.static_shapes else ()
-        return cls(ModelIdentity.of(model), target.identity, resolution, model.notes, opened)
+        return cls(ModelIdentity.of(model), target.identity, resolution, (*model.notes, *resolution.notes), opened)
 
     @property
     def precision(self) -> str:
@@ -241,7 +242,7 @@ class TargetResult:
             "estimate": None if kept is None else codec.plain(kept.estimate),
             "passed": self.passed,
             "violations": [codec.to_json(Violation.of(v)) for v in self.check.violations] if kept is None else [],
-            "attempts": [] if tried is None else [attempt.to_json() for attempt in tried.attempts],
+            "attempts": [] if tried is None else tried.tried(),
             "search": None if tried is None else codec.plain(tried.search),
             "finalists": [] if tried is None else codec.plain(tried.finalists),
             "latency_ms": None if kept is None else codec.plain(kept.latency),

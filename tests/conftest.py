@@ -37,6 +37,11 @@ def _lack_of_directml() -> str:
 
 
 @functools.cache
+def _lack_of_webgpu() -> str:
+    return launcher("WebGpuExecutionProvider").availability().reason
+
+
+@functools.cache
 def _lack_of_model(name: str) -> str:
     try:
         fetch_file(EXAMPLES[name].file)
@@ -51,6 +56,8 @@ def _capabilities(request: pytest.FixtureRequest) -> None:
         lacking("qnn", reason)
     if request.node.get_closest_marker("directml") and (reason := _lack_of_directml()):
         lacking("directml", reason)
+    if request.node.get_closest_marker("webgpu") and (reason := _lack_of_webgpu()):
+        lacking("webgpu", reason)
     if request.node.get_closest_marker("models") and (reason := _lack_of_model(_SMALLEST)):
         lacking("models", reason)
 

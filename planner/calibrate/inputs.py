@@ -130,7 +130,7 @@ def load_inputs(
             _hash(made_sample, digest)
         return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
-    store = _Store()
+    store = Store()
     for i, given in enumerate(_read(source, specs, may_run)):
         sample = _check(given, specs, f"{source}: sample {i}")
         _hash(sample, digest)
@@ -145,13 +145,36 @@ def load_inputs(
     return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest(), None, method)
 
 
-class _Store:
-    """Samples one after another in a file that stays in memory while it is small."""
+def data_beside(folder: Path, text: str, where: str) -> str:
+    """The path of inputs that a file names: data, relative to the file's folder. Code comes from the command line alone.
+
+    Args:
+        folder: of the file.
+        text: what the file says.
+        where: its place in the file, for the message.
+
+    Raises:
+        RequestError: there is no such file or folder; a function, above all.
+    """
+    path = folder / text
+    if "\0" not in text and path.exists():
+        return str(path)
+    if ":" in text and path.suffix != ".npz":
+        raise RequestError(
+            f"{where}: {text} is a function; a file may name data, but has no code run",
+            f"save its samples as an .npz file, or name one model on the command line, with --inputs {text}",
+        )
+    raise RequestError(f"{where}: {text}: no such file or folder", "give an .npz file or a folder of such files")
+
+
+class Store:
+    """Samples one after another in a file that stays in memory while it is small. Texts stay in memory."""
 
     def __init__(self) -> None:
         # Lives as long as the store: deleted by the operating system when it is closed.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         self._index: list[dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
+        self._texts: dict[tuple[int, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -161,12 +184,18 @@ class _Store:
         self._file.seek(0, 2)
         for name, array in sample.items():
             entry[name] = (self._file.tell(), array.dtype, array.shape)
-            self._file.write(array.tobytes())
+            if array.dtype.hasobject:
+                self._texts[len(self._index), name] = array
+            else:
+                self._file.write(array.tobytes())
         self._index.append(entry)
 
     def read(self, position: int) -> Sample:
         sample = {}
         for name, (offset, dtype, shape) in self._index[position].items():
+            if dtype.hasobject:
+                sample[name] = self._texts[position, name]
+                continue
             self._file.seek(offset)
             data = self._file.read(math.prod(shape) * dtype.itemsize)
             sample[name] = np.frombuffer(data, dtype).reshape(shape)
@@ -179,7 +208,7 @@ class _Store:
 class _Part(Sequence[Sample]):
     """Some samples of a store, each read when it is asked for."""
 
-    def __init__(self, store: _Store, positions: tuple[int, ...]) -> None:
+    def __init__(self, store: Store, positions: tuple[int, ...]) -> None:
         self._store = store
         self._positions = positions
 
@@ -385,4 +414,4 @@ def _hash(sample: Sample, digest: Any) -> None:
         digest.update(array.tobytes())
 
 
-__all__ = ["InputSpec", "Inputs", "Sample", "input_specs", "load_inputs"]
+__all__ = ["InputSpec", "Inputs", "Sample", "Store", "data_beside", "input_specs", "load_inputs"]

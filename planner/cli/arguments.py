@@ -242,7 +242,7 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--time-limit",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         help="most seconds for reading a model (default: 60), and for each request to an execution provider (default: 300)",
     )
     group.add_argument(
@@ -259,14 +259,15 @@ def limits_of(args: argparse.Namespace) -> Limits:
     return Limits(args.time_limit, args.memory_limit)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
+        number = 0.0
+    if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
+    return number
 
 
 def _bytes(text: str) -> int:

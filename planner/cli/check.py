@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.resolve.choose import Verdict
+    from planner.resolve.verdicts import Verdict
     from planner.results import CheckResult
 
 HELP = "judge a precision, or the model as it is, by the profile; runs nothing"

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
     eps: list[dict[str, Any]] = []
     for profile in load_profiles(args.profile).by_ep.values():
-        available = launcher(profile.ep).availability()
+        known = launcher(profile.ep)
+        available = known.availability(profile.options(profile.file.default_device))
         eps.append(
             {
                 "ep": profile.ep,
@@ -37,7 +38,13 @@ def run(args: argparse.Namespace) -> int:
                 "aliases": list(profile.file.aliases),
                 "default_device": profile.file.default_device,
                 "devices": [
-                    {"name": name, "title": d.title, "class": d.kind, "prefer": [str(p) for p in profile.prefer[name]]}
+                    {
+                        "name": name,
+                        "title": d.title,
+                        "class": d.kind,
+                        "prefer": [str(p) for p in profile.prefer[name]],
+                        "here": known.availability(profile.options(name)).kind or "emulation",
+                    }
                     for name, d in profile.devices.items()
                 ],
                 "here": available.kind or "emulation",
@@ -73,14 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each device of an EP, the first with what all share."""
-    here = {
+    words = {
         "hardware": "real",
+        "software": "software GPU",
         "simulator": "simulated",
         "placement": "placement",
         "emulation": "emulated",
-    }[entry["here"]]
-    first, *others = (device["name"] for device in entry["devices"])
-    return [
-        (entry["ep"], ", ".join(entry["aliases"]), first, here),
-        *(("", "", device, "") for device in others),
-    ]
+    }
+    shown = [(device["name"], words[device["here"]]) for device in entry["devices"]]
+    return [(entry["ep"], ", ".join(entry["aliases"]), *shown[0]), *(("", "", *device) for device in shown[1:])]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
+    from planner.derive.explain import DeviceComparison, Explanation
     from planner.probe.run import Outcome
     from planner.profiles.schema import Rule
-    from planner.resolve.target import Target
 
 HELP = "the pairs that an operator may use on a device, each with its evidence; or what a node of a model costs there"
 EPILOG = """\
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    from planner.derive.explain import compare, explain
     from planner.errors import RequestError
 
     if args.node is not None:
@@ -51,74 +53,44 @@ def run(args: argparse.Namespace) -> int:
         return explain_node(args)
     target = arguments.target(args)
     if args.compare:
-        return _compare(args, target)
+        one, two = args.compare
+        compared = compare(target, one, two, args.op)
+        if args.json:
+            common.print_document(compared.to_json())
+        else:
+            _show_differences(compared)
+        return common.YES
     if args.op is None:
         raise RequestError("name an operator", "for example `planner explain Conv --ep qnn`")
-    return _explain(args, target)
-
-
-def _explain(args: argparse.Namespace, target: Target) -> int:
-    from planner import codec
-    from planner.probe.evidence import stored
-    from planner.profiles.conditions import split
-
-    domain, name = split(args.op)
-    rules = target.profile.rules_for(name, domain, target.device)
-    evidence = stored(target.profile.ep, target.device, target.options)
-    seen = evidence.of_operator(args.op) if evidence is not None else {}
-    tables = [_kernels(target, rule, name, domain) for rule in rules if rule.kernels is not None]
+    found = explain(target, args.op)
     if args.json:
-        document = {
-            "op": args.op,
-            "target": codec.to_json(target.identity),
-            "rules": [rule_json(rule) for rule in rules],
-            "kernels": [entry for entries in tables for entry in entries],
-            "evidence": None
-            if evidence is None
-            else {
-                "runtime": dict(evidence.runtime),
-                "date": evidence.date,
-                "cases": [_case(c, o) for c, o in seen.items()],
-            },
-        }
-        common.print_json("planner/explain/1", document)
-        return _status(args, target, bool(rules), bool(seen))
-    common.print_table(
-        f"{args.op} on {target.device} of {target.profile.ep}: rules, the first that matches decides",
-        ["rule", "says", "where", "do", "source"],
-        [[r.id, says(r), where(r), r.suggestion, source(r)] for r in rules],
-    )
-    for entries in tables:
-        common.print_table("\nkernels", ["opset", "types"], [[e["opset"], e["types"]] for e in entries])
-    if seen:
-        assert evidence is not None
-        versions = ", ".join(f"{k} {v}" for k, v in evidence.runtime.items())
-        common.print_table(
-            f"\nobserved ({versions}, {evidence.date})", ["form", "result", "pairs", "reason"], _observed(seen)
-        )
-    return _status(args, target, bool(rules), bool(seen))
-
-
-def _status(args: argparse.Namespace, target: Target, has_rules: bool, has_evidence: bool) -> int:
-    if has_rules or has_evidence:
+        common.print_document(found.to_json())
+    else:
+        _show(found)
+    if found.known:
         return common.YES
-    common.say(f"planner: nothing is known of {args.op} on {target.device} of {target.profile.ep}")
+    common.say(f"planner: nothing is known of {args.op} on {target.device} of {target.ep}")
     return common.UNKNOWN
 
 
-def rule_json(rule: Rule) -> dict[str, Any]:
-    """A rule as plain data: what it states."""
-    import msgspec
+def _show(found: Explanation) -> None:
+    from planner.derive.explain import opsets
 
-    from planner.profiles.conditions import written
-
-    data: dict[str, Any] = {k: v for k, v in msgspec.to_builtins(rule).items() if v not in (None, [], (), {}, False)}
-    data["source"] = {k: v for k, v in data["source"].items() if v is not None}
-    if when := written(rule.when):
-        data["when"] = when
-    else:
-        del data["when"]
-    return data
+    common.print_table(
+        f"{found.op} on {found.target.device} of {found.target.ep}: rules, the first that matches decides",
+        ["rule", "says", "where", "do", "source"],
+        [[r.id, says(r), where(r), r.suggestion, source(r)] for r in found.rules],
+    )
+    if found.kernels:
+        rows = [[opsets(k), {c: sorted(types) for c, types in k.types.items()}] for k in found.kernels]
+        common.print_table("\nkernels", ["opset", "types"], rows)
+    if found.seen and found.evidence is not None:
+        versions = ", ".join(f"{k} {v}" for k, v in found.evidence.runtime.items())
+        common.print_table(
+            f"\nobserved ({versions}, {found.evidence.date})",
+            ["form", "result", "pairs", "reason"],
+            _observed(found.seen),
+        )
 
 
 def says(rule: Rule) -> str:
@@ -143,22 +115,7 @@ def source(rule: Rule) -> str:
     return "; ".join(filter(None, (rule.source.observed, rule.source.documented)))
 
 
-def _kernels(target: Target, rule: Rule, name: str, domain: str) -> list[dict[str, Any]]:
-    table = target.profile.tables[str(rule.kernels)]
-    return [
-        {
-            "opset": f"{k.first_opset}+" if k.last_opset is None else f"{k.first_opset}-{k.last_opset}",
-            "types": {c: sorted(t) for c, t in k.types.items()},
-        }
-        for k in table.kernels.get((domain, name), ())
-    ]
-
-
-def _case(case: str, outcome: Outcome) -> dict[str, Any]:
-    return {"case": case, "result": str(outcome.result), "reason": outcome.reason, "sqnr_db": outcome.sqnr_db}
-
-
-def _observed(seen: dict[str, Outcome]) -> list[list[object]]:
+def _observed(seen: Mapping[str, Outcome]) -> list[list[object]]:
     from planner.probe.evidence import parse_id
 
     rows: dict[tuple[str, str, str | None], list[str]] = {}
@@ -171,39 +128,11 @@ def _observed(seen: dict[str, Outcome]) -> list[list[object]]:
     return [[condition, result, ", ".join(pairs), reason] for (condition, result, reason), pairs in rows.items()]
 
 
-def _compare(args: argparse.Namespace, target: Target) -> int:
-    from planner.errors import RequestError
-    from planner.probe.evidence import differences, stored
-
-    found = []
-    for device in args.compare:
-        target.profile.device(device)
-        evidence = stored(target.profile.ep, device)
-        if evidence is None:
-            raise RequestError(
-                f"there is no evidence on {device}", "see `planner eps`, or probe it: planner probe -o FILE"
-            )
-        found.append(evidence)
-    one, two = found
-    changed = differences(one, two)
-    if args.op is not None:
-        changed = [d for d in changed if d.case.partition("/")[0].lower() == args.op.lower()]
-    if args.json:
-        rows = [
-            {
-                "case": d.case,
-                one.device: d.before and _case(d.case, d.before),
-                two.device: d.after and _case(d.case, d.after),
-            }
-            for d in changed
-        ]
-        common.print_json(
-            "planner/explain/1", {"op": args.op, "rules": [], "devices": args.compare, "differences": rows}
-        )
-        return common.YES
+def _show_differences(compared: DeviceComparison) -> None:
+    one, two = compared.devices
     common.print_table(
-        f"{len(changed)} cases of {args.op or 'all operators'} that {one.device} and {two.device} answer differently",
-        ["case", one.device, two.device, "reason"],
+        f"{len(compared.differences)} cases of {compared.op or 'all operators'} that {one} and {two} answer differently",
+        ["case", one, two, "reason"],
         [
             [
                 d.case,
@@ -211,8 +140,7 @@ def _compare(args: argparse.Namespace, target: Target) -> int:
                 d.after and d.after.result,
                 (d.after and d.after.reason) or (d.before and d.before.reason),
             ]
-            for d in changed
+            for d in compared.differences
         ],
         limit=200,
     )
-    return common.YES

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner.cli import arguments, common
 
 if TYPE_CHECKING:
-    from planner.probe.evidence import Difference, Evidence
-    from planner.probe.run import Outcome
-    from planner.resolve.target import Target
+    from planner.derive.review import CasesReview, ModelReview, RegistryReview
+    from planner.probe.evidence import Evidence
 
 HELP = "ask the installed EP itself what it takes, case by case"
 EPILOG = """\
@@ -31,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     parser.add_argument("--diff", action="store_true", help="compare with the stored evidence; exit 1 on a difference")
     parser.add_argument("--against", metavar="FILE", type=Path, help="compare with this evidence file instead")
     parser.add_argument("--from-model", metavar="MODEL", type=Path, help="probe the nodes of a model as it is stored")
@@ -42,141 +42,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    from planner.derive.review import CasesReview, ModelReview, review
     from planner.errors import RequestError
 
     if args.workers < 1:
         raise RequestError("--workers must be at least 1")
     target = arguments.target(args)
-    if args.from_model is not None:
-        return _from_model(args, target)
-    if any(rule.kernels == "installed" for rule in target.profile.rules) and not args.op:
-        return _registry(args, target)
-    return _matrix(args, target)
-
-
-def _matrix(args: argparse.Namespace, target: Target) -> int:
-    from planner import codec
-    from planner.errors import RequestError
-    from planner.probe import evidence as files
-    from planner.probe.ask import ask
-    from planner.probe.cases import all_cases
-    from planner.probe.run import select
-
-    before = (
-        files.load(args.against)
-        if args.against is not None
-        else files.stored(target.profile.ep, target.device, target.options)
-    )
-    if args.diff and before is None:
-        raise RequestError(
-            f"there is no stored evidence on {target.device} of {target.profile.ep}",
-            "probe with -o FILE first, and compare with --against FILE",
-        )
-    cases = select(all_cases().values(), args.op)
-    if not cases:
-        raise RequestError(f"no probe case for {', '.join(args.op)}", "operators are named as in ONNX: Conv, MatMul")
-    partial = args.output.with_suffix(".partial") if args.output is not None else None
     with common.progress() as update:
-        found = ask(
-            cases,
-            target.profile.ep,
-            target.device,
-            target.options,
-            workers=args.workers,
-            partial=partial,
-            progress=lambda done, total: update(f"probing {target.profile.ep}", done, total),
-        )
-    if args.output is not None:
-        args.output.write_text(files.dump(found), encoding="utf-8")
-        assert partial is not None
-        partial.unlink(missing_ok=True)
-    changed = files.differences(_limited(before, found), found) if before is not None else []
-    contradictions = _contradictions(target, found)
+        found = review(
+            target, operators=args.op, model=args.from_model, output=args.output, overwrite=args.overwrite,
+            against=args.against, needs_evidence=args.diff, workers=args.workers, progress=update,
+        )  # fmt: skip
     if args.json:
-        common.print_json(
-            "planner/probe/1",
-            {
-                "target": codec.to_json(target.identity),
-                "runtime": dict(found.runtime),
-                "compared_with": None if before is None else {"runtime": dict(before.runtime), "date": before.date},
-                "cases": [{"case": case, **outcome_json(outcome)} for case, outcome in found.outcomes.items()],
-                "differences": [difference_json(d) for d in changed],
-                "contradictions": contradictions,
-            },
-        )
+        common.print_document(found.to_json())
+    elif isinstance(found, ModelReview):
+        _show_model(found, args.from_model.name)
+    elif isinstance(found, CasesReview):
+        _show_cases(found)
     else:
-        _show(target, found, before, changed, contradictions)
-    return common.NO if args.diff and changed else common.YES
+        _show_registry(found)
+    return common.NO if args.diff and found.changed else common.YES
 
 
-def _limited(before: Evidence, found: Evidence) -> Evidence:
-    """The stored answers to the cases that were asked this time."""
-    from dataclasses import replace
-
-    return replace(before, outcomes={c: o for c, o in before.outcomes.items() if c in found.outcomes})
-
-
-def _contradictions(target: Target, found: Evidence) -> list[dict[str, Any]]:
-    """Cases that the profile judges otherwise than the EP just answered."""
-    from planner.derive.predict import agrees, explanation, predict
-
-    entries = []
-    for case, outcome in found.outcomes.items():
-        ruling = predict(case, target.profile, target.device)
-        if agrees(ruling, outcome) is False and explanation(case, target.profile, ruling, outcome) is None:
-            entries.append(
-                {"case": case, "result": str(outcome.result), "rule": ruling.rule, "on_target": ruling.legal}
-            )
-    return entries
-
-
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """The outcome's part of a case."""
-    return {"result": str(outcome.result), "reason": outcome.reason, "sqnr_db": outcome.sqnr_db}
-
-
-def difference_json(difference: Difference) -> dict[str, Any]:
-    """What a case was and is; null where one side does not have it."""
-    return {
-        "case": difference.case,
-        "before": None if difference.before is None else outcome_json(difference.before),
-        "after": None if difference.after is None else outcome_json(difference.after),
-    }
-
-
-def _show(
-    target: Target,
-    found: Evidence,
-    before: Evidence | None,
-    changed: list[Difference],
-    contradictions: list[dict[str, Any]],
-) -> None:
+def _show_cases(review: CasesReview) -> None:
     from collections import Counter
 
     from planner.probe.evidence import parse_id
 
     by_operator: dict[str, Counter[str]] = {}
-    for case, outcome in found.outcomes.items():
+    for case, outcome in review.found.outcomes.items():
         by_operator.setdefault(parse_id(case)[0], Counter())[str(outcome.result)] += 1
     kinds = ["taken", "cpu", "fails", "crashed", "folded", "invalid"]
     common.print_table(
-        f"{target.profile.ep} on {target.device}, {_versions(found)}: {len(found.outcomes)} cases",
+        f"{review.target.ep} on {review.target.device}, {_versions(review.found)}: {len(review.found.outcomes)} cases",
         ["operator", *kinds],
         [[op, *(counts[k] or None for k in kinds)] for op, counts in sorted(by_operator.items())],
     )
-    if before is not None:
-        title = f"\n{len(changed)} differences from the evidence of {before.date} ({_versions(before)})"
-        rows = [
-            [d.case, d.before and d.before.result, d.after and d.after.result, d.after and d.after.reason]
-            for d in changed
-        ]
-        common.print_table(title, ["case", "was", "is", "reason"], rows, limit=60)
-    if contradictions:
+    if review.before is not None:
         common.print_table(
-            f"\n{len(contradictions)} cases that the profile judges otherwise",
+            f"\n{len(review.differences)} differences from the evidence of {review.before.date} ({_versions(review.before)})",
+            ["case", "was", "is", "reason"],
+            [
+                [d.case, d.before and d.before.result, d.after and d.after.result, d.after and d.after.reason]
+                for d in review.differences
+            ],
+            limit=60,
+        )
+    if review.contradictions:
+        common.print_table(
+            f"\n{len(review.contradictions)} cases that the profile judges otherwise",
             ["case", "the EP says", "rule", "it says on target"],
-            [[c["case"], c["result"], c["rule"], c["on_target"]] for c in contradictions],
+            [[c.case, c.result, c.rule, c.on_target] for c in review.contradictions],
             limit=30,
+        )
+    if review.defects:
+        common.print_table(
+            "\nknown defects, asked again",
+            ["defect", "still there", "seen"],
+            [[asked.id, "yes" if asked.shows else "NO", asked.observed] for asked in review.defects],
         )
 
 
@@ -184,61 +107,21 @@ def _versions(evidence: Evidence) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(evidence.runtime.items()))
 
 
-def _registry(args: argparse.Namespace, target: Target) -> int:
-    """An EP whose rules follow the kernel registry is asked for that registry."""
-    from planner import codec
-    from planner.profiles import kernels
-
-    before = kernels.read(kernels.stored(target.profile.ep))
-    after = kernels.installed(target.profile.ep)
-    changed = kernels.differences(before, after)
-    if args.output is not None:
-        args.output.write_text(kernels.dump(after), encoding="utf-8")
-    if args.json:
-        count = sum(len(v) for v in after["kernels"].values())
-        document = {
-            "target": codec.to_json(target.identity),
-            "source": after["source"],
-            "compared_with": before["source"],
-            "cases": [{"case": f"{count} operators", "result": "registry", "reason": None, "sqnr_db": None}],
-            "differences": [{"case": c, "before": b, "after": a} for c, b, a in changed],
-        }
-        common.print_json("planner/probe/1", document)
-    else:
-        common.print_table(
-            f"{target.profile.ep}: {len(changed)} differences between {before['source']} and {after['source']}",
-            ["kernel", "was", "is"],
-            changed,
-            limit=100,
-        )
-    return common.NO if args.diff and changed else common.YES
+def _show_registry(review: RegistryReview) -> None:
+    common.print_table(
+        f"{review.target.ep}: {len(review.differences)} differences between {review.before} and {review.after}",
+        ["kernel", "was", "is"],
+        review.differences,
+        limit=100,
+    )
 
 
-def _from_model(args: argparse.Namespace, target: Target) -> int:
-    from planner import codec
-    from planner.probe.from_model import from_model
-    from planner.profiles import learned
-
-    found = from_model(args.from_model, target.profile, target.device)
-    if args.output is not None:
-        args.output.write_text(learned.dump(found), encoding="utf-8")
-    contradictions = [n for n in found.nodes if n.predicted is not n.on_target]
-    if args.json:
-        common.print_json(
-            "planner/probe/1",
-            {
-                "target": codec.to_json(target.identity),
-                "runtime": dict(found.runtime),
-                "cases": [codec.to_json(n) for n in found.nodes],
-                "differences": [codec.to_json(n) for n in contradictions],
-            },
-        )
-    else:
-        common.print_table(
-            f"{len(found.nodes)} kinds of nodes of {args.from_model.name} on {target.device}; "
-            f"the profile judges {len(contradictions)} of them otherwise",
-            ["node", "on target", "profile says", "rule", "the EP's reason"],
-            [[n.signature, n.on_target, n.predicted, n.rule, n.reason] for n in contradictions or found.nodes],
-            limit=60,
-        )
-    return common.NO if args.diff and contradictions else common.YES
+def _show_model(review: ModelReview, name: str) -> None:
+    contradictions = review.contradictions
+    common.print_table(
+        f"{len(review.found.nodes)} kinds of nodes of {name} on {review.target.device}; "
+        f"the profile judges {len(contradictions)} of them otherwise",
+        ["node", "on target", "profile says", "rule", "the EP's reason"],
+        [[n.signature, n.on_target, n.predicted, n.rule, n.reason] for n in contradictions or review.found.nodes],
+        limit=60,
+    )

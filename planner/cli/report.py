@@ -27,7 +27,7 @@ With more than one model, a YAML file says what belongs to each (--models):
   models:
     - path: recogniser.onnx           # relative to the YAML file
       shapes: {x: [1, 3, 48, 320]}
-      inputs: lines.npz               # or package.module:function
+      inputs: lines.npz               # or a folder of .npz files
 A cell whose EP crashes or takes too long says so, and the rest goes on. Formats: html, markdown, json, sarif, junit, svg.
 gate rules: no-fallback, floor=DB, max-size=BYTES (also 20MB, 20MiB), max-latency=MS (estimated), real-run
 exit status: 0 every model passes on every target (with --baseline: nothing got worse), 1 not, 2 wrong request,

@@ -17,7 +17,7 @@ from planner.profiles.rules import DERIVED
 from planner.profiles.schema import Operator
 from planner.profiles.shipped import PROFILE, shipped_directory
 
-_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-directml")
+_PACKAGES = ("onnxruntime-qnn", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-webgpu")
 
 
 def main(name: str) -> None:

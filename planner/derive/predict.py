@@ -5,11 +5,14 @@ from __future__ import annotations
 import fnmatch
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
 
+from planner import codec
+from planner.codec import named
+from planner.files import read_text
 from planner.model.node import Node
 from planner.model.read import nodes_as_written
 from planner.probe.build import NODE, build
@@ -57,7 +60,7 @@ class Exemption:
         patterns: of case ids, as in file names of a shell.
     """
 
-    patterns: tuple[str, ...]
+    patterns: tuple[str, ...] = field(metadata=named("cases"))
     reason: str
 
 
@@ -67,7 +70,7 @@ def exemptions(ep: str) -> tuple[Exemption, ...]:
     path = folder_of(ep) / "exceptions.json"
     if not path.is_file():
         return ()
-    return tuple(Exemption(tuple(e["cases"]), e["reason"]) for e in json.loads(path.read_text(encoding="utf-8")))
+    return tuple(codec.from_json(Exemption, entry, str(path)) for entry in json.loads(read_text(path)))
 
 
 def explanation(case: str, profile: Profile, ruling: Ruling, outcome: Outcome) -> str | None:

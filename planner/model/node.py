@@ -19,6 +19,7 @@ class Operand:
         dtype: ONNX element type, lower case ("float32", "int64"); None if unknown.
         shape: dimensions; None for an unknown one; the whole None if the rank is unknown.
         constant: whether the value is known before the model runs.
+        source: name of the value that it stands for, where it comes out of a QuantizeLinear and DequantizeLinear; else None.
     """
 
     name: str
@@ -26,6 +27,12 @@ class Operand:
     dtype: str | None
     shape: tuple[int | None, ...] | None
     constant: bool
+    source: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Name of the value as the node that computes it gives it."""
+        return self.source or self.name
 
 
 @dataclass(frozen=True)

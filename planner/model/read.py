@@ -27,7 +27,11 @@ from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
 from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
 
-_FLOATS = {ir.DataType.FLOAT: DType.FLOAT32, ir.DataType.FLOAT16: DType.FLOAT16}
+_FLOATS = {
+    ir.DataType.FLOAT: DType.FLOAT32,
+    ir.DataType.FLOAT16: DType.FLOAT16,
+    ir.DataType.BFLOAT16: DType.BFLOAT16,
+}
 _DTYPE_NAMES = {
     ir.DataType.FLOAT: "float32",
     ir.DataType.FLOAT16: "float16",
@@ -417,7 +421,16 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in _FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
-    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant)
+    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant, _before_qdq(value))
+
+
+def _before_qdq(value: ir.Value) -> str | None:
+    """Name of the value that was quantized and dequantized to this one."""
+    dequantize = value.producer()
+    codes = dequantize.inputs[0] if dequantize is not None and dequantize.op_type == "DequantizeLinear" else None
+    quantize = None if codes is None else codes.producer()
+    source = quantize.inputs[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+    return None if source is None else source.name
 
 
 def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:

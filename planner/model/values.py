@@ -13,6 +13,12 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     return value.const_value.numpy()
 
 
+def numbers(value: ir.Value) -> np.ndarray:
+    """The content of an initializer. Whoever works on it later asks again then: a large one is read anew, and not held."""
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
 def is_quantized(value: ir.Value) -> bool:
     """Whether a QuantizeLinear reads the value."""
     return any(use.node.op_type == "QuantizeLinear" for use in value.uses())

@@ -17,18 +17,18 @@ there, the answer "absent" for those that were not asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from planner import codec
+from planner.codec import MalformedError
 from planner.errors import RequestError
-from planner.files import read_text
 from planner.probe.run import Outcome, Result
 from planner.profiles.shipped import folder_of
 
 SCHEMA = "planner/evidence/1"
-_LARGEST_FILE = 16 << 20
 _ABSENT = "absent"
 _GRANULARITIES = ("per-channel", "blocked")
 
@@ -142,55 +142,65 @@ def load(path: Path) -> Evidence:
     Raises:
         RequestError: it is missing or no evidence file.
     """
-    try:
-        data = json.loads(read_text(path, "an evidence file", limit=_LARGEST_FILE))
-        if data["schema"] != SCHEMA:
-            raise RequestError(f"{path}: schema {data['schema']!r}, expected {SCHEMA!r}")
-        return Evidence(
-            ep=str(data["ep"]),
-            device=str(data["device"]),
-            options={str(k): str(v) for k, v in data["options"].items()},
-            runtime={str(k): str(v) for k, v in data["runtime"].items()},
-            date=str(data["date"]),
-            probe=int(data["probe"]),
-            outcomes=_merged(_base(path, data), _outcomes(data["cases"], data["reasons"])),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
-        raise RequestError(f"{path}: not an evidence file ({type(error).__name__}: {error})") from None
+    file = codec.read_json(_File, path, SCHEMA, "an evidence file", "make one with `planner probe -o FILE`")
+    own = _outcomes(path, file)
+    base: Mapping[str, Outcome | None] = {}
+    if file.base is not None:
+        if not file.base or Path(file.base).name != file.base:
+            raise RequestError(f"{path}: base: {file.base!r} is no device name")
+        other = path.with_name(f"{file.base}.json")
+        below = codec.read_json(_File, other, SCHEMA, "an evidence file")
+        if below.base is not None:
+            # Then no chain can close on itself.
+            raise RequestError(f"{path}: base: {file.base!r} has a base itself")
+        base = _outcomes(other, below)
+    outcomes = {case: outcome for case, outcome in {**base, **own}.items() if outcome is not None}
+    return Evidence(file.ep, file.device, file.options, file.runtime, file.date, file.probe, outcomes)
 
 
-def _base(path: Path, data: Mapping[str, Any]) -> Mapping[str, Outcome]:
-    """The outcomes that a file builds on. A base has no base of its own, so no chain can close on itself."""
-    if "base" not in data:
-        return {}
-    name = str(data["base"])
-    if Path(name).name != name:
-        raise ValueError(f"base {name!r} is no device name")
-    other = json.loads(read_text(path.with_name(f"{name}.json"), limit=_LARGEST_FILE))
-    if "base" in other:
-        raise ValueError(f"base {name!r} has a base itself")
-    return _merged({}, _outcomes(other["cases"], other["reasons"]))
+@dataclass(frozen=True)
+class _File:
+    """The file as it is written."""
+
+    ep: str
+    device: str
+    options: Mapping[str, str]
+    runtime: Mapping[str, str]
+    date: str
+    probe: int
+    reasons: tuple[str, ...]
+    cases: Mapping[str, Mapping[str, Mapping[str, str]]]
+    base: str | None = None
 
 
-def _merged(base: Mapping[str, Outcome], own: Mapping[str, Outcome | None]) -> dict[str, Outcome]:
-    together: dict[str, Outcome | None] = {**base, **own}
-    return {case: outcome for case, outcome in together.items() if outcome is not None}
-
-
-def _outcomes(cases: Mapping[str, Any], reasons: list[str]) -> dict[str, Outcome | None]:
+def _outcomes(path: Path, file: _File) -> dict[str, Outcome | None]:
+    """By case id; None for a case that was not asked."""
     found: dict[str, Outcome | None] = {}
-    for op, conditions in cases.items():
+    for op, conditions in file.cases.items():
         for condition, results in conditions.items():
             for key, entries in results.items():
-                result, _, index = key.partition(" ")
-                reason = reasons[int(index)] if index else None
-                for entry in entries.split():
-                    name, _, db = entry.partition(":")
-                    pair, _, granularity = name.partition("/")
-                    case = make_id(op, pair, granularity, condition)
-                    asked = result != _ABSENT
-                    found[case] = Outcome(Result(result), reason, float(db) if db else None) if asked else None
+                try:
+                    found.update(_answers(op, condition, key, entries, file.reasons))
+                except (ValueError, IndexError) as error:
+                    raise MalformedError(("cases", op, condition, key), str(error), source=str(path)) from None
     return found
+
+
+def _answers(
+    op: str, condition: str, key: str, entries: str, reasons: Sequence[str]
+) -> Iterator[tuple[str, Outcome | None]]:
+    """The cases of one result, each with its outcome.
+
+    Raises:
+        ValueError: no such result, or no number where one stands. IndexError: no reason of that number.
+    """
+    result, _, index = key.partition(" ")
+    reason = reasons[int(index)] if index else None
+    for entry in entries.split():
+        name, _, db = entry.partition(":")
+        pair, _, granularity = name.partition("/")
+        case = make_id(op, pair, granularity, condition)
+        yield case, None if result == _ABSENT else Outcome(Result(result), reason, float(db) if db else None)
 
 
 def directory(ep: str) -> Path:

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from msgspec import Struct
 
+from planner import codec
+from planner.codec import MalformedError
 from planner.errors import EPError, RequestError
 from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
@@ -97,26 +100,45 @@ def read_kernel_table(path: Path, content: str) -> KernelTable:
     """
     try:
         data = json.loads(content)
-        kernels = {
-            ("" if domain == "ai.onnx" else domain, op): tuple(_kernel(k) for k in entries)
-            for domain, ops in data["kernels"].items()
-            for op, entries in ops.items()
-        }
-        return KernelTable(str(data["source"]), kernels)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path}: not a kernel table: {type(error).__name__}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: not a kernel table: {str(error).splitlines()[0]}") from None
+    file = codec.from_json(_File, data, f"{path}: not a kernel table")
+    kernels = {}
+    for domain, operators in file.kernels.items():
+        for op, entries in operators.items():
+            try:
+                kernels["" if domain == "ai.onnx" else domain, op] = tuple(map(_kernel, entries))
+            except ValueError as error:
+                raise MalformedError(
+                    ("kernels", domain, op), str(error), source=f"{path}: not a kernel table"
+                ) from None
+    return KernelTable(file.source, kernels)
 
 
 _TYPE_NAMES = {"float": "float32", "double": "float64"}
 
 
-def _kernel(entry: Mapping[str, Any]) -> Kernel:
-    first, _, last = str(entry["opset"]).partition("-")
-    open_ended = first.endswith("+")
-    start = int(first.rstrip("+"))
-    end = None if open_ended else int(last) if last else start
-    types = {c: frozenset(_TYPE_NAMES.get(t, t) for t in names) for c, names in entry["types"].items()}
-    return Kernel(start, end, types)
+def _kernel(entry: _Entry) -> Kernel:
+    form = re.fullmatch(r"(\d+)(\+|-(\d+))?", entry.opset, re.ASCII)
+    if form is None:
+        raise ValueError(f"expected an opset such as 13, 11-12 or 13+, not {entry.opset[:40]!r}")
+    first = int(form[1])
+    last = None if form[2] == "+" else int(form[3] or first)
+    return Kernel(first, last, {c: frozenset(_TYPE_NAMES.get(t, t) for t in names) for c, names in entry.types.items()})
+
+
+class _Entry(Struct):
+    """A kernel as a file writes it."""
+
+    opset: str
+    types: dict[str, list[str]]
+
+
+class _File(Struct):
+    """A kernel table as it is written."""
+
+    source: str
+    kernels: dict[str, dict[str, list[_Entry]]]
 
 
 # -- the installed build ------------------------------------------------------------------------------------------------

@@ -5,22 +5,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
 from planner.profiles.conditions import in_file, names_of, with_attributes
 from planner.profiles.document import Document, Where, convert, parse, read_profile
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
-from planner.profiles.rules import index
-from planner.profiles.schema import DerivedFile, Operator, Profile, ProfileFile, Refuses, Takes
+from planner.profiles.rules import index, index_rules
+from planner.profiles.schema import ByOperator, Operator, Profile, ProfileFile, Refuses, RulesFile, Takes
 from planner.profiles.shipped import PROFILE, folder_of, shipped_directory
 from planner.runtime.processor import PROCESSOR_TRAITS
+
+_VERSION = re.compile(r"[0-9][0-9a-z.+!_-]*")
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,15 @@ class Profiles:
     by_ep: Mapping[str, Profile]
 
     def find(self, name: str) -> Profile:
-        """The profile for an alias or a full provider name.
+        """The profile for an alias or a full provider name, or for a version of an EP: "qnn@2.5".
 
         Raises:
-            RequestError: if no profile has the name; the message lists those that exist.
+            RequestError: if no profile has the name (the message lists those that exist), or the version is none.
         """
-        wanted = name.lower()
+        wanted, at, version = name.lower().partition("@")
         for profile in reversed(list(self.by_ep.values())):  # a user's own alias before ours
             if wanted == profile.ep.lower() or wanted in (a.lower() for a in profile.file.aliases):
-                return profile
+                return _at_version(profile, version) if at else profile
         known = ", ".join(min([p.ep, *p.file.aliases], key=len) for p in self.by_ep.values())
         raise RequestError(f"unknown EP {name!r}", f"known: {known}; add one with --profile FILE (see `planner eps`)")
 
@@ -79,13 +83,22 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     if file.derived is not None:
         source = _beside(document, file, file.derived) if derived is None else (Path(file.derived), derived)
         generated = parse(*source)
-        statements = convert(generated, with_attributes(generated), DerivedFile, in_file)
+        statements = convert(generated, with_attributes(generated), RulesFile, in_file)
         _check_statements(generated, statements.operators, _traits(file), has_source=True)
         digest.update(generated.text.encode())
     rules = index(file, statements)
+    of_device: dict[str, ByOperator] = {}
+    for name, device in file.devices.items():
+        if device.rules is not None:
+            own = parse(*_beside(document, file, device.rules))
+            said = convert(own, with_attributes(own), RulesFile, in_file)
+            _check_statements(own, said.operators, set(device.traits), has_source=True)
+            digest.update(own.text.encode())
+            of_device[name] = index_rules(said, f"{name}.")
     tables: dict[str, KernelTable] = {}
     notes: list[str] = []
-    for name in dict.fromkeys(r.kernels for found in rules.values() for r in found if r.kernels is not None):
+    indexed = (rules, *of_device.values())
+    for name in dict.fromkeys(r.kernels for part in indexed for found in part.values() for r in found if r.kernels):
         if name == INSTALLED:
             table_path = stored(file.ep)
             content, note = installed_kernels(file.ep, read_profile(table_path) if table_path.exists() else None)
@@ -105,6 +118,31 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
         tables=tables,
         notes=tuple(notes),
         by_operator=rules,
+        of_device=of_device,
+    )
+
+
+def _at_version(profile: Profile, version: str) -> Profile:
+    """The profile, speaking of one version of its EP: its rules are the same, an installed build has kernels of its own.
+
+    Raises:
+        RequestError: no version.
+    """
+    if not _VERSION.fullmatch(version):
+        raise RequestError(f"{version!r} is no version of {profile.ep}", "write it as EP@2.5")
+    ep = f"{profile.ep}@{version}"
+    tables, notes = dict(profile.tables), []
+    if INSTALLED in tables:
+        snapshot = stored(ep)
+        content, note = installed_kernels(ep, read_profile(snapshot) if snapshot.exists() else None)
+        tables[INSTALLED] = read_kernel_table(snapshot, content)
+        notes += [note] if note else []
+    return replace(
+        profile,
+        sha256=hashlib.sha256(f"{profile.sha256} {version} {notes}".encode()).hexdigest(),
+        file=structs.replace(profile.file, ep=ep),
+        tables=tables,
+        notes=(*profile.notes, *notes),
     )
 
 
@@ -154,6 +192,22 @@ def _check(document: Document, file: ProfileFile) -> None:
             except RequestError as error:
                 raise document.error((*where, i), str(error), error.hint) from None
     _check_statements(document, file.operators, _traits(file), has_source=file.source is not None)
+    _check_defects(document, file)
+
+
+def _check_defects(document: Document, file: ProfileFile) -> None:
+    ids = [defect.id for defect in file.defects]
+    for i, defect in enumerate(file.defects):
+        at: Where = ("defects", i)
+        if defect.id in ids[:i]:
+            raise document.error((*at, "id"), f"id {defect.id!r} is used twice")
+        for trait in defect.on:
+            if trait not in _traits(file):
+                raise document.error((*at, "on"), f"no device has trait {trait!r}")
+        try:
+            parse_precision(defect.precision)
+        except RequestError as error:
+            raise document.error((*at, "precision"), str(error), error.hint) from None
 
 
 def _traits(file: ProfileFile) -> set[str]:

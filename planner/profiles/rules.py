@@ -11,11 +11,11 @@ from msgspec import structs
 
 from planner.profiles.conditions import Key, names_of, split
 from planner.profiles.schema import (
-    DerivedFile,
     Operator,
     ProfileFile,
     Refuses,
     Rule,
+    RulesFile,
     Source,
     Statement,
     Takes,
@@ -26,7 +26,7 @@ DERIVED = "derived."  # what the ids of generated rules begin with
 Item = TypeVar("Item")
 
 
-def index(file: ProfileFile, derived: DerivedFile | None) -> dict[Key, tuple[Rule, ...]]:
+def index(file: ProfileFile, derived: RulesFile | None) -> dict[Key, tuple[Rule, ...]]:
     """Rules by (domain, operator), in the order in which they are asked.
 
     What is written stands above what is derived; in each, refusals above what is taken, and what is said of an operator
@@ -35,7 +35,17 @@ def index(file: ProfileFile, derived: DerivedFile | None) -> dict[Key, tuple[Rul
     parts = [_rules(file.operators, file.source, "")]
     if derived is not None:
         parts.append(_rules(derived.operators, derived.source, DERIVED))
+    return _ordered(parts)
+
+
+def index_rules(said: RulesFile, prefix: str) -> dict[Key, tuple[Rule, ...]]:
+    """The same of a file that stands for itself; the rules' ids begin with the prefix."""
+    return _ordered([_rules(said.operators, said.source, prefix)])
+
+
+def _ordered(parts: Sequence[tuple[_ByKey, _ByKey]]) -> dict[Key, tuple[Rule, ...]]:
     keys = dict.fromkeys(key for part in parts for kind in part for key in kind)
+    taken = {key for _, takes in parts for key in takes}
     return {
         (domain, op): tuple(
             rule
@@ -43,9 +53,15 @@ def index(file: ProfileFile, derived: DerivedFile | None) -> dict[Key, tuple[Rul
             for kind in part
             for each in dict.fromkeys((op, "*"))
             for rule in kind.get((domain, each), ())
+            # Every pair of every operator: that speaks of the operators that are not taken elsewhere.
+            if not (each == "*" and _refuses_all(rule) and (domain, op) in taken)
         )
         for domain, op in keys
     }
+
+
+def _refuses_all(rule: Rule) -> bool:
+    return rule.refuse is not None and rule.when == When() and not rule.activation and not rule.weight
 
 
 _ByKey = Mapping[Key, Sequence[Rule]]

@@ -21,13 +21,14 @@ from planner.profiles.shipped import PROFILE
 
 SCHEMA = "planner/profile/2"
 DERIVED_SCHEMA = "planner/derived/1"
+RULES_SCHEMA = "planner/rules/1"
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
 OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
 AttributeValue = str | int | float | list[int]
 WeightType = Literal[
-    "float32", "float16",
+    "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",
     "uint16-per-tensor", "int16-per-tensor", "uint8-per-tensor", "int8-per-tensor", "uint4-per-tensor", "int4-per-tensor",
     "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel",
@@ -183,6 +184,56 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
     refuses: list[Refuses] = []
 
 
+class DefectNode(Struct, frozen=True, forbid_unknown_fields=True):
+    """A node of the pair that shows a defect.
+
+    Attributes:
+        op: its operator, or several, as in `operators`.
+        when: conditions on it.
+        activation: types that it computes with; none: any.
+    """
+
+    op: OperatorNames
+    when: When = When()
+    activation: list[DType] = []
+
+
+class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that the EP takes and gets wrong: a node that reads another one.
+
+    Attributes:
+        id: what notes and plans call it.
+        what: what happens and where it was seen, for people.
+        aborts: building the session ends the process; else the numbers are wrong.
+        first, then: the nodes; `then` reads the result of `first`.
+        at: the operand of `then` that is this result; None: any.
+        beside: whether `then` also reads what `first` reads.
+        behind: operators; one of them lies somewhere before `first`.
+        on: traits; it speaks of the devices that have one of them, of all devices where none is named.
+        avoid: types for `first` that avoid it, best first.
+        written: how planner writes such nodes, where another spelling avoids it; for people, too.
+        model: the smallest graph that shows it, as ONNX's text; its first input flows, the others are constants. `planner probe`
+            asks it again.
+        precision: at which it shows.
+        source: how it is known, and since which version.
+    """
+
+    id: Name
+    what: Annotated[str, Meta(min_length=1)]
+    first: DefectNode
+    then: DefectNode
+    model: Annotated[str, Meta(min_length=1)]
+    precision: str
+    source: Source
+    aborts: bool = False
+    at: Annotated[int, Meta(ge=0)] | None = None
+    beside: bool = False
+    behind: OperatorNames | None = None
+    on: list[str] = []
+    avoid: list[DType] = []
+    written: str | None = None
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """What holds for every node.
 
@@ -224,6 +275,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
         traits: what rules may ask of it.
         prefer: precisions in order of preference, where they differ from the profile's.
         cost: what computing costs on it, where it differs from the profile's.
+        rules: the file beside the profile with all that is said of this device: no statement of the profile speaks of it.
     """
 
     title: str
@@ -233,6 +285,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "c
     traits: list[Name] = []
     prefer: list[str] = []
     cost: Cost | None = None
+    rules: str | None = None
 
 
 class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -249,6 +302,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
         operators: statements by operator: `Conv`, `Conv, ConvTranspose` where they agree, `com.microsoft.Gelu` in another
             domain, `*` and `com.microsoft.*` for every operator of a domain.
         source: how its statements are known, where one has no source of its own.
+        defects: what the EP takes and gets wrong.
         derived: the file beside it that holds the generated statements; those written here stand above them.
     """
 
@@ -265,17 +319,19 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     cost: Cost = Cost()
     source: Source | None = None
+    defects: list[Defect] = []
     derived: str | None = None
 
 
-class DerivedFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """The generated statements of a profile, in a file beside it: `python -m planner.derive` writes it.
+class RulesFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """Statements in a file beside a profile: those that `python -m planner.derive` generated, or those about one device.
 
     Attributes:
-        schema: "planner/derived/1". ep: full provider name. source: the packages whose answers they were derived from.
+        schema: "planner/derived/1" or "planner/rules/1". ep: full provider name. source: how its statements are known, where
+            one has no source of its own; of generated ones, the packages whose answers they were derived from.
     """
 
-    schema: Annotated[str, Meta(pattern=f"^{DERIVED_SCHEMA}$")]
+    schema: Annotated[str, Meta(pattern=f"^({DERIVED_SCHEMA}|{RULES_SCHEMA})$")]
     ep: Name
     source: Source
     operators: dict[OperatorNames, Operator]
@@ -327,6 +383,9 @@ class Learned:
     source: str
 
 
+ByOperator = Mapping[tuple[str, str], tuple[Rule, ...]]
+
+
 @dataclass(frozen=True)
 class Profile:
     """A profile, loaded: the file's content, its kernel tables, its hash.
@@ -337,6 +396,7 @@ class Profile:
         tables: kernel table by the name that rules use.
         by_operator: rules by (domain, operator) in the order in which they are asked; the operator "*" stands for those that
             no rule names.
+        of_device: the same for each device that has rules of its own.
         notes: what whoever relies on a verdict should know of the profile.
         learned: by (device, signature of a node), what the EP itself was seen to do: it stands above the rules.
     """
@@ -346,7 +406,8 @@ class Profile:
     file: ProfileFile
     prefer: Mapping[str, tuple[Precision, ...]]
     tables: Mapping[str, KernelTable]
-    by_operator: Mapping[tuple[str, str], tuple[Rule, ...]]
+    by_operator: ByOperator
+    of_device: Mapping[str, ByOperator] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     learned: Mapping[tuple[str, str], Learned] = field(default_factory=dict, repr=False)
 
@@ -389,6 +450,11 @@ class Profile:
         """Provider options that start the EP for the device."""
         return {**self.file.options, **self.device(device).options}
 
+    def defects(self, device: str) -> tuple[Defect, ...]:
+        """What the EP takes and gets wrong on the device."""
+        traits = self.device(device).traits
+        return tuple(d for d in self.file.defects if not d.on or any(trait in d.on for trait in traits))
+
     def with_traits(self, device: str, traits: Iterable[str]) -> Profile:
         """The profile whose device has these traits as well."""
         own = self.device(device)
@@ -398,10 +464,17 @@ class Profile:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule once, in the order of the operators."""
-        return tuple({rule.id: rule for rules in self.by_operator.values() for rule in rules}.values())
+        every = (self.by_operator, *self.of_device.values())
+        return tuple({rule.id: rule for indexed in every for rules in indexed.values() for rule in rules}.values())
+
+    def is_observed(self, device: str) -> bool:
+        """Whether anything that the device is said to take was seen on the EP itself, or all of it is read in documents."""
+        indexed = self.of_device.get(device, self.by_operator)
+        return any(rule.refuse is None and rule.source.observed for rules in indexed.values() for rule in rules)
 
     def rules_for(self, op_type: str, domain: str, device: str) -> tuple[Rule, ...]:
         """The rules that speak of the operator on the device, in the order in which they are asked."""
         traits = self.device(device).traits
-        found = self.by_operator.get((domain, op_type), self.by_operator.get((domain, "*"), ()))
+        indexed = self.of_device.get(device, self.by_operator)
+        found = indexed.get((domain, op_type), indexed.get((domain, "*"), ()))
         return tuple(r for r in found if not r.on or any(trait in r.on for trait in traits))

@@ -30,5 +30,9 @@ def folders() -> Mapping[str, Path]:
 
 
 def folder_of(ep: str) -> Path:
-    """The folder of an EP's shipped profile, evidence and kernel table; one that does not exist if none is shipped."""
-    return folders().get(ep, shipped_directory() / ep)
+    """The folder of an EP's shipped profile, evidence and kernel table; one that does not exist if none is shipped.
+
+    A version (QNNExecutionProvider@2.5) has those of its EP.
+    """
+    name = ep.partition("@")[0]
+    return folders().get(name, shipped_directory() / name)

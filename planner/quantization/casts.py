@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.dtypes import FLOAT16_LARGEST, DType
-from planner.model.values import constant_array, tensor_dtype
+from planner.model.values import constant_array, numbers, tensor_dtype
 from planner.quantization.graph import IR_TYPES, Made, Rewriting, graph_of, initializer_graph, place_of, put
 
 
@@ -40,9 +40,9 @@ def _constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray, dtype: D
             )
         if ((half == 0) & (array != 0)).any():
             rewriting.notes.append(f"constant {value.name!r} holds values below float16's 6e-8: they become 0")
-        made = Made(lambda: _clamped(array), array.shape)
+        made = Made(lambda: _clamped(numbers(value)), array.shape)
     else:
-        made = Made(lambda: array.astype(np.float32), array.shape)
+        made = Made(lambda: numbers(value).astype(np.float32), array.shape)
     return rewriting.initializer(initializer_graph(value), f"{value.name}_{dtype}", made, IR_TYPES[dtype])
 
 

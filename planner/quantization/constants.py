@@ -8,6 +8,7 @@ import onnx_ir as ir
 from planner.calibrate.ranges import constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
+from planner.model.values import numbers
 from planner.operators import channel_axis
 from planner.quantization import blocks as b
 from planner.quantization import parameters as q
@@ -95,7 +96,7 @@ def quantized_weight(
             parameters = q.Parameters(dtype, scale, parameters.zero_point, axis)
     key = (value, "weight", dtype, axis, parameters.scale.tobytes())
     if key not in rewriting.made:
-        codes = Made(lambda: q.quantize(array, parameters), array.shape)
+        codes = Made(lambda: q.quantize(numbers(value), parameters), array.shape)
         rewriting.made[key] = _stored(rewriting, value, codes, parameters, IR_TYPES[dtype], f"_{dtype}")
     return rewriting.made[key]
 
@@ -167,7 +168,7 @@ def weight_only(
     if key not in rewriting.made:
         # Multiplied as float, channels may differ as they like.
         parameters = q.weight_parameters(array.astype(np.float32, copy=False), kind, axis, widest_spread=np.inf)
-        codes = Made(lambda: q.quantize(array, parameters), array.shape)
+        codes = Made(lambda: q.quantize(numbers(value), parameters), array.shape)
         rewriting.made[key] = _dequantized(
             rewriting, value, (codes, parameters.scale.astype(NUMPY_FLOATS[dtype]), parameters.zero_point),
             (IR_TYPES[kind], IR_TYPES[dtype]), f"_{kind}_{dtype}", {} if axis is None else {"axis": axis},

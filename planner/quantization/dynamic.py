@@ -6,12 +6,22 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.dtypes import QuantConfig
+from planner.model.values import numbers
 from planner.quantization import parameters as q
-from planner.quantization.graph import IR_TYPES, Made, Rewriting, initializer_graph, number_of, place_of, put
+from planner.quantization.graph import (
+    IR_TYPES,
+    Made,
+    Rewriting,
+    initializer_graph,
+    number_of,
+    place_of,
+    put,
+    summed_axis,
+)
 
 
 def dynamic_matmul(
-    rewriting: Rewriting, node: ir.Node, data: ir.Value, value: ir.Value, columns: np.ndarray, config: QuantConfig
+    rewriting: Rewriting, node: ir.Node, data: ir.Value, value: ir.Value, config: QuantConfig
 ) -> list[ir.Node]:
     """What computes the product in integers and makes the sum float32 again.
 
@@ -20,7 +30,6 @@ def dynamic_matmul(
         node: the MatMul or Gemm in whose place it stands.
         data: float32; it is quantized once for all products that read it.
         value: the constant matrix.
-        columns: float[numbers, rows], its content as it is multiplied.
         config: dynamic.
 
     Returns:
@@ -28,7 +37,7 @@ def dynamic_matmul(
     """
     kind = config.weight
     assert kind is not None
-    weights, scale, zero = _weights(rewriting, node, value, columns, config)
+    weights, scale, zero = _weights(rewriting, node, value, config)
     codes, step, point = _quantized(rewriting, data, node)
     # Zero points of zero are left out: onnxruntime fuses the shorter form as well, and it says the same.
     inputs = [codes, weights, point] if kind.is_signed else [codes, weights, point, zero]
@@ -48,20 +57,20 @@ def dynamic_matmul(
     return [product, as_float32, scales, scaled]
 
 
-def _weights(
-    rewriting: Rewriting, node: ir.Node, value: ir.Value, columns: np.ndarray, config: QuantConfig
-) -> tuple[ir.Value, ...]:
+def _weights(rewriting: Rewriting, node: ir.Node, value: ir.Value, config: QuantConfig) -> tuple[ir.Value, ...]:
     """Codes, scale and zero point of the matrix, times a Gemm's alpha."""
-    kind, alpha = config.weight, number_of(node, "alpha")
+    kind, alpha, axis = config.weight, number_of(node, "alpha"), summed_axis(node)
     assert kind is not None
-    key = (value, "MatMulInteger", kind, config.per_channel, alpha, columns.shape)
+    key = (value, "MatMulInteger", kind, config.per_channel, alpha, axis)
     if key not in rewriting.packed:
 
-        def weight() -> np.ndarray:
-            return columns.astype(np.float32) * np.float32(alpha)
+        def columns() -> np.ndarray:
+            array = numbers(value).astype(np.float32) * np.float32(alpha)
+            return array if axis == 0 else array.T
 
-        parameters = q.weight_parameters(weight(), kind, 1 if config.per_channel else None, widest_spread=np.inf)
-        content = Made(lambda: q.quantize(weight(), parameters), columns.shape)
+        first = columns()
+        parameters = q.weight_parameters(first, kind, 1 if config.per_channel else None, widest_spread=np.inf)
+        content = Made(lambda: q.quantize(columns(), parameters), first.shape)
         graph, base = initializer_graph(value), f"{value.name}_{kind}_dynamic"
         rewriting.packed[key] = (
             rewriting.initializer(graph, f"{base}_quantized", content, IR_TYPES[kind]),

@@ -29,7 +29,7 @@ NUMPY_FLOATS: dict[DType, type[np.floating]] = {DType.FLOAT32: np.float32, DType
 
 @dataclass(frozen=True)
 class Made:
-    """An array that is made while the model is written, and not kept: together, the new weights may be gigabytes."""
+    """An array that is made while the model is written. Neither it nor what it is made of is kept: weights may be gigabytes."""
 
     make: Callable[[], np.ndarray]
     shape: tuple[int, ...]

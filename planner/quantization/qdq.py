@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from planner.calibrate.ranges import Range, constant_range
 from planner.dtypes import DType, QuantConfig
-from planner.errors import RequestError
+from planner.errors import RangeMissingError, RequestError
 from planner.model.values import constant_array, tensor_dtype
 from planner.operators import Role, channel_axis, operator, role_of
 from planner.quantization import parameters as q
@@ -266,20 +266,19 @@ def _observed_parameters(rewriting: Rewriting, value: ir.Value, dtype: DType, na
 def _observed(rewriting: Rewriting, value: ir.Value, name: str | None) -> Range:
     name = name or ""
     ranges = rewriting.ranges
-    observed = ranges.get(_range_name(value, ranges) if value.name == name else name)
+    observed = ranges.get(_range_name(value, name, ranges))
     if observed is None:
-        raise RequestError(
+        raise RangeMissingError(
             f"tensor {name!r} was never computed while calibrating, so it has no range",
             "give --inputs that reach this part of the model",
         )
     return observed
 
 
-def _range_name(value: ir.Value, ranges: Mapping[str, Range]) -> str:
-    """The tensor whose range a value is stored over: that of a Relu or Clip that is its only user, since what these
-    cut off needs no codes.
+def _range_name(value: ir.Value, name: str, ranges: Mapping[str, Range]) -> str:
+    """The tensor whose range a value is stored over: its own, ``name``, or that of a Relu or Clip that is its only user,
+    since what these cut off needs no codes.
     """
-    name = value.name or ""
     uses = list(value.uses())
     if len(uses) == 1 and not value.is_graph_output():
         user = uses[0].node

@@ -73,11 +73,11 @@ def _product(
     """The product with a matrix, and the bias of a Gemm added to it."""
     assert node.inputs[0] is not None
     data = as_float(rewriting, node.inputs[0], dtype, node)
-    columns = array if summed_axis(node) == 0 else array.T
     if line.replacement is Replacement.DYNAMIC_MATMUL:
-        made = dynamic_matmul(rewriting, node, data, value, columns, line.config)
+        made = dynamic_matmul(rewriting, node, data, value, line.config)
     else:
-        made = [_matmul_nbits(rewriting, node, data, value, columns.T, line.config, dtype)]
+        rows = array if summed_axis(node) == 1 else array.T
+        made = [_matmul_nbits(rewriting, node, data, value, rows, line.config, dtype)]
     return made + _added_bias(rewriting, node, made[-1].outputs[0], dtype)
 
 

@@ -97,5 +97,5 @@ def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:
 
 def default_output(model: Path, precision: str, target: TargetIdentity) -> Path:
     """`model.onnx` becomes `model.w8a16.qnn.onnx` beside it."""
-    ep = target.ep.removesuffix("ExecutionProvider").lower()
+    ep = target.ep.replace("ExecutionProvider", "").lower()
     return model.with_name(f"{model.stem}.{precision.replace('/', '-')}.{ep}.onnx")

@@ -18,7 +18,7 @@ import yaml
 
 import planner
 from planner import codec
-from planner.calibrate.inputs import Inputs, load_inputs
+from planner.calibrate.inputs import Inputs, data_beside, load_inputs
 from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
 from planner.dtypes import Precision
@@ -32,7 +32,8 @@ from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target
-from planner.search.run import Attempt, Demands, select
+from planner.search.run import select
+from planner.search.trials import Attempt, Demands
 from planner.verification.floor import Floor
 
 ALL = "all"
@@ -71,7 +72,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
         models:
           - path: recogniser.onnx
             shapes: {x: [1, 3, 48, 320]}
-            inputs: lines.npz            # or package.module:function
+            inputs: lines.npz            # or a folder of .npz files
           - path: detector.onnx
             name: detector v2
 
@@ -91,9 +92,7 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     for i, entry in enumerate(manifest.models):
         if any(d <= 0 for dims in entry.shapes.values() for d in dims):
             raise RequestError(f"{path}: models[{i}].shapes: dimensions are positive numbers")
-        inputs = entry.inputs
-        if inputs is not None and (beside := path.parent / inputs).exists():
-            inputs = str(beside)
+        inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs, f"{path}: models[{i}].inputs")
         found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
     return tuple(found)
 
@@ -262,9 +261,15 @@ class Judging:
         inputs = load_inputs(subject.inputs, target.read(subject.path, subject.shapes), seed=seed) if run else None
         return cls(subject, name, inputs, floor, allow_unknown, estimated, _Histograms(None), calibrations)
 
-    def cell(self, target: Target, precisions: Sequence[Precision | None]) -> Iterator[Row]:
-        """The rows of the model on one target."""
-        model = target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+    def read(self, target: Target) -> ReadModel:
+        """The model as the target sees it."""
+        return target.read(self.subject.path, self.subject.shapes, seen=partial(sample_shapes, self.subject.inputs))
+
+    def cell(
+        self, target: Target, precisions: Sequence[Precision | None], model: ReadModel | None = None
+    ) -> Iterator[Row]:
+        """The rows of the model on one target; ``model`` as it was read for it, None to read it now."""
+        model = model or self.read(target)
         shown = rows.model_of(model, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
-    from planner.search.run import Attempt
+    from planner.search.trials import Attempt
     from planner.verification.verify import Verification
 
-_TIERS: dict[str, Tier] = {"hardware": "measured", "simulator": "simulated", "emulation": "emulated"}
+_TIERS: dict[str, Tier] = {
+    "hardware": "measured",
+    "software": "simulated",
+    "simulator": "simulated",
+    "emulation": "emulated",
+}
 
 
 def model_of(model: read.Model, name: str, path: str | None = None) -> Model:

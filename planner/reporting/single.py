@@ -57,6 +57,12 @@ def target_report(
             kept = attempt.plan is selection.kept.plan
             if kept or not (row.precision in found and found[row.precision].recommended):
                 found[row.precision] = replace(row, recommended=kept and attempt.passed)
+        for failure in selection.failed:
+            asked = failure.precision
+            row = rows.error_row(
+                str(failure.error), failure.error.hint, shown, target.identity, asked, resolution.legal
+            )
+            found.setdefault(asked, row)
     if precision is None:
         for preferred in target.profile.prefer[target.device]:
             other = check_model(target, model, preferred)

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Violation
-from planner.verification.verify import Kind
+from planner.verification.runs import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",
@@ -33,20 +33,21 @@ MEANINGS: dict[Status, str] = {
 TIERS: dict[Tier, str] = {
     "declared": "declared by the profile, nothing ran",
     "emulated": "emulated, not run on the target",
-    "simulated": "run on the EP's own simulator",
+    "simulated": "run on the EP's own simulator, or on a software GPU",
     "measured": "measured on hardware",
 }
 
 KINDS: dict[Kind, str] = {
     "hardware": "Hardware",
+    "software": "Software GPU",
     "simulator": "Simulator",
     "emulation": "Emulation",
 }
 
 
 def short_ep(ep: str) -> str:
-    """A provider name as people say it: QNN for QNNExecutionProvider."""
-    return ep.removesuffix("ExecutionProvider") or ep
+    """A provider name as people say it: QNN for QNNExecutionProvider, QNN@2.5 for a version of it."""
+    return ep.replace("ExecutionProvider", "") or ep
 
 
 def target_name(target: TargetIdentity) -> str:

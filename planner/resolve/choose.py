@@ -7,30 +7,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, Granularity, Precision, QuantConfig, in_float
+from planner.dtypes import (
+    NO_PRECISION,
+    PER_CHANNEL,
+    PER_TENSOR,
+    WRITTEN,
+    DType,
+    Granularity,
+    Precision,
+    QuantConfig,
+    in_float,
+)
 from planner.errors import RequestError
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.operators import Role, channel_axis
+from planner.resolve.defects import around_defects
 from planner.resolve.legality import STATIC_SHAPES, Ruling, judge
 from planner.resolve.plan import Basis, ModelIdentity, Plan, PlanNode, ProfileIdentity
 from planner.resolve.quantized import quantized_form
 from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 from planner.resolve.target import Target
+from planner.resolve.verdicts import Verdict
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
 
 _BLOCKS = Granularity(block_size=BLOCK_SIZE)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One node judged at one config: a line of `planner check`."""
-
-    node: Node
-    config: QuantConfig
-    ruling: Ruling
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class Resolution:
     Attributes:
         precision: what was resolved: the name of a precision, or "as stored".
         legal: True, False, or None where something is unknown and nothing is illegal.
+        notes: on known defects of the EP that the model meets.
     """
 
     precision: str
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def violations(self) -> tuple[Verdict, ...]:
@@ -99,7 +104,8 @@ def judge_stored(target: Target, model: Model) -> Resolution:
         if ruling.legal is False:
             left.add(node.name)
         verdicts.append(Verdict(node, node.stored, ruling))
-    return Resolution("as stored", _say_shapes(model, verdicts))
+    verdicts, notes = around_defects(target, verdicts, model.normalized_opset, stored=True)
+    return Resolution("as stored", _say_shapes(model, verdicts), notes)
 
 
 # Where the runtime computes the node before any EP is asked.
@@ -164,7 +170,8 @@ def resolve(target: Target, model: Model, precision: Precision, otherwise: Seque
         verdicts = [_as_asked(target, model, v, precision) for v in verdicts]
     elif all(v.ruling.legal for v in verdicts) and not any(_has(precision, v.config) for v in verdicts):
         verdicts = [replace(v, ruling=_nothing_to_choose(precision)) for v in verdicts]
-    return Resolution(str(precision), _say_shapes(model, verdicts))
+    verdicts, notes = around_defects(target, verdicts, model.normalized_opset)
+    return Resolution(str(precision), _say_shapes(model, verdicts), notes)
 
 
 def _has(precision: Precision, config: QuantConfig) -> bool:
@@ -247,7 +254,16 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
         model: as the target reads it.
         resolution: of it.
         inputs: what calibrates the plan, where it needs any.
+
+    Raises:
+        RequestError: it asks for a type that is judged but not written.
     """
+    types = {t for v in resolution.verdicts for t in (v.config.weight, v.config.activation) if t is not None}
+    if unwritten := sorted(types - WRITTEN):
+        raise RequestError(
+            f"planner judges {unwritten[0]}, and writes no model in it",
+            "export the model so with the tools of the EP's maker; `planner check` judges the file as it is",
+        )
     nodes = tuple(_plan_node(v, resolution.precision) for v in resolution.verdicts)
     plan = Plan(
         model=ModelIdentity.of(model),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from planner.calibrate.ranges import Range
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, in_float
-from planner.errors import RequestError
+from planner.errors import RangeMissingError
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.resolve.choose import float32
@@ -34,7 +34,7 @@ def without_uncalibrated(
         allow_fallback: a node of which the EP takes no float form is left to the CPU EP.
 
     Raises:
-        RequestError: the EP takes no float form of such a node.
+        RangeMissingError: the EP takes no float form of such a node.
     """
     places = uncalibrated(model, ranges)
     nodes = {node.name: node for node in model.nodes}
@@ -70,7 +70,7 @@ def _as_float(
     if allow_fallback:
         return _left_to_cpu(line, node, f"left to the CPU EP (--allow-fallback): {why}")
     refused = ruling.reason or f"no rule of the profile speaks of {node.op_type} in {kinds[0]}"
-    raise RequestError(
+    raise RangeMissingError(
         f"{node.op_type} {node.name!r} in {place} has no range, since no calibration sample reached it, and cannot stay "
         f"float on {target.ep}, {target.device}: {refused}",
         "give --inputs that reach this part of the model, or leave it to the CPU EP: `planner target --allow-fallback`",
@@ -161,10 +161,13 @@ def _revised(line: PlanNode, config: QuantConfig, ruling: Ruling, basis: Basis, 
 
 
 def notes_on_revisions(plan: Plan) -> tuple[str, ...]:
-    """A line on the float16 nodes that became something else, and one on the nodes that calibration did not reach."""
+    """A line on the float16 nodes that became something else, one on the nodes that calibration did not reach, one on those that
+    are kept from a defect of the EP.
+    """
     notes = []
     for basis, what, advice in (
         (Basis.RANGE, "not float16", ""),
+        (Basis.DEFECT, "kept from a known defect of the EP", ""),
         (Basis.UNCALIBRATED, "not quantized", "; --inputs that reach them would quantize them"),
     ):
         lines = [line for line in plan.nodes if line.basis is basis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.dtypes import DType, Precision
@@ -76,6 +76,9 @@ class Target:
 
             for path in evidence:
                 profile = with_learned(profile, path)
+        if not profile.is_observed(device):
+            note = f"{profile.ep} on {device} is declared by documents, and was never observed: docs/adding-evidence.md"
+            profile = replace(profile, notes=(*profile.notes, note))
         known = tuple(EvidenceIdentity(str(p), hashlib.sha256(p.read_bytes()).hexdigest()) for p in evidence)
         identity = TargetIdentity(profile.ep, device, profile.options(device))
         if profile.device(device).kind == "cpu":

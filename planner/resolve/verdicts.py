@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from planner.resolve.choose import Verdict
+from planner.dtypes import QuantConfig
+from planner.model.node import Node
+from planner.resolve.legality import Ruling
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One node judged at one config: a line of `planner check`."""
+
+    node: Node
+    config: QuantConfig
+    ruling: Ruling
 
 
 @dataclass(frozen=True)

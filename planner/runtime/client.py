@@ -194,7 +194,7 @@ class Worker:
                 refusals,
             )
         return Opened(
-            tuple(Assigned(*entry) for entry in reply["assignment"]),
+            self._assignment(reply),
             refusals,
             single_node_partition(log_lines),
             reply["seconds"],
@@ -257,6 +257,11 @@ class Worker:
 
     # -- inner ------------------------------------------------------------------------------------------------------
 
+    def _assignment(self, reply: Mapping[str, Any]) -> tuple[Assigned, ...]:
+        """Who runs what; the runtime knows the EP by its name without a version."""
+        own = self._launcher.ep
+        return tuple(Assigned(self.ep if ep == own else ep, *node) for ep, *node in reply["assignment"])
+
     def _check_options(self, options: Mapping[str, str]) -> None:
         allowed = self._launcher.options
         if unknown := sorted(set(options) - allowed):
@@ -316,7 +321,7 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
-        self._process = _Process(available.python, self.ep, self.memory)
+        self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
             if not self._process.connection.poll(_START_TIMEOUT):
                 self.close()

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 # Every distribution that carries the module `onnxruntime` itself (a plugin such as onnxruntime-qnn 2 does not).
@@ -21,16 +19,20 @@ _CARRIERS = re.compile(
 
 def variable(alias: str) -> str:
     """The environment variable that names the interpreter of an EP's own environment."""
-    return f"PLANNER_PYTHON_{alias.upper()}"
+    return f"PLANNER_PYTHON_{re.sub('[^A-Z0-9]', '_', alias.upper())}"
 
 
 def interpreter(alias: str) -> Path:
-    """The interpreter an EP runs in: from the environment variable, in an environment of its own, or this one."""
+    """The interpreter an EP runs in: from the environment variable, in an environment of its own, or this one.
+
+    A version of an EP (qnn@2.5) never runs in this one: where it has no environment, the place is named where it would lie.
+    """
     named = os.environ.get(variable(alias))
     if named:
         return Path(named)
     executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
-    return next((found for folder in places(alias) if (found := folder / executable).is_file()), Path(sys.executable))
+    otherwise = made_folder(alias) / executable if "@" in alias else Path(sys.executable)
+    return next((found for folder in places(alias) if (found := folder / executable).is_file()), otherwise)
 
 
 def places(alias: str) -> tuple[Path, ...]:
@@ -71,18 +73,21 @@ def conflicts(python: Path | None = None) -> tuple[str, ...]:
 
 
 def distributions(python: Path | None = None) -> dict[str, str]:
-    """Installed distributions, canonical name -> version, of this or another interpreter's environment."""
+    """Installed distributions, canonical name -> version, of this or another interpreter's environment.
+
+    They are read from the names of the folders that installers leave (NAME-VERSION.dist-info): every start of a worker asks,
+    and parsing the metadata of a hundred packages takes most of a second.
+    """
     if python is None or python == Path(sys.executable):
-        found: Iterator[metadata.Distribution] = iter(metadata.distributions())
+        folders = [Path(entry or ".") for entry in sys.path]
     else:
-        # Read from the folder: starting another interpreter only to ask would take longer than all the rest. The
-        # path is not resolved, since a virtual environment's python is a link to the one it was made from.
+        # Starting another interpreter only to ask would take longer than all the rest. The path is not resolved, since a
+        # virtual environment's python is a link to the one it was made from.
         prefix = python.parent.parent
         folders = [*prefix.glob("lib/python3*/site-packages"), prefix / "Lib" / "site-packages"]
-        found = iter(metadata.distributions(path=[str(f) for f in folders if f.is_dir()]))
     result: dict[str, str] = {}
-    for distribution in found:
-        name = distribution.metadata["Name"]
-        if name:
-            result.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    for folder in folders:
+        for found in sorted(folder.glob("*-*.dist-info")) if folder.is_dir() else ():
+            name, _, version = found.name.removesuffix(".dist-info").partition("-")
+            result.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
     return result

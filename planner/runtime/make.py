@@ -20,7 +20,8 @@ def virtual_environment(folder: Path, packages: Sequence[str], say: Callable[[st
 
     Args:
         folder: where.
-        packages: distributions to install, from whatever registry pip is set up for.
+        packages: distributions to install, each with ==VERSION where one is asked for, by uv where that is installed, else by
+            pip, from whatever registry it is set up for.
         say: told each step before it is taken.
 
     Raises:
@@ -30,13 +31,24 @@ def virtual_environment(folder: Path, packages: Sequence[str], say: Callable[[st
         raise EPError(f"{folder} holds other things than an environment", "name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     say(f"making an environment in {folder}")
-    must([sys.executable, "-m", "venv", str(folder)], "no environment can be made")
+    uv = shutil.which("uv")
     python = folder / (Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python"))
-    say(f"installing {', '.join(packages)}")
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages, "numpy"]
-    must(command, f"{', '.join(packages)} cannot be installed")
+    if uv:
+        make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
+    else:
+        make = [sys.executable, "-m", "venv", str(folder)]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        must(make, "no environment can be made")
+        say(f"installing {', '.join(packages)}")
+        must([*install, *packages, "numpy"], f"{', '.join(packages)} cannot be installed")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half an environment would be found, and run
+        raise
     found = distributions(python)
-    return {name: found[name] for name in packages if name in found}
+    names = [package.partition("==")[0] for package in packages]
+    return {name: found[name] for name in names if name in found}
 
 
 def must(command: Sequence[str], failure: str, env: Mapping[str, str] | None = None) -> None:

@@ -24,6 +24,9 @@ _REASON = re.compile(r"REASON : (?P<reason>.*)", re.S)
 _VALIDATOR = re.compile(
     r"backendValidateOpConfig\(\) failed for node `(?P<name>.*?)` of type `(?P<op>.*?)` with error code (?P<code>\d+)"
 )
+# What WebGPU says of a node that it left, and onnxruntime of one that it kept back from an EP.
+_NO_KERNEL = re.compile(r"kernel not found in registries for Op type: (?P<op>\S+) node name: (?P<name>.*)", re.S)
+_KEPT_BACK = re.compile(r"Force fallback to CPU execution for node: (?P<name>.*?) because")
 _ERROR = 3
 _WHOLE_PARTITION = "does not support a single Quantize/Dequantize node in a partition"
 
@@ -47,6 +50,12 @@ def read_refusals(lines: Iterable[Line]) -> tuple[Refusal, ...]:
             for node in _NODE.finditer(message):
                 found[node["name"]] = Refusal(node["op"], node["name"], text)
             said.clear()
+        elif none := _NO_KERNEL.search(message):
+            text = "it has no kernel for this operator with these types"
+            found[none["name"].strip()] = Refusal(none["op"], none["name"].strip(), text)
+        elif kept := _KEPT_BACK.search(message):
+            text = "onnxruntime keeps what computes with shapes on the CPU EP"
+            found[kept["name"]] = Refusal("", kept["name"], text)
         elif failed := _VALIDATOR.search(message):
             said.append(f"the backend's validator refused {failed['op']} (error {failed['code']})")
         elif "QnnLogging" in where and severity >= _ERROR:

@@ -9,6 +9,7 @@ so does the worker, even while native code hangs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -26,7 +27,9 @@ from typing import Any
 import numpy as np
 
 # Of an EP's verbose log, what says why a node is refused; the rest is thousands of lines.
-_TELLING = re.compile(r"Validation (FAILED|PASSED)|backendValidateOpConfig|does not support a single")
+_TELLING = re.compile(
+    r"Validation (FAILED|PASSED)|backendValidateOpConfig|does not support a single|kernel not found in registries|Force fallback to CPU"
+)
 _FROM_STDERR = re.compile(r"\[([VIWEF]):[^\]]*?, (?P<where>[^\]]+)\] (?P<message>.*)", re.S)
 _SEVERITIES = "VIWEF"
 _WARNING = 2
@@ -110,18 +113,22 @@ class Server:
         lines: list[tuple[int, str, str]] = []
         started = time.perf_counter()
         try:
-            with capture_log(ort, session_options, lines) if request["log"] else contextlib.nullcontext():
+            keep = functools.partial(keep_telling, lines)
+            with capture_log(ort, session_options, keep) if request["log"] else contextlib.nullcontext():
                 started = time.perf_counter()
                 self.session = self._session(session_options, request)
+            seconds = time.perf_counter() - started
+            logged = functools.partial(self.logged, request, session_options)
+            placed = self.launcher.assignment(self.session, Path(request["model"]), logged)
         except Exception as error:
+            self.close()
             return {"status": "session_failed", **told(error), "log": lines, "peak_rss_mb": peak()}
-        seconds = time.perf_counter() - started
         self.output_names = [output.name for output in self.session.get_outputs()]
         return {
             "status": "ok",
             "seconds": seconds,
             "peak_rss_mb": peak(),
-            "assignment": assignment(self.session),
+            "assignment": placed,
             "providers": list(self.session.get_providers()),
             "log": lines,
         }
@@ -131,6 +138,18 @@ class Server:
         if folder := request.get("schedule"):
             return self.launcher.schedule(self.ort, model, folder, session_options, options)
         return self.launcher.session(self.ort, model, session_options, options)
+
+    def logged(self, request: Mapping[str, Any], session_options: Any, model: bytes) -> list[tuple[int, str, str]]:
+        """The verbose log of building a session as the request says, of a model in place of the request's; of a failed one, too."""
+        lines: list[tuple[int, str, str]] = []
+        folder = str(Path(request["model"]).parent)
+        session_options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        with (
+            capture_log(self.ort, session_options, lambda *record: lines.append(record)),
+            contextlib.suppress(Exception),
+        ):
+            self.launcher.session(self.ort, model, session_options, request["options"])
+        return lines
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         if self.session is None:
@@ -202,26 +221,20 @@ def limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size if hard < 0 else min(size, hard), hard))
 
 
-def assignment(session: Any) -> list[tuple[str, str, str]]:
-    """Who runs what: (EP, operator, node name), as partitioned; empty where the build cannot tell."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return []
-    return [
-        (group.ep_name, node.op_type, node.name)
-        for group in session.get_provider_graph_assignment_info()
-        for node in group.get_nodes()
-    ]
+# What is done with a record of onnxruntime's log: severity, place in the code, message.
+Keep = Callable[[int, str, str], None]
+
+
+def keep_telling(lines: list[tuple[int, str, str]], severity: int, where: str, message: str) -> None:
+    """Append the record where it says why a node is refused, or warns."""
+    if severity >= _WARNING or _TELLING.search(message) or "QnnLogging" in where:
+        lines.append((severity, where, message[:4000]))
 
 
 @contextlib.contextmanager
-def capture_log(ort: Any, session_options: Any, lines: list[tuple[int, str, str]]) -> Iterator[None]:
-    """Collect the telling lines of the verbose log: (severity, place in the EP's code, message)."""
+def capture_log(ort: Any, session_options: Any, keep: Keep) -> Iterator[None]:
+    """Hand every record of the verbose log over."""
     session_options.log_severity_level = 0
-
-    def keep(severity: int, where: str, message: str) -> None:
-        if severity >= _WARNING or _TELLING.search(message) or "QnnLogging" in where:
-            lines.append((severity, where, message[:4000]))
-
     if hasattr(ort, "set_default_logger_callback"):
         ort.set_default_logger_callback(lambda s, _category, _id, where, message: keep(int(s), where, message), 0)
         try:
@@ -306,7 +319,8 @@ def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
 
     launcher.start(ort)
     needs = [name for need in launcher.needs for name in need.split("|")]
-    return Server(launcher, ort), versions(needs) or {"onnxruntime": ort.__version__}
+    packages = versions(needs) or {"onnxruntime": ort.__version__}
+    return Server(launcher, ort), {**packages, **launcher.drivers()}
 
 
 def _answer(

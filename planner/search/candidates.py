@@ -9,10 +9,11 @@ from planner.dtypes import Precision, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.operators import operator
-from planner.resolve.choose import Resolution, Verdict, float32, make_plan, resolve, with_fallback
+from planner.resolve.choose import Resolution, float32, make_plan, resolve, with_fallback
 from planner.resolve.legality import Ruling
 from planner.resolve.plan import Basis, Plan
 from planner.resolve.target import Target
+from planner.resolve.verdicts import Verdict
 from planner.search.cost import Work, node_cost, work
 
 # Tried beside the profile's own preferences. 4-bit weights take part where the profile prefers them.

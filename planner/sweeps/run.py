@@ -119,7 +119,8 @@ def compute_all(
             if told is not None:
                 told(rows[i], len(rows), len(tasks))
     failed, cell_seconds = 0, 0.0
-    with _executor(workers, scheduler, limits) as (submit, width):
+    eps = tuple(dict.fromkeys(tasks[i].ep for i in missing))
+    with _executor(workers, scheduler, limits, eps) as (submit, width):
         for i, future in _in_bounded_batches(missing, lambda i: submit(tasks[i]), _AHEAD * width):
             answer = _answer_of(future, tasks[i])
             rows[i] = codec.from_json(Row, answer.row) if isinstance(answer, _Answer) else answer
@@ -213,10 +214,12 @@ Submit = Callable[[Task], "Future[_Answer]"]
 
 
 @contextlib.contextmanager
-def _executor(workers: int | None, scheduler: str | None, limits: Limits) -> Iterator[tuple[Submit, int]]:
+def _executor(
+    workers: int | None, scheduler: str | None, limits: Limits, eps: Sequence[str]
+) -> Iterator[tuple[Submit, int]]:
     """How a task is handed over, and how many run at a time."""
     if scheduler is not None:
-        with _cluster(scheduler, limits) as found:
+        with _cluster(scheduler, limits, eps) as found:
             yield found
         return
     width = workers or os.cpu_count() or 1
@@ -230,7 +233,7 @@ def _executor(workers: int | None, scheduler: str | None, limits: Limits) -> Ite
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str, limits: Limits) -> Iterator[tuple[Submit, int]]:
+def _cluster(scheduler: str, limits: Limits, eps: Sequence[str]) -> Iterator[tuple[Submit, int]]:
     try:
         from distributed import Client
     except ImportError:
@@ -242,7 +245,7 @@ def _cluster(scheduler: str, limits: Limits) -> Iterator[tuple[Submit, int]]:
             f"{scheduler}: no Dask scheduler answers: {error}", "start one with `dask scheduler`"
         ) from None
     with client:
-        able = partial(_able, client.run(runs_here))
+        able = partial(_able, client.run(runs_here, eps))
         threads = sum(client.nthreads().values())
 
         def submit(task: Task) -> Future[_Answer]:
@@ -253,12 +256,11 @@ def _cluster(scheduler: str, limits: Limits) -> Iterator[tuple[Submit, int]]:
         yield submit, max(1, threads)
 
 
-def runs_here() -> dict[str, bool]:
-    """Which EPs run on this machine, by full name: each worker of a cluster is asked once."""
-    from planner.profiles.load import load_profiles
+def runs_here(eps: Sequence[str]) -> dict[str, bool]:
+    """Which of these EPs (full names, some with a version) run on this machine: each worker of a cluster is asked once."""
     from planner.runtime.registry import launcher
 
-    return {ep: launcher(ep).availability().kind is not None for ep in load_profiles(()).by_ep}
+    return {ep: launcher(ep).availability().kind is not None for ep in eps}
 
 
 def _able(workers: Mapping[str, Mapping[str, bool]], ep: str) -> list[str] | None:

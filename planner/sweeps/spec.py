@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from planner.calibrate.inputs import data_beside
 from planner.errors import RequestError
 from planner.files import read_text
 from planner.runtime.environment import cache_folder
@@ -124,14 +125,9 @@ def find_models(spec: Spec, folder: Path) -> tuple[SweptModel, ...]:
         paths = _paths(entry.path, folder, f"models[{i}].path")
         if entry.name and len(paths) > 1:
             raise RequestError(f"models[{i}].name: {entry.path} is {len(paths)} models", "name them one by one")
-        inputs = None if entry.inputs is None else folder / entry.inputs
-        if inputs is not None and not inputs.exists():
-            raise RequestError(
-                f"models[{i}].inputs: {entry.inputs}: no such file or folder",
-                "give an .npz file or a folder of such files; a spec runs no code",
-            )
+        inputs = None if entry.inputs is None else data_beside(folder, entry.inputs, f"models[{i}].inputs")
         for path in paths:
-            found.setdefault(path, SweptModel(path, entry, None if inputs is None else str(inputs)))
+            found.setdefault(path, SweptModel(path, entry, inputs))
     return tuple(found.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ def sweep(
     tasks = cells_of(asked, path.parent)
     limits = Limits(asked.options.time_limit, asked.options.memory_limit)
     done = compute_all(tasks, Store(folder / _CELLS), limits, workers=workers, scheduler=scheduler, told=told)
-    report = Report(planner.__version__, now(), _recommended(done))
+    report = Report(planner.__version__, now(), _recommended(done, [path.parent / p for p in asked.options.profiles]))
     if any(row.inputs is not None and row.inputs.synthetic for row in report.rows):
         _log.warning(
             "some models were judged on synthetic data: that says nothing about real inputs\n"
@@ -112,19 +113,18 @@ def sweep(
     )
 
 
-def _recommended(done: Computed) -> tuple[Row, ...]:
+def _recommended(done: Computed, profiles: Sequence[Path]) -> tuple[Row, ...]:
     """The rows with the cheapest precision that passed marked, for each model and target."""
     from planner.profiles.load import load_profiles
 
-    known = load_profiles(()).by_ep
+    find = functools.cache(load_profiles(profiles).find)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in done.rows:
         groups.setdefault(row.key[:3], []).append(replace(row, recommended=False))
     found: list[Row] = []
     for rows in groups.values():
         target = rows[0].target
-        prefer = known[target.ep].prefer.get(target.device, ()) if target.ep in known else ()
-        found += recommend(rows, map(str, prefer))
+        found += recommend(rows, map(str, find(target.ep).prefer[target.device]))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from planner.calibrate.run import Calibrations
 from planner.codec import to_json
 from planner.dtypes import parse_precision
 from planner.files import open_plain
+from planner.model.read import Model as ReadModel
 from planner.reporting.data import Model, Row
 from planner.reporting.matrix import Judging, Subject
 from planner.reporting.rows import error_row
@@ -101,23 +102,36 @@ def hash_of(path: str) -> str:
     return digest.hexdigest()
 
 
-# A worker's cells are often of one model: it is calibrated once for all of them.
+# A process's cells are often of one model: it is calibrated once for all of them, and read once for those of a target.
 @functools.lru_cache(maxsize=2)
 def _calibrations(_model: str) -> Calibrations:
     return Calibrations()
 
 
+_Opened = tuple[Target, Judging, ReadModel]
+_opened: dict[str, _Opened] = {}
+
+
+def _open(task: Task) -> _Opened:
+    """What the cells of a model on a target share; that of the last one is kept."""
+    shared = replace(task, precision="").key
+    if shared not in _opened:
+        _opened.clear()
+        target = Target.open(task.ep, task.device, [Path(p) for p in task.profiles], [Path(p) for p in task.evidence])
+        judging = Judging.of(
+            Subject(Path(task.model), task.shapes, task.inputs, task.name), task.name, target,
+            run=task.run, floor=None if task.floor is None else parse_floor(task.floor),
+            allow_unknown=task.allow_unknown, seed=task.seed, estimated=task.estimate, calibrations=_calibrations(task.depends["model"]),
+        )  # fmt: skip
+        _opened[shared] = target, judging, judging.read(target)
+    return _opened[shared]
+
+
 def compute(task: Task) -> dict[str, Any]:
     """The cell's row as JSON. What fails within it is a row with status "error"."""
-    target = Target.open(task.ep, task.device, [Path(p) for p in task.profiles], [Path(p) for p in task.evidence])
-    subject = Subject(Path(task.model), task.shapes, task.inputs, task.name)
-    judging = Judging.of(
-        subject, task.name, target,
-        run=task.run, floor=None if task.floor is None else parse_floor(task.floor),
-        allow_unknown=task.allow_unknown, seed=task.seed, estimated=task.estimate, calibrations=_calibrations(task.depends["model"]),
-    )  # fmt: skip
+    target, judging, model = _open(task)
     precision = None if task.precision == "auto" else parse_precision(task.precision)
-    (row,) = judging.cell(target, [precision])
+    (row,) = judging.cell(target, [precision], model)
     return to_json(row)
 
 

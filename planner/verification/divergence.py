@@ -2,15 +2,16 @@
 
 Every float tensor that both models have under one name becomes an output of both. What a quantized tensor is, is what
 its consumers read: the value behind its Q/DQ (`<name>_dequantized`). An exposed tensor must exist, so that the EP
-can't fuse across it: the numbers may differ a little from the run that is being explained, and a placement may too.
+can't fuse across it: the numbers may differ from the run that is being explained, and a placement may too. Where the loss
+goes away so, a fusion of the EP is to blame, and the first tensor that mends it is looked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU, launcher
-from planner.verification.emulation import emulate_float16
+from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes, load
 from planner.verification.fidelity import BEST, WORST, sqnr
 
@@ -66,17 +67,38 @@ class Parted:
 
 
 @dataclass(frozen=True)
+class Fusion:
+    """Nodes that the EP computes as one, and otherwise than one by one.
+
+    Attributes:
+        tensor: between them; as an output of the graph, it makes the loss go away.
+        nodes: what makes it and what reads it. operators: theirs.
+        mended_db: least SQNR of an output with this tensor and those before it laid open.
+    """
+
+    tensor: str
+    nodes: tuple[str, ...]
+    operators: tuple[str, ...]
+    mended_db: float
+
+
+@dataclass(frozen=True)
 class Parting:
     """All compared tensors in the order of the graph, and the first at which the candidate leaves the reference.
 
     Attributes:
         first: the first that is not finite; else the first steep fall; else None: no single node is to blame.
         ran_on: the EP that ran the candidate.
+        opened_db: least SQNR of an output in this run; explained_db: in the run that is explained.
+        fusion: what the EP fuses, where laying it open makes the loss go away.
     """
 
     tensors: tuple[Parted, ...]
     first: Parted | None
     ran_on: str
+    opened_db: float | None = None
+    explained_db: float | None = None
+    fusion: Fusion | None = None
 
     SHOWN = ("ranked",)
 
@@ -96,8 +118,14 @@ class Parting:
 
     def sentence(self) -> str:
         """The finding in one line, for a person."""
+        if self.fusion is not None:
+            named = ", ".join(f"{op} {n!r}" for op, n in zip(self.fusion.operators, self.fusion.nodes, strict=True))
+            return (
+                f"{self.ran_on}'s fusion of {named}: with {self.fusion.tensor!r} laid open between them the outputs have "
+                f"{self.fusion.mended_db:.1f} dB SQNR, without {self.explained_db:.1f}"
+            )
         if self.first is None:
-            return "no single node is to blame: the error grows step by step"
+            return self._gradual()
         part = self.first
         span = ""
         if part.reference_range is not None:
@@ -108,6 +136,16 @@ class Parting:
         how = f"falls to {part.sqnr_db:.1f} dB SQNR" if part.finite else "becomes infinite or NaN"
         return f"{part.op_type} {part.node!r}: its result {part.tensor!r} {how} on {self.ran_on}{span}"
 
+    def _gradual(self) -> str:
+        """The finding where no tensor stands out for good."""
+        worst = next(iter(self.suspects()), None)
+        if worst is None or worst.drop_db < _STEEP_DB:
+            return "no single node is to blame: the error grows step by step"
+        return (
+            f"the largest loss is at {worst.op_type} {worst.node!r}, whose result {worst.tensor!r} has "
+            f"{worst.sqnr_db:.1f} dB SQNR, {worst.drop_db:.1f} dB less than its inputs; the rest grows step by step"
+        )
+
 
 def find_parting(
     candidate: Path,
@@ -117,11 +155,21 @@ def find_parting(
     *,
     timeout: float | None = None,
     emulated: bool = False,
+    explained_db: float | None = None,
 ) -> Parting:
     """Run both models with their inner tensors exposed and find where they part.
 
     Runs on the target's EP where it is here, else, or where ``emulated`` says so, on the CPU EP's emulation of it
     (`ran_on` says which).
+
+    Args:
+        candidate: the model that is explained.
+        reference: the float32 model in the form that it was made from.
+        target: where it runs.
+        samples: feeds of the reference.
+        timeout: seconds that one request to a worker may take.
+        emulated: run it on the CPU EP anyway.
+        explained_db: least SQNR of an output in the run that is explained, on these samples; None where there is none.
 
     Raises:
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
@@ -129,30 +177,101 @@ def find_parting(
     reference_model, candidate_model = _typed(load(reference)), _typed(load(candidate))
     # Looked up before the emulation rewrites it: the precision is what the candidate stores.
     stored = _values(candidate_model)
-    real = not emulated and launcher(target.ep).availability().runs
+    available = launcher(target.ep).availability(target.options)
+    real = not emulated and available.runs_model(float16=uses_float16(candidate_model))
     if not real:
         candidate_model = emulate_float16(candidate_model)
     ran_on = target.ep if real else CPU
     pairs = shared_tensors(reference_model, candidate_model)
-    dtypes = input_dtypes(candidate_model)
-    sums = {name: _Sums() for name in pairs}
-    for batch in _batches(reference_model, pairs):
+    with (
+        Worker(CPU, timeout=timeout) as reference_worker,
+        Worker(ran_on, timeout=timeout) as worker,
+    ):
+        opened = _Opened(
+            reference_model, candidate_model, samples, reference_worker, worker, target.options if real else {},
+            {} if real else AS_WRITTEN,
+        )  # fmt: skip
+        sums: dict[str, _Sums] = {}
+        best, mended = WORST, list[tuple[str, str]]()
+        for batch in _batches(reference_model, pairs):
+            found, least = opened.run(batch)
+            sums |= found
+            if least > best:
+                best, mended = least, batch
+        fusion = None
+        if real and explained_db is not None and best - explained_db >= _STEEP_DB:
+            fusion = opened.fusion(mended, explained_db, best)
+    precisions = {name: _precision(stored[value]) for name, value in pairs.items()}
+    ranked = rank(reference_model, _rows(sums, precisions), ran_on)
+    return replace(ranked, opened_db=best if pairs else None, explained_db=explained_db, fusion=fusion)
+
+
+@dataclass
+class _Opened:
+    """Runs of both models with some of their inner tensors laid open."""
+
+    reference: ir.Model
+    candidate: ir.Model
+    samples: Sequence[Sample]
+    reference_worker: Worker
+    worker: Worker
+    options: Mapping[str, str]
+    config: Mapping[str, str]
+
+    def run(self, batch: Sequence[tuple[str, str]]) -> tuple[dict[str, _Sums], float]:
+        """What these tensors come to, by name in the reference; and the least SQNR of an output."""
+        outputs = [out.name or "" for out in self.reference.graph.outputs]
+        sums = {name: _Sums() for name in (*outputs, *(name for name, _ in batch))}
+        pairs = {**{name: name for name in outputs}, **dict(batch)}
+        dtypes = input_dtypes(self.candidate)
         with (
-            _exposed(reference_model, [name for name, _ in batch]) as reference_file,
-            _exposed(candidate_model, [value for _, value in batch]) as candidate_file,
-            Worker(CPU, timeout=timeout) as reference_worker,
-            Worker(ran_on, timeout=timeout) as worker,
+            _exposed(self.reference, [name for name, _ in batch]) as reference_file,
+            _exposed(self.candidate, [value for _, value in batch]) as candidate_file,
         ):
             # The reference must keep every tensor as it is written, too.
-            reference_worker.open(reference_file, {})
-            worker.open(candidate_file, target.options if real else {}, session_config={} if real else AS_WRITTEN)
-            for sample in samples:
-                expected = reference_worker.run(sample).outputs
-                got = worker.run(cast_feed(sample, dtypes)).outputs
-                for name, value in batch:
-                    sums[name].add(expected[name], got[value])
-    precisions = {name: _precision(stored[value]) for name, value in pairs.items()}
-    return rank(reference_model, _rows(sums, precisions), ran_on)
+            self.reference_worker.open(reference_file, {})
+            self.worker.open(candidate_file, self.options, session_config=self.config)
+            for sample in self.samples:
+                expected = self.reference_worker.run(sample).outputs
+                got = self.worker.run(cast_feed(sample, dtypes)).outputs
+                for name, value in pairs.items():
+                    if name in expected and value in got and _is_number(expected[name]):
+                        sums[name].add(expected[name], got[value])
+        least = min((sqnr(sums[name].signal, sums[name].noise) for name in outputs if sums[name].finite), default=WORST)
+        wanted = {name for name, _ in batch}
+        return {name: found for name, found in sums.items() if name in wanted}, least
+
+    def fusion(self, batch: Sequence[tuple[str, str]], explained: float, best: float) -> Fusion:
+        """The first tensor in the order of the graph with which, and with those before it, the loss goes away."""
+        mended = {len(batch): best}
+
+        def mends(count: int) -> bool:
+            mended[count] = self.run(batch[:count])[1]
+            return mended[count] >= (explained + best) / 2
+
+        count = first_that(mends, len(batch))
+        tensor = batch[count - 1][0]
+        value = _values(self.reference)[tensor]
+        around = [value.producer(), *dict.fromkeys(use.node for use in value.uses())]
+        nodes = [node for node in around if node is not None]
+        names, operators = tuple(n.name or "" for n in nodes), tuple(n.op_type for n in nodes)
+        return Fusion(tensor, names, operators, mended[count])
+
+
+def first_that(holds: Callable[[int], bool], most: int) -> int:
+    """The least number from 1 to ``most`` that it holds of, as far as that is monotone; it holds of ``most``."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _is_number(array: np.ndarray[Any, Any]) -> bool:
+    return array.dtype.kind not in "OUS"
 
 
 def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:

@@ -16,6 +16,8 @@ from planner.verification.parts import Parts
 BEST, WORST = 200.0, -200.0
 # The interval by bootstrap: its lower end, from that many resamplings, of this many samples at least.
 _LOW_QUANTILE, _RESAMPLINGS, _LEAST_SAMPLES, _SEED = 0.05, 1000, 4, 0
+# From so many samples on the interval is worth something: a floor is compared with its lower end.
+ENOUGH_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class PartFidelity:
 
     Attributes:
         name: of the tensor that it comes from.
-        sqnr_db: as an output's.
+        sqnr_db, low_db: as an output's.
     """
 
     name: str
     sqnr_db: float
+    low_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,16 @@ class Fidelity:
 
     @property
     def least_db(self) -> float:
-        """What counts for a floor: the SQNR of the output, or of its weakest part."""
+        """The SQNR of the output, or of its weakest part."""
         return min([self.sqnr_db, *(part.sqnr_db for part in self.parts)])
+
+    @property
+    def judged_db(self) -> float:
+        """What a floor is compared with: least_db, or the lower end of its interval where there are samples enough."""
+        if self.samples < ENOUGH_SAMPLES:
+            return self.least_db
+        ends = (entry.sqnr_db if entry.low_db is None else entry.low_db for entry in (self, *self.parts))
+        return min(self.least_db, *ends)
 
 
 @dataclass
@@ -80,8 +91,8 @@ class Accumulator:
     parts: Parts | None = None
     # Of each sample: energies of reference and error.
     energies: list[tuple[float, float]] = field(default_factory=list)
-    # Of each part: energies of reference, candidate and error.
-    part_energies: np.ndarray[Any, Any] | None = None
+    # Of each sample, energies of reference, candidate and error of each part: arrays of shape (3, parts).
+    part_energies: list[np.ndarray[Any, Any]] = field(default_factory=list)
     candidate_energy: float = 0.0
     product: float = 0.0
     max_abs_error: float = 0.0
@@ -127,7 +138,7 @@ class Accumulator:
         if self.parts is not None and self.parts.labels.shape == reference.shape:
             labels, count = self.parts.labels.ravel(), len(self.parts.names)
             sums = [np.bincount(labels, values**2, count) for values in (ref, out, error)]
-            self.part_energies = np.array(sums) + (0.0 if self.part_energies is None else self.part_energies)
+            self.part_energies.append(np.array(sums))
         self.product += float(ref @ out)
         self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max(initial=0.0)))
 
@@ -150,11 +161,12 @@ class Accumulator:
         )
 
     def _part_results(self) -> tuple[PartFidelity, ...]:
-        if self.parts is None or self.part_energies is None or not self.finite:
+        if self.parts is None or not self.part_energies or not self.finite:
             return ()
+        energies = np.array(self.part_energies)
         return tuple(
-            PartFidelity(name, _of_sums(*map(float, sums)))
-            for name, sums in zip(self.parts.names, self.part_energies.T, strict=True)
+            PartFidelity(name, _of_sums(*map(float, own.sum(axis=0))), low_end(own[:, ::2].tolist()))
+            for name, own in zip(self.parts.names, np.moveaxis(energies, 2, 0), strict=True)
         )
 
 
@@ -184,7 +196,7 @@ class Comparison:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
 
-def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
+def low_end(energies: Sequence[Sequence[float]]) -> float | None:
     """Lower end of the 90 % interval of the SQNR over the samples, by bootstrap, in dB; the same samples give the same figure.
 
     Args:

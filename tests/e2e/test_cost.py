@@ -31,15 +31,17 @@ def quantize(model: Path, inputs: Path, precision: str, method: str = "minmax", 
 
 @pytest.mark.parametrize("precision", ["w8a16", "w8a8", "fp16"])
 def test_weights_are_never_held_whole(tmp_path: Path, precision: str) -> None:
-    """A model of 200 MB: all processes together hold a few times the weights, and none of them grows with the samples."""
+    """A model of 200 MB: beside what importing planner takes, a fraction of it; with the pages that the system mapped, the
+    file once.
+    """
     model = big(0.2, tmp_path)
     weights = (tmp_path / "big.onnx.data").stat().st_size / 2**20
     assert weights > 180
     np.savez(tmp_path / "inputs.npz", x=np.random.default_rng(0).standard_normal((2, 4096), np.float32))
     bare = measure([sys.executable, "-c", "import planner.api, planner.quantization.walk, planner.runtime.client"])
     cost = quantize(model, tmp_path / "inputs.npz", precision, ep="cpu" if precision != "fp16" else "qnn")
-    assert cost.peak - bare.peak < 3 * weights
-    assert cost.resident - bare.resident < 3.5 * weights
+    assert cost.peak - bare.peak < 0.8 * weights
+    assert cost.resident - bare.resident < 1.5 * weights
     made = sum(f.stat().st_size for f in tmp_path.glob("planned.onnx*")) / 2**20
     assert made == pytest.approx(weights / (2 if precision == "fp16" else 4), rel=0.05)
 

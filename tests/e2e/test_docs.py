@@ -103,7 +103,7 @@ def test_every_command_of_a_page_ends_as_it_says(
     page: str, tmp_path: Path, bin_folder: Path, digits: Path, samples: dict[str, np.ndarray]
 ) -> None:
     (tmp_path / "digits.onnx").write_bytes(digits.read_bytes())
-    np.savez(tmp_path / "digits.npz", **samples)
+    np.savez(tmp_path / "digits.npz", allow_pickle=False, **samples)
     environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     for block in blocks(page):
         if block.file:

@@ -141,7 +141,7 @@ def test_training_digits_does_not_hang_on_the_order_of_a_sum(monkeypatch: pytest
 
     def halves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         middle = a.shape[-1] // 3
-        return a[..., middle:][..., ::-1] @ b[middle:][::-1] + a[..., :middle] @ b[:middle]
+        return np.asarray(a[..., middle:][..., ::-1] @ b[middle:][::-1] + a[..., :middle] @ b[:middle])
 
     monkeypatch.setattr(digits, "_EPOCHS", 1)
     every = digits.data()
@@ -156,7 +156,7 @@ def test_digits_backpropagation_agrees_with_finite_differences(monkeypatch: pyte
     for bits in ("_ACTIVATION", "_SLOPE"):
         monkeypatch.setattr(digits, bits, 48)
     rng = np.random.default_rng(0)
-    pictures, labels = digits.data().train[:8].astype(np.float64), digits.data().train_labels[:8]
+    pictures, labels = digits.data().train[:8], digits.data().train_labels[:8]
     shapes = {"conv1": (16, 1, 3, 3), "conv2": (32, 16, 3, 3), "fc1": (64, 512), "fc2": (10, 64)}
     weights: dict[str, Any] = {f"{k}.weight": rng.normal(0, 0.1, s) for k, s in shapes.items()}
     weights |= {f"{k}.bias": rng.normal(0, 0.1, s[0]) for k, s in shapes.items()}

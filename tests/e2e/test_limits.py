@@ -125,6 +125,43 @@ def test_a_signal_acts_at_once_even_while_native_code_runs(sent: signal.Signals,
     assert all(gone(child) for child in working)
 
 
+_KEEPS = """
+import sys, time
+from planner import limits
+from planner.cli import supervisor
+try:
+    supervisor.supervise()
+except supervisor.Worked as done:
+    sys.exit(done.status)
+except KeyboardInterrupt as stop:
+    sys.exit(128 + stop.args[0])
+try:
+    with limits.stoppable():
+        print("searching", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("judging", flush=True)
+time.sleep(float(sys.argv[1]))
+print("kept", flush=True)
+supervisor.leave(0)
+"""
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_work_that_has_something_to_keep_is_ended_by_the_second_interrupt_alone(twice: bool) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KEEPS, "60" if twice else "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "searching\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "judging\n"
+    if twice:
+        process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said) == ((130, "") if twice else (0, "kept\n"))
+
+
 def test_what_works_ends_with_the_process_that_was_started(tmp_path: Path) -> None:
     process = subprocess.Popen([*COMMAND, "check", slow(tmp_path), "--ep", "cpu"], stderr=subprocess.DEVNULL)
     wait_for(lambda: children(process.pid))

@@ -33,7 +33,10 @@ def _outputs(source: str | bytes, feed: dict[str, np.ndarray]) -> list[np.ndarra
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).run(None, feed)
+    outputs: list[np.ndarray] = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).run(
+        None, feed
+    )
+    return outputs
 
 
 def _feed(name: str, model: ir.Model) -> dict[str, np.ndarray]:

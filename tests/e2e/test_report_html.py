@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,7 @@ def test_hostile_names_are_shown_and_never_run(show: Open) -> None:
     page.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     for place in page.find_elements(By.CSS_SELECTOR, "[data-nodes]"):
         page.execute_script("arguments[0].scrollIntoView()", place)
-        wait(lambda place=place: place.find_elements(By.CSS_SELECTOR, "tbody tr[data-at]"))
+        wait(partial(place.find_elements, By.CSS_SELECTOR, "tbody tr[data-at]"))
     assert page.execute_script("return window.pwned") is None
     assert len(page.find_elements(By.CSS_SELECTOR, "script")) == 2
     assert not page.find_elements(By.CSS_SELECTOR, "main img")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,25 @@ def test_a_damaged_result_is_computed_again(spec: Path, tmp_path: Path) -> None:
     damaged.write_text(damaged.read_text()[:100])
     again = planner.sweep(spec, tmp_path / "out", workers=1)
     assert (again.computed, again.reused) == (1, CELLS - 1)
+
+
+def test_a_version_of_an_ep_is_a_target_beside_another(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version("onnxruntime")
+    # A second environment of the same packages, laid where `planner env create` makes them.
+    made = tmp_path / "cache" / "environments" / f"cpu@{version}"
+    (made / "bin").mkdir(parents=True)
+    (made / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", made)
+    (made / "lib").symlink_to(Path(sys.prefix) / "lib")
+    monkeypatch.setenv("PLANNER_CACHE", str(tmp_path / "cache"))
+    spec.write_text(f"models:\n  - path: m0.onnx\ntargets:\n  - ep: cpu\n  - ep: cpu@{version}\nprecisions: [fp32]\n")
+    swept = planner.sweep(spec, tmp_path / "out", workers=1)
+    assert [row.target.ep for row in swept.report.rows] == ["CPUExecutionProvider", f"CPUExecutionProvider@{version}"]
+    for row in swept.report.rows:
+        assert row.status == "passed" and row.verification is not None
+        assert (row.verification.ran_on, row.verification.kind) == (row.target.ep, "hardware")
 
 
 def test_the_command_and_its_diff(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

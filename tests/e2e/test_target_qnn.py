@@ -112,7 +112,7 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
     )
     few = tmp_path / "few.npz"
     np.savez(few, bytes=np.concatenate([sample["bytes"] for sample in list(inputs.evaluation)[:4]]))
-    target = ["--ep", "qnn", "--device", DEVICE]
+    options = ["--ep", "qnn", "--device", DEVICE]
     status = cli.main(
         [
             "verify",
@@ -121,7 +121,7 @@ def test_a_blindly_quantized_model_is_reported_as_lost_and_the_node_is_named(
             str(magika),
             "--shape",
             "bytes=1,2048",
-            *target,
+            *options,
             "--inputs",
             str(few),
             "--json",

@@ -50,8 +50,8 @@ class Quantized:
             self.nodes.append(helper.make_node(op, ins, [out], name=f"{name}_{op}"))
         return f"{name}_dequantized"
 
-    def weight(self, shape: tuple[int, ...], dtype: type) -> None:
-        codes = np.random.default_rng(1).integers(-100, 100, shape).astype(dtype)
+    def weight(self, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        codes: np.ndarray = np.random.default_rng(1).integers(-100, 100, shape).astype(dtype)
         self.constants += [
             numpy_helper.from_array(codes, "w_quantized"),
             numpy_helper.from_array(np.array(0.01, np.float32), "w_scale"),
@@ -119,7 +119,7 @@ def test_an_illegal_pair_falls_back_with_the_reason_of_the_ep(tmp_path: Path) ->
     assert not found.passed
     (entry,) = [f for f in found.placement.fallback if f.op_type == "MatMul"]
     assert entry.name == "m"
-    assert "Failed to add fused Matmul node" in entry.reason
+    assert "Failed to add fused Matmul node" in str(entry.reason)
     assert "not on QNNExecutionProvider" in found.reasons[0]
 
 
@@ -154,7 +154,7 @@ def test_an_operator_the_ep_does_not_know_takes_its_neighbours_along(tmp_path: P
     candidate, reference = build.save(tmp_path, [1, 16], [output])
     found = verify(candidate, reference, target(), samples(1, 16), Criteria(Floor("sqnr", 30)))
     reasons = {f.name: f.reason for f in found.placement.fallback}
-    assert "`Erf` are not supported by QNN EP" in reasons["e"]
+    assert "`Erf` are not supported by QNN EP" in str(reasons["e"])
     # the DQ before it belongs to the same unit
     assert reasons["x_DequantizeLinear"] == reasons["e"]
     assert found.fidelity[0].sqnr_db > 30  # the CPU EP ran them: right numbers, wrong place

@@ -121,7 +121,7 @@ def model_structure(rng: random.Random) -> bytes:
     proto.CopyFrom(_MODEL)
     for _ in range(rng.randint(1, 4)):
         _change(rng, rng.choice(_messages(proto)))
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _mutated(rng: random.Random, value: Any) -> Any:

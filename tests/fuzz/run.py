@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import onnx
 
@@ -136,7 +137,7 @@ def case(kinds: Kinds, kind: str, seed: int) -> bytes:
 
 
 def _work(
-    wanted: list[str], first: int, step: int, count: int, seconds: float, finds: multiprocessing.Queue[object]
+    wanted: list[str], first: int, step: int, count: int, seconds: float, finds: multiprocessing.Queue[Any]
 ) -> None:
     deadline = time.monotonic() + seconds
     done: Counter[str] = Counter()
@@ -168,7 +169,7 @@ def main() -> int:
     args = parser.parse_args()
     seconds = args.seconds or (60.0 if args.cases == 10**9 else 1e9)
     context = multiprocessing.get_context("fork")
-    finds: multiprocessing.Queue[object] = context.Queue()  # type: ignore[assignment]
+    finds: multiprocessing.Queue[Any] = context.Queue()  # type: ignore[assignment]
     last = min(args.first + args.cases, 10**12)
     workers = [
         context.Process(target=_work, args=(args.kinds, args.first + i, args.workers, last, seconds, finds))
@@ -178,7 +179,7 @@ def main() -> int:
     for worker in workers:
         worker.start()
     done: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     crashed = 0
     while any(w.is_alive() for w in workers) or not finds.empty():
         with contextlib.suppress(Exception):
@@ -186,10 +187,10 @@ def main() -> int:
             if isinstance(found, Counter):
                 done += found
                 continue
-            kind, seed, content, problem = found  # type: ignore[misc]
+            kind, seed, content, problem = found
             line = problem.strip().splitlines()[-1]
             if (kind, line) not in seen:
-                seen.add((kind, line))  # type: ignore[arg-type]
+                seen.add((kind, line))
                 (CORPUS / f"{kind}-{seed}").write_bytes(content)
                 print(f"{kind} {seed}: {problem}", flush=True)
     for i, worker in enumerate(workers):

@@ -22,7 +22,7 @@ Array = np.ndarray
 def graph(
     signature: str,
     body: str,
-    constants: Mapping[str, Array] | None = None,
+    constants: Mapping[str, object] | None = None,
     *,
     opset: int = 20,
     domains: Sequence[str] = (),
@@ -61,7 +61,9 @@ def run(model: onnx.ModelProto | ir.Model | Path, feed: Mapping[str, Array], *, 
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).run(None, dict(feed))
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    outputs: list[Array] = session.run(None, dict(feed))
+    return outputs
 
 
 def random_feed(model: onnx.ModelProto, seed: int = 0) -> dict[str, Array]:

@@ -17,10 +17,11 @@ from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import plain_gemm
-from planner.model.passes.index import cut_off, plain_gather_nd
+from planner.model.passes.index import cut_off, flat_gather, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
+from planner.model.passes.order import gate_first
 from planner.model.passes.rank import lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 
@@ -57,6 +58,8 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("Gemm",), plain_gemm),
             (CLIPPING, merge_clips),
             (("GatherND",), plain_gather_nd),
+            (("Gather",), flat_gather),
+            (("Mul",), gate_first),
             (("Pad",), cut_off),
         ]
     if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:

@@ -1,4 +1,4 @@
-"""Gathering and padding that amount to less: a GatherND of every element, a Pad that cuts off."""
+"""Gathering and padding that amount to less: a Gather or GatherND of every element, a Pad that cuts off."""
 
 from __future__ import annotations
 
@@ -10,6 +10,31 @@ from planner.model.passes.match import graph_of, int_attribute
 from planner.model.values import constant_array
 
 _TO_THE_END = np.iinfo(np.int64).max
+
+
+def flat_gather(node: ir.Node) -> None:
+    """A Gather from a vector by indices of more dimensions is one by a vector of indices, and a Reshape; or that alone, where it
+    takes every element in order.
+
+    Exporters write a view by strides so (torch.as_strided).
+    """
+    data, indices = node.inputs[0], constant_array(node.inputs[1])
+    if data is None or data.shape is None or not data.shape.is_static() or len(data.shape) != 1:
+        return
+    if indices is None or indices.ndim < 2 or 0 in indices.shape:
+        return
+    name, count = node.outputs[0].name, int(data.shape.numpy()[0])
+    shape = new_constant(node, f"{name}_shape", np.array(indices.shape, np.int64))
+    places = np.where(indices < 0, indices + count, indices).reshape(-1)
+    if np.array_equal(places, np.arange(count)):
+        put_in_place(node, ir.Node("", "Reshape", [data, shape]))
+        return
+    flat = new_constant(node, f"{name}_places", places.astype(np.int64))
+    gather = ir.Node("", "Gather", [data, flat], name=f"{node.name}_flat" if node.name else None)
+    out = gather.outputs[0]
+    out.name, out.type, out.shape = f"{name}_flat", data.type, ir.Shape([len(places)])
+    graph_of(node).insert_before(node, gather)
+    put_in_place(node, ir.Node("", "Reshape", [out, shape]))
 
 
 def plain_gather_nd(node: ir.Node) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..environment import variable
@@ -29,10 +33,30 @@ class OpenVino(Launcher):
     def where(self) -> str:
         return f" (in an environment of its own: .venv-{self.alias}, or name its interpreter in {variable(self.alias)})"
 
+    def lacks(self, options: Mapping[str, str]) -> str:
+        wanted = options.get("device_type", "CPU")
+        there = _devices(self.python)
+        if wanted == "CPU" or any(name.partition(".")[0] == wanted for name in there):
+            return ""
+        return f"OpenVINO finds no {wanted} on this machine, only {', '.join(there) or 'nothing'}"
+
     def start(self, ort: Any) -> None:
         import openvino  # type: ignore[import-not-found, unused-ignore] # noqa: F401 - loads the libraries the EP links to
 
         super().start(ort)
+
+
+@functools.cache
+def _devices(python: Path) -> tuple[str, ...]:
+    """The devices that OpenVINO finds on this machine; none where it cannot be asked."""
+    code = "import openvino; print('\\n'.join(openvino.Core().available_devices))"
+    try:
+        done = subprocess.run(
+            [str(python), "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(done.stdout.split())
 
 
 LAUNCHER = OpenVino("OpenVINOExecutionProvider", "openvino", ("onnxruntime-openvino", "openvino"), _OPTIONS)

@@ -54,6 +54,9 @@ class Qnn(Launcher):
             return "hardware", ""
         return None, f"neither the NPU nor its simulator runs on {system} {machine}"
 
+    def lacks(self, options: Mapping[str, str]) -> str:
+        return "planner starts QNN's HTP backend only" if options.get("backend_type") == "gpu" else ""
+
     def start(self, ort: Any) -> None:
         import onnxruntime_qnn  # type: ignore[import-not-found, unused-ignore]
 

@@ -6,7 +6,9 @@ import io
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def rows(count: int) -> np.ndarray:
     return np.arange(3 * count, dtype=np.float32).reshape(count, 3)
 
 
-def firsts(samples) -> list[float]:
+def firsts(samples: Iterable[Mapping[str, np.ndarray]]) -> list[float]:
     return [float(s["x"].flat[0]) for s in samples]
 
 
@@ -134,7 +136,7 @@ def test_synthetic_data_is_seeded_and_says_so(model: Model) -> None:
 
 
 def wrong(model: Model, path: Path, **arrays: np.ndarray) -> str:
-    np.savez(path / "a.npz", **arrays)
+    np.savez(path / "a.npz", allow_pickle=True, **arrays)
     with pytest.raises(RequestError) as caught:
         load_inputs(str(path / "a.npz"), model)
     return str(caught.value)
@@ -238,8 +240,10 @@ def test_an_encrypted_archive_is_refused(model: Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_what_does_not_fit_is_refused_before_it_is_unpacked(order: str, model: Model, tmp_path: Path) -> None:
-    array = np.zeros((2, 20_000_000), np.float32, order=order)
+def test_what_does_not_fit_is_refused_before_it_is_unpacked(
+    order: Literal["C", "F"], model: Model, tmp_path: Path
+) -> None:
+    array = np.asarray(np.zeros((2, 20_000_000), np.float32), order=order)
     np.savez_compressed(tmp_path / "a.npz", x=array)
     del array
     tracemalloc.start()

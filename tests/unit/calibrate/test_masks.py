@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from planner.calibrate.masks import mask_limits
-from planner.calibrate.observe import collect
+from planner.calibrate.observe import Run, collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 from planner.model.normalize import normalize
@@ -34,7 +34,7 @@ def model(body: str, mask: float, signature: str = INPUTS) -> ir.Model:
     return found
 
 
-def start(extended: ir.Model):
+def start(extended: ir.Model) -> Run:
     session = ort.InferenceSession(ir.to_proto(extended).SerializeToString(), providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     given = [i.name for i in session.get_inputs()]

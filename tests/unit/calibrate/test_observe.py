@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 
 from planner.calibrate.extend import SAMPLED_VALUES, Observed, extend
 from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
-from planner.calibrate.observe import Method, collect
+from planner.calibrate.observe import Method, Run, collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 
 F = TensorProto.FLOAT
 
 
-def model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray] | None = None) -> ir.Model:
+Info = tuple[str, int, Sequence[int | str]]
+
+
+def model(
+    nodes: list[NodeProto],
+    inputs: Sequence[Info],
+    outputs: Sequence[Info],
+    constants: dict[str, np.ndarray] | None = None,
+) -> ir.Model:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -28,14 +36,14 @@ def model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndar
         [numpy_helper.from_array(a, n) for n, a in (constants or {}).items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    found = ir.from_proto(proto)
+    found: ir.Model = ir.from_proto(proto)
     from onnx_ir.passes import common
 
     common.ShapeInferencePass()(found)
     return found
 
 
-def start(extended: ir.Model):
+def start(extended: ir.Model) -> Run:
     proto = ir.to_proto(extended)
     checker.check_model(proto, full_check=True)
     options = ort.SessionOptions()
@@ -45,7 +53,7 @@ def start(extended: ir.Model):
     return lambda sample: dict(zip(names, session.run(None, dict(sample)), strict=True))
 
 
-def run(observed: Observed):
+def run(observed: Observed) -> Run:
     return start(observed.model)
 
 
@@ -190,7 +198,7 @@ def nested_model() -> ir.Model:
         for op in ("Add", "Identity")
     ]
 
-    def body(name: str, nodes: list, before: str, after: str) -> object:
+    def body(name: str, nodes: list[NodeProto], before: str, after: str) -> object:
         nodes.append(helper.make_node("Identity", [f"{name}_c"], [f"{name}_d"], name=f"{name}_go_on"))
         return helper.make_graph(
             nodes,
@@ -278,9 +286,14 @@ def test_a_mask_that_a_later_sample_brings_costs_one_run_more() -> None:
     m = model([helper.make_node("Add", ["x", "m"], ["y"])], [("x", F, [2]), ("m", F, [2])], [("y", F, [2])])
     runs = []
 
-    def counted(extended: ir.Model):
+    def counted(extended: ir.Model) -> Run:
         real = start(extended)
-        return lambda sample: runs.append(1) or real(sample)
+
+        def run_one(sample: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+            runs.append(1)
+            return real(sample)
+
+        return run_one
 
     samples = [{"x": f32(-1, 4), "m": f32(0, mask)} for mask in (0, 3, -np.inf, np.inf, -np.inf)]
     found = collect(m, counted, samples, Method.AVERAGE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from planner.cli.explain import rule_json, where
+from planner.cli.explain import where
+from planner.derive.explain import rule_json
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import OperandCondition, Rule, Source, When
 

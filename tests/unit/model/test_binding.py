@@ -14,7 +14,8 @@ def _model(**inputs: list[int | str | None]) -> ir.Model:
     first = next(iter(inputs))
     node = helper.make_node("Relu", [first], ["y"])
     graph = helper.make_graph([node], "g", values, [helper.make_tensor_value_info("y", 1, None)])
-    return ir.from_proto(helper.make_model(graph))
+    made: ir.Model = ir.from_proto(helper.make_model(graph))
+    return made
 
 
 def _nothing(_: object) -> dict[str, tuple[int | None, ...]]:

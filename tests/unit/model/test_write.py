@@ -34,12 +34,14 @@ def chain(weights: int = 3) -> ir.Model:
         [numpy_helper.from_array(rng.normal(0, 0.06, (SIDE, SIDE)).astype(np.float32), f"w{i}") for i in range(weights)]
         + [numpy_helper.from_array(np.ones(1, np.float32), "c")],
     )
-    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    made: ir.Model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    return made
 
 
 def lazy(model: ir.Model, name: str, asked: list[str]) -> None:
     """Let a weight be made only when somebody asks for it, and note who did."""
     value = model.graph.initializers[name]
+    assert value.const_value is not None
     array = value.const_value.numpy()
 
     def make() -> ir.TensorProtocol:
@@ -51,7 +53,7 @@ def lazy(model: ir.Model, name: str, asked: list[str]) -> None:
 
 def outputs(path: Path) -> np.ndarray:
     x = np.linspace(-1, 1, SIDE, dtype=np.float32)[None]
-    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return np.asarray(ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0])
 
 
 @pytest.mark.parametrize("embed", [True, False])
@@ -72,7 +74,7 @@ def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("embed", [True, False])
 def test_each_weight_is_made_once_and_not_kept(tmp_path: Path, embed: bool) -> None:
-    model, asked = chain(), []
+    model, asked = chain(), list[str]()
     for i in range(3):
         lazy(model, f"w{i}", asked)
     assert weight_bytes(model) == 3 * 4 * SIDE * SIDE + 4
@@ -118,5 +120,7 @@ def test_planner_reads_what_it_wrote_without_copying_it(tmp_path: Path) -> None:
     save(chain(), tmp_path / "m.onnx")
     read = read_model(tmp_path / "m.onnx")
     assert read.ir is not None
-    array = read.ir.graph.initializers["w1"].const_value.numpy()
+    tensor = read.ir.graph.initializers["w1"].const_value
+    assert tensor is not None
+    array = tensor.numpy()
     assert not array.flags.writeable and not array.flags.owndata

@@ -60,8 +60,8 @@ def write(folder: Path, content: object, name: str = "acme.yaml") -> Path:
 
 def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
     """MINIMAL with one value replaced; DELETE removes the key."""
-    data: Any = json.loads(json.dumps(MINIMAL))
-    inner = data
+    data: dict[str, Any] = json.loads(json.dumps(MINIMAL))
+    inner: Any = data
     for step in where[:-1]:
         inner = inner[step]
     if value is DELETE:
@@ -340,8 +340,8 @@ SHIPPED = sorted(shipped_directory().glob("*/profile.yaml"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.parent.name)
 def test_every_shipped_rule_and_device_says_where_it_comes_from(path: Path) -> None:
     profile = load_profile(path)
-    for item in (*profile.devices.values(), *profile.rules):
-        assert item.source.observed or item.source.documented
+    for source in (*(d.source for d in profile.devices.values()), *(r.source for r in profile.rules)):
+        assert source is not None and (source.observed or source.documented)
 
 
 # -- the JSON Schema for editors ----------------------------------------------------------------------------------------
@@ -389,3 +389,16 @@ def test_editors_find_the_json_schema_from_the_profile(path: Path) -> None:
 
 def test_the_kinds_of_numbers_of_the_schema_are_those_of_the_planner() -> None:
     assert f'"{DType.INT4.value}"' in json.dumps(json_schema())
+
+
+def test_a_version_of_an_ep_has_its_rules_under_a_name_of_its_own() -> None:
+    profiles = load_profiles()
+    version, plain = profiles.find("qnn@2.5"), profiles.find("qnn")
+    assert (version.ep, version.rules) == ("QNNExecutionProvider@2.5", plain.rules)
+    assert version.sha256 != plain.sha256
+
+
+@pytest.mark.parametrize("name", ["qnn@", "qnn@../../x", "qnn@a b"])
+def test_what_is_no_version_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="no version of QNNExecutionProvider"):
+        load_profiles().find(name)

@@ -46,8 +46,8 @@ def test_a_kernel_serves_the_operators_own_version(written: str, opset: int, ser
 
 def test_types_of_all_serving_kernels_come_together() -> None:
     found = table(Relu=[("14+", {"T": ["float"]}), ("14+", {"T": ["int8"]}), ("6-12", {"T": ["double"]})])
-    assert found.types("Relu", "", 20) == {"T": {"float32", "int8"}}
-    assert found.types("Relu", "", 12) == {"T": {"float64"}}
+    assert found.types("Relu", "", 20) == {"T": frozenset({"float32", "int8"})}
+    assert found.types("Relu", "", 12) == {"T": frozenset({"float64"})}
     assert found.types("Gelu", "", 20) is None
 
 

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate.observe import collect
+from planner.calibrate.observe import Run, collect
 from planner.calibrate.ranges import Range
 from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.quantization.bias import mean_error
 from planner.quantization.parameters import dequantize, quantize, weight_parameters
-from planner.quantization.walk import apply_plan
+from planner.quantization.walk import CORRECTS, apply_plan
 from planner.resolve.choose import make_plan, resolve
+from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save
 
@@ -37,7 +38,7 @@ def model_of(signature: str, body: str, constants: Mapping[str, Array]) -> Model
 def observe(model: Model, samples: Sequence[Mapping[str, Array]]) -> dict[str, Range]:
     assert model.ir is not None
 
-    def start(extended: ir.Model):
+    def start(extended: ir.Model) -> Run:
         names = [str(o.name) for o in extended.graph.outputs]
         return lambda sample: dict(zip(names, run(extended, sample), strict=True))
 
@@ -54,7 +55,7 @@ def drift(model: Model, precision: str, samples: Sequence[Mapping[str, Array]], 
     errors = [run(made, s)[0].astype(np.float64) - run(model.ir, s)[0] for s in samples]
     stacked = np.concatenate(errors)
     axis = 1 if stacked.ndim == 4 else stacked.ndim - 1
-    return stacked.mean(axis=tuple(i for i in range(stacked.ndim) if i != axis))
+    return np.asarray(stacked.mean(axis=tuple(i for i in range(stacked.ndim) if i != axis)))
 
 
 def weights(*shape: int) -> Array:
@@ -77,7 +78,9 @@ GRAPHS = {
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_the_mean_error_of_every_channel_goes(kind: str) -> None:
     model = model_of(*GRAPHS[kind])
-    shape = list(model.nodes[0].inputs[0].shape or ())
+    first = model.nodes[0].inputs[0]
+    assert first is not None
+    shape = [d for d in first.shape or () if d is not None]
     spread = MEANS.reshape((1, 12, 1, 1) if len(shape) == 4 else (12,))
     samples = [{"x": f32(np.abs(RNG.normal(size=shape)) * spread)} for _ in range(40)]
     ranges = observe(model, samples)
@@ -99,6 +102,20 @@ def test_nothing_is_taken_off_where_another_reader_sees_the_product() -> None:
     ranges = observe(model, samples)
     without = {name: replace(seen, means=None) for name, seen in ranges.items()}
     assert (drift(model, "w4a16", samples, ranges) == drift(model, "w4a16", samples, without)).all()
+
+
+def test_a_plan_that_says_so_leaves_the_biases_as_they_are() -> None:
+    model = model_of("(float[4,12] x) => (float[4,8] y)", "y = Gemm(x, w, b)", {"w": weights(12, 8), "b": weights(8)})
+    ranges = observe(model, [{"x": f32(np.abs(RNG.normal(size=(4, 12))) + 1)} for _ in range(10)])
+    without = {name: replace(seen, means=None) for name, seen in ranges.items()}
+    plan = make_plan(Target.open("cpu"), model, resolve(Target.open("cpu"), model, parse_precision("w4a16")))
+    off = replace(plan, inputs={CORRECTS: False})
+
+    def biases(plan: Plan, ranges: Mapping[str, Range]) -> list[bytes]:
+        graph = apply_plan(model, plan, ranges).model.graph
+        return [v.const_value.numpy().tobytes() for v in graph.initializers.values() if v.const_value is not None]
+
+    assert biases(off, ranges) == biases(plan, without) != biases(plan, ranges)
 
 
 def test_means_are_of_each_channel_over_all_samples_and_of_nothing_else() -> None:
@@ -143,7 +160,7 @@ def test_the_mean_error_of_a_conv_is_that_of_constant_data(
     expected = [
         sum(error[o, c].sum() * means[o // outputs * inputs + c] for c in range(inputs)) for o in range(outputs * group)
     ]
-    found = mean_error("Conv", {"group": group}, weight, parameters, means)
+    found = mean_error("Conv", {"group": group}, weight, parameters, means.tolist())
     assert found is not None and np.allclose(found, expected)
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from planner.calibrate.observe import collect
+from planner.calibrate.observe import Run, collect
 from planner.dtypes import parse_precision
 from planner.model.read import read_model
 from planner.quantization.walk import apply_plan
@@ -28,7 +28,7 @@ def quantized(proto: onnx.ModelProto, feed: dict[str, Array], folder: Path, prec
     plan = make_plan(target, model, check_model(target, model, parse_precision(precision)))
     assert model.ir is not None
 
-    def start(extended: ir.Model):
+    def start(extended: ir.Model) -> Run:
         session = ort.InferenceSession(ir.to_proto(extended).SerializeToString(), providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
         return lambda sample: dict(zip(names, session.run(None, sample), strict=True))

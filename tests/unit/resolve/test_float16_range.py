@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from planner.calibrate.ranges import Range
@@ -12,13 +13,14 @@ from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.float16_range import unsafe_in_float16
+from planner.resolve.plan import Plan
 from planner.resolve.revise import notes_on_revisions, without_unsafe_float16
 from planner.resolve.target import Target
 from tests.unit.small_models import graph
 
 
 def read(
-    folder: Path, body: str, signature: str = "(float[2,4] x) => (float[2,4] y)", **constants: np.ndarray
+    folder: Path, body: str, signature: str = "(float[2,4] x) => (float[2,4] y)", **constants: npt.ArrayLike
 ) -> Model:
     path = folder / "m.onnx"
     path.write_bytes(
@@ -80,7 +82,7 @@ def test_constants(tmp_path: Path) -> None:
     assert unsafe_ops(read(tmp_path, "y = Clip (x, e)", e=-3e38)) == {}
 
 
-def planned(ep: str, device: str | None, model: Model, ranges: dict[str, Range]):
+def planned(ep: str, device: str | None, model: Model, ranges: dict[str, Range]) -> Plan:
     target = Target.open(ep, device)
     plan = make_plan(target, model, resolve(target, model, parse_precision("fp16")))
     return without_unsafe_float16(target, model, plan, ranges)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_profiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_profiles import SOURCE
 
 from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.model.node import Node, Operand, signature
@@ -19,7 +17,9 @@ from planner.operators import Role
 from planner.profiles.schema import FixedParameters, Learned, Profile
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.target import Target
+from tests.unit import small_profiles
 from tests.unit.small_models import on_any_processor
+from tests.unit.small_profiles import SOURCE
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
 

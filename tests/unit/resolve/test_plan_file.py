@@ -92,8 +92,8 @@ def test_a_missing_file_a_folder_and_a_binary(tmp_path: Path) -> None:
 
 
 def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
-    data: Any = json.loads(json.dumps(PLAN.to_json()))
-    inner = data
+    data: dict[str, Any] = json.loads(json.dumps(PLAN.to_json()))
+    inner: Any = data
     for step in where[:-1]:
         inner = inner[step]
     inner[where[-1]] = value

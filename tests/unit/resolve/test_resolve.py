@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_profiles
 
 from planner.codec import to_json
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
@@ -16,6 +15,7 @@ from planner.model.read import Model, read_model
 from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Violation
+from tests.unit import small_profiles
 from tests.unit.small_models import f32, graph, save
 
 WEIGHT = f32(np.random.default_rng(0).normal(size=(4, 8)))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_profiles
 from onnx import helper
 
 from planner.calibrate.ranges import Range
@@ -22,6 +21,7 @@ from planner.resolve.revise import notes_on_revisions, without_uncalibrated
 from planner.resolve.target import Target
 from planner.resolve.uncalibrated import uncalibrated
 from tests.unit import small_models as sm
+from tests.unit import small_profiles
 
 SEEN = Range(-1, 1)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_profiles
 
 from planner.dtypes import PER_CHANNEL, DType, Granularity, QuantConfig, parse_precision
 from planner.model.node import Node
@@ -20,6 +19,7 @@ from planner.resolve.choose import make_plan, resolve
 from planner.resolve.legality import judge
 from planner.resolve.plan import read_plan
 from planner.resolve.target import Target
+from tests.unit import small_profiles
 from tests.unit.small_models import f32, graph, save
 
 BLOCKS = QuantConfig(DType.UINT4, DType.FLOAT32, Granularity(block_size=32))

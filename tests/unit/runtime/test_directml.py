@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 from planner.errors import EPError
 from planner.runtime.eps.directml import environment, setup
-from planner.runtime.eps.directml.asker import Placed, read_placement
 from planner.runtime.eps.directml.server import with_witnesses
+from planner.runtime.eps.log import Placed, read_placement
 
 DML, CPU = "DmlExecutionProvider", "CPUExecutionProvider"
 

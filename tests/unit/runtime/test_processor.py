@@ -60,7 +60,7 @@ SATURATING: dict[str, tuple[Array, str, str, Array, float]] = {
 
 def stored(operator: str) -> tuple[onnx.ModelProto, Array, float]:
     x, signature, body, weight, expected = SATURATING[operator]
-    constants = {"w": weight} | {name: value for name, value in _LINEAR.items() if name in body}
+    constants: dict[str, object] = {"w": weight} | {name: value for name, value in _LINEAR.items() if name in body}
     domains = ["com.microsoft"] if "com.microsoft" in body else []
     return graph(f"({signature}", body, constants, domains=domains, check=not domains), x, expected
 

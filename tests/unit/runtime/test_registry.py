@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from planner.errors import EPError
 from planner.runtime import environment as environment_module
 from planner.runtime.environment import conflicts, interpreter
 from planner.runtime.eps.directml import environment as directml
+from planner.runtime.make import virtual_environment
 from planner.runtime.registry import launcher
 
 
@@ -132,3 +134,45 @@ def test_launchers_load_by_path_with_the_standard_library_alone() -> None:
         [sys.executable, "-I", "-S", "-c", code, str(folder)], capture_output=True, text=True, check=True
     )
     assert {"cpu", "qnn", "openvino", "directml"} <= set(done.stdout.split())
+
+
+def test_a_version_of_an_ep_has_an_environment_of_its_own_and_never_runs_in_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PLANNER_CACHE", str(tmp_path))
+    missing = launcher("QNNExecutionProvider@2.5").availability()
+    assert missing.kind is None and "planner env create qnn==2.5" in missing.reason
+    python = environment(tmp_path / "environments" / "qnn@2.5", onnxruntime="1.30.0", onnxruntime_qnn="2.5.0")
+    found = launcher("QNNExecutionProvider@2.5").availability()
+    assert (found.python, found.packages["onnxruntime-qnn"]) == (python, "2.5.0")
+
+
+def test_the_version_asked_for_is_that_of_the_ep_s_own_package() -> None:
+    assert launcher("QNNExecutionProvider@2.5").packages == ("onnxruntime", "onnxruntime-qnn==2.5")
+    assert launcher("OpenVINOExecutionProvider@1.23").packages == ("onnxruntime-openvino==1.23", "openvino")
+    assert launcher("CPUExecutionProvider@1.23").packages == ("onnxruntime==1.23",)
+
+
+@pytest.mark.parametrize("uv", ["/usr/bin/uv", None])
+def test_an_environment_is_made_by_uv_where_it_is_installed(
+    uv: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr("planner.runtime.make.shutil.which", lambda _: uv)
+    monkeypatch.setattr("planner.runtime.make.must", lambda command, _failure: ran.append(" ".join(command)))
+    virtual_environment(tmp_path / "qnn@2.5", ["onnxruntime", "onnxruntime-qnn==2.5"], lambda _: None)
+    assert [command.startswith("/usr/bin/uv") for command in ran] == [uv is not None] * 2
+    assert "onnxruntime onnxruntime-qnn==2.5 numpy" in ran[1]
+
+
+def test_a_step_that_fails_leaves_no_half_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def must(command: list[str], failure: str) -> None:
+        if "install" in command:
+            raise EPError(failure)
+        (tmp_path / "env").mkdir()
+        (tmp_path / "env" / "pyvenv.cfg").touch()
+
+    monkeypatch.setattr("planner.runtime.make.must", must)
+    with pytest.raises(EPError, match="cannot be installed"):
+        virtual_environment(tmp_path / "env", ["onnxruntime-qnn==99"], lambda _: None)
+    assert not (tmp_path / "env").exists()

@@ -11,8 +11,8 @@ import pytest
 from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role
-from planner.resolve.choose import Verdict
 from planner.resolve.legality import Ruling
+from planner.resolve.verdicts import Verdict
 from planner.search.candidates import IDEAL, Assignment, Candidates, Level, units
 from planner.search.cost import Work
 from planner.search.evaluator import leaving

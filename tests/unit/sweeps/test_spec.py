@@ -61,7 +61,7 @@ def test_a_key_hangs_on_contents_and_options_not_on_paths(tmp_path: Path) -> Non
         ({"models": []}, "models"),
         ({"models": [{"path": "none.onnx"}]}, "models.0..path: none.onnx: no such file"),
         ({"models": [{"path": "none*.onnx"}]}, "matches no file"),
-        ({"models": [{"path": "a.onnx", "inputs": "os:getcwd"}]}, "no such file or folder"),
+        ({"models": [{"path": "a.onnx", "inputs": "os:getcwd"}]}, "is a function"),
         ({"models": [{"path": "a.onnx", "shapes": {"x": [0]}}]}, "shapes"),
         ({"models": [{"path": "a.onnx", "shape": {}}]}, "unknown field 'shape'"),
         ({"models": [{"path": "*.onnx", "name": "m"}]}, "is 2 models"),

@@ -33,7 +33,8 @@ def chain(*operators: str) -> ir.Model:
         [helper.make_tensor_value_info(names[-1], 1, [4])],
         value_info=[helper.make_tensor_value_info(name, 1, [4]) for name in names[1:-1]],
     )
-    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    made: ir.Model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    return made
 
 
 def row(db: float, finite: bool = True) -> Row:

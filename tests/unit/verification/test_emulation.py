@@ -28,7 +28,8 @@ def overflowing(io: int = TensorProto.FLOAT16) -> ir.Model:
     graph = helper.make_graph(nodes, "g", inputs, outputs, [weight, scale])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model, full_check=True)
-    return ir.from_proto(model)
+    made: ir.Model = ir.from_proto(model)
+    return made
 
 
 def run(model: ir.Model, folder: Path, sample: dict[str, np.ndarray], *, optimize: bool) -> dict[str, np.ndarray]:

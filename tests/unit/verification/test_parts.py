@@ -25,7 +25,8 @@ def _model(nodes: list, output: list[int], **constants: list[int]) -> ir.Model: 
         [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in constants.items()],
         value_info=[helper.make_tensor_value_info(name, 1, [1, 2, 3]) for name in ("boxes", "scores")],
     )
-    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    made: ir.Model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    return made
 
 
 _CONCAT = helper.make_node("Concat", ["boxes", "scores"], ["joined"], axis=1)
@@ -107,7 +108,7 @@ def test_each_sample_counts_and_the_worst_is_told() -> None:
     for error in (0.1, 1.0):
         comparison.add({"y": np.ones(4)}, {"y": np.ones(4) + error})
     fidelity = comparison.results()[0]
-    assert (fidelity.samples, fidelity.worst_sample_db) == (2, pytest.approx(0.0))
+    assert fidelity.samples == 2 and fidelity.worst_sample_db == pytest.approx(0.0)
 
 
 def test_a_search_keeps_every_part_alive(tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ class DirectMl(Launcher):
     def python(self) -> Path:
         return super().python if platform.system() == "Windows" else Path(sys.executable)
 
-    def availability(self) -> Availability:
+    def availability(self, options: Mapping[str, str] | None = None) -> Availability:
         if platform.system() == "Windows":
-            return super().availability()
+            return super().availability(options)
+        if self.version:
+            return Availability(None, {}, f"on Linux there is one version of it, {environment.VERSION}", self.python)
         kind: Kind | None = None
         found = environment.find()
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
@@ -43,6 +45,10 @@ class DirectMl(Launcher):
     def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:
         if platform.system() == "Windows":
             return super().make_environment(folder, say)
+        from planner.errors import EPError
+
+        if self.version:
+            raise EPError(f"on Linux there is one version of DirectML, {environment.VERSION}", "name no version")
         from planner.runtime.eps.directml.setup import create
 
         return create(folder, say=say).packages

@@ -5,33 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..log import Placed, read_placement
 from .environment import Environment
 from .wine import TIED, Display, NoDisplay, variables
-
-_GROUP = re.compile(r" (?:All nodes|Node\(s\)) placed on \[(?P<ep>\w+)\]\. Number of nodes: (?P<count>\d+)")
-_NODE = re.compile(r"  (?P<op>\S+) \((?P<name>.*)\)", re.DOTALL)
 
 
 class Died(Exception):
     """The program ended in the middle of an answer, or did not start; the message says how."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A node in onnxruntime's log, and the EP that got it."""
-
-    ep: str
-    op_type: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -151,18 +139,4 @@ def _shown(model: bytes, data: Path) -> Iterator[tuple[str, str]]:
         os.close(folder)
 
 
-def read_placement(lines: Sequence[str]) -> tuple[Placed, ...] | None:
-    """The nodes that onnxruntime's log names, by EP; None where it says less than it announces.
-
-    Args:
-        lines: messages of onnxruntime's `VerifyEachNodeIsAssignedToAnEp`, in order.
-    """
-    found: list[Placed] = []
-    ep, announced = "", 0
-    for line in lines:
-        if group := _GROUP.match(line):
-            ep = group["ep"]
-            announced += int(group["count"])
-        elif ep and (node := _NODE.fullmatch(line)):
-            found.append(Placed(ep, node["op"], node["name"]))
-    return tuple(found) if announced and len(found) == announced else None
+__all__ = ["Answer", "Asker", "Died"]

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from .asker import Asker, Died, Placed
+from ..log import Placed
+from .asker import Asker, Died
 from .environment import Environment
 
 _ONLY_PLACEMENT = "on Linux DirectML says which nodes it takes, and computes nothing"

@@ -54,7 +54,8 @@ def test_a_bias_of_one_number_a_column_or_one_for_all_becomes_a_vector(shape: tu
     found, db = normalized(shape, attributes)
     gemm = found.graph[0]
     assert operators(found) == ["Gemm", "Sigmoid"] and gemm.name == "gemm"
-    assert gemm.inputs[2].shape == ir.Shape([COLUMNS])
+    bias = gemm.inputs[2]
+    assert bias is not None and bias.shape == ir.Shape([COLUMNS])
     assert not {"alpha", "beta"} & set(gemm.attributes)
     assert db > 100
 
@@ -95,4 +96,5 @@ def test_a_bias_times_zero_is_dropped() -> None:
 
 def test_a_plain_gemm_stays_what_it_is() -> None:
     found, _ = normalized((COLUMNS,))
-    assert found.graph[0].inputs[2].name == "b"
+    bias = found.graph[0].inputs[2]
+    assert bias is not None and bias.name == "b"

@@ -1,0 +1,16 @@
+"""Operands in one order, where the order makes no difference to what is computed."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from planner.model.passes.match import producer_of
+
+
+def gate_first(mul: ir.Node) -> None:
+    """X * HardSigmoid(x) becomes HardSigmoid(x) * x: the other way round, an EP is known to fuse it wrongly."""
+    x, gate = mul.inputs[0], mul.inputs[1]
+    maker = producer_of(gate, "HardSigmoid")
+    if maker is not None and maker.inputs[0] is x and x is not gate:
+        mul.replace_input_with(0, gate)
+        mul.replace_input_with(1, x)
