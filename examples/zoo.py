@@ -231,7 +231,7 @@ ZOO: tuple[Entry, ...] = (
     Entry("ghostnet", "image classification", _timm("ghostnet_050"), _SMALL, "torchscript", 15),
     Entry("repvgg", "image classification", _timm("repvgg_a0"), {"x": pictures(3, 32, 32)}, "torchscript", 14),
     Entry("edgenext", "image classification", _timm("edgenext_xx_small"), _SMALL, "dynamo", 18),
-    Entry("mixer", "image classification", _timm("mixer_s32_224", img_size=64), _SMALL, "torchscript", 17),
+    Entry("mixer", "image classification", _timm("mixer_s32_224", img_size=64, num_blocks=2, embed_dim=64), _SMALL, "torchscript", 17),
     Entry("deeplab", "segmentation", _own("Deeplab"), _SMALL, "torchscript", 11),
     Entry("unet", "segmentation", _own("UNet"), _SMALL, "dynamo", 21),
     Entry("segformer", "segmentation", _transformers(

@@ -221,13 +221,14 @@ def verify(
     """
     from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
+    from planner.verification.feed import shapes_of_candidate
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import Criteria
     from planner.verification.verify import verify as run_verification
 
     target = _open(ep, device, profiles, evidence)
     predicted = predicted_placement(target, Path(candidate))
-    read = _read(target, reference, shapes, inputs)
+    read = _read(target, reference, shapes_of_candidate(Path(candidate), Path(reference), shapes), inputs)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
@@ -457,10 +458,13 @@ def estimate(
     from planner.estimation.run import estimate as run_estimate
     from planner.estimation.run import read_form
     from planner.reporting.matrix import open_targets
+    from planner.runtime.registry import launcher
 
     named = [as_precision(p) for p in dict.fromkeys(precisions)]
     asked: list[Precision | None] = [*named] or [None]
     targets = open_targets([ep], [] if device is None else [device], profiles, evidence)
+    if device == "all":
+        targets = tuple(opened for opened in targets if not launcher(opened.ep).lacks(opened.options))
     models = [read_form(opened, Path(model), shapes, as_it_is=asked == [None]) for opened in targets]
     _tell_notes((*targets[0].profile.notes, *models[0].notes))
     rows = tuple(run_estimate(targets, models, asked, progress))

@@ -122,7 +122,7 @@ def load_inputs(
     """
     specs = input_specs(model)
     if source is None:
-        made, way = made_up(model, [(s.name, s.dtype, tuple(d or 1 for d in s.shape)) for s in specs])
+        made, way = made_up(model, [(s.name, s.dtype, tuple(1 if d is None else d for d in s.shape)) for s in specs])
         calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, *way)
         evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, *way)
         digest = hashlib.sha256()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from planner.cli.common import say
 from planner.errors import RequestError
-from planner.limits import Limits
 
 if TYPE_CHECKING:
     from planner.calibrate.source import Source
@@ -252,11 +251,6 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
         help="most memory for reading a model (default: 2 GiB and 8 times the file), and for each execution provider's process "
         "(default: 80 %% of the machine's), for example 8G or 500M; Linux only",
     )
-
-
-def limits_of(args: argparse.Namespace) -> Limits:
-    """The limits that the options ask for."""
-    return Limits(args.time_limit, args.memory_limit)
 
 
 def seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.codec import HIDDEN
 from planner.errors import EPError
 from planner.verification.parts import Parts
 
@@ -27,11 +28,13 @@ class PartFidelity:
     Attributes:
         name: of the tensor that it comes from.
         sqnr_db, low_db: as an output's.
+        dead: zero throughout where the reference is not.
     """
 
     name: str
     sqnr_db: float
     low_db: float | None = None
+    dead: bool = field(default=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Fidelity:
         worst_sample_db: least SQNR of a single sample.
         low_db: lower end of the 90 % interval of sqnr_db, by bootstrap over the samples; None below 4 samples.
         parts: each tensor that the output joins, judged by itself; none where it joins none.
+        dead: zero throughout where the reference is not.
     """
 
     output: str
@@ -62,6 +66,12 @@ class Fidelity:
     worst_sample_db: float | None = None
     low_db: float | None = None
     parts: tuple[PartFidelity, ...] = ()
+    dead: bool = field(default=False, metadata=HIDDEN)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it, or a part of it, is zero throughout where the reference is not: no floor is met then."""
+        return self.dead or any(part.dead for part in self.parts)
 
     @property
     def weakest_part(self) -> PartFidelity | None:
@@ -79,8 +89,8 @@ class Fidelity:
         """What a floor is compared with: least_db, or the lower end of its interval where there are samples enough."""
         if self.samples < ENOUGH_SAMPLES:
             return self.least_db
-        ends = (entry.sqnr_db if entry.low_db is None else entry.low_db for entry in (self, *self.parts))
-        return min(self.least_db, *ends)
+        ends = [end for end in (self.low_db, *(part.low_db for part in self.parts)) if end is not None]
+        return min([self.least_db, *ends])
 
 
 @dataclass
@@ -158,6 +168,7 @@ class Accumulator:
             min((sqnr(*pair) for pair in self.energies), default=WORST) if self.finite else WORST,
             low_end(self.energies) if self.finite else None,
             self._part_results(),
+            self.finite and _is_dead(reference_energy, self.candidate_energy),
         )
 
     def _part_results(self) -> tuple[PartFidelity, ...]:
@@ -165,7 +176,12 @@ class Accumulator:
             return ()
         energies = np.array(self.part_energies)
         return tuple(
-            PartFidelity(name, _of_sums(*map(float, own.sum(axis=0))), low_end(own[:, ::2].tolist()))
+            PartFidelity(
+                name,
+                _of_sums(*map(float, own.sum(axis=0))),
+                low_end(own[:, ::2].tolist()),
+                _is_dead(*map(float, own.sum(axis=0)[:2])),
+            )
             for name, own in zip(self.parts.names, np.moveaxis(energies, 2, 0), strict=True)
         )
 
@@ -210,14 +226,18 @@ def low_end(energies: Sequence[Sequence[float]]) -> float | None:
         return None
     rng = np.random.default_rng(_SEED)
     # In order of size: a file's order decides nothing.
-    sums, even = np.array(sorted(energies)), np.full(count, 1 / count)
+    sums, even = np.array(sorted(energies, key=tuple)), np.full(count, 1 / count)
     drawn = np.concatenate([rng.multinomial(count, even, _RESAMPLINGS // 10) @ sums for _ in range(10)])
     return float(np.quantile([sqnr(*pair) for pair in drawn.tolist()], _LOW_QUANTILE))
 
 
 def _of_sums(reference_energy: float, candidate_energy: float, error_energy: float) -> float:
     """The SQNR; that of a candidate that is zero throughout is the worst, where the reference is not."""
-    return WORST if candidate_energy == 0 < reference_energy else sqnr(reference_energy, error_energy)
+    return WORST if _is_dead(reference_energy, candidate_energy) else sqnr(reference_energy, error_energy)
+
+
+def _is_dead(reference_energy: float, candidate_energy: float) -> bool:
+    return candidate_energy == 0 < reference_energy
 
 
 def sqnr(reference_energy: float, error_energy: float) -> float:

@@ -52,12 +52,14 @@ class Floor:
 
     def score(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> float:
         """What the floor is compared with: the least SQNR or lower end of one, the least top-1 agreement, or the metric;
-        -inf where the outputs are not finite, or there are none.
+        -inf where the outputs are not finite, dead (zero throughout where float32 is not), or there are none.
 
         Raises:
             RequestError: a top-1 floor, and no output that looks like class scores.
         """
         if not fidelity or not all(entry.finite for entry in fidelity):
+            return -math.inf
+        if self.kind != "sqnr" and any(entry.is_dead for entry in fidelity):
             return -math.inf
         if self.kind == "metric":
             return -math.inf if metric is None else metric
@@ -90,6 +92,8 @@ class Floor:
                     f"may come to {entry.judged_db:.1f} dB (lower end of the 90 % interval), below the floor of "
                     f"{self.value:g} dB{worst}"
                 )
+            elif self.kind != "sqnr" and entry.is_dead:
+                yield f"{_weakest(entry)} is zero throughout, and float32 is not"
             elif self.kind == "top1" and entry.top1_agreement is not None and entry.top1_agreement < self.value:
                 yield (
                     f"output {entry.output!r} agrees with float32 in {100 * entry.top1_agreement:.1f} % of the top-1 "

@@ -109,6 +109,23 @@ def test_an_ep_that_takes_too_much_memory_says_so(tmp_path: Path) -> None:
     assert "1 GiB of memory" in done.stderr and "--memory-limit" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory")
+def test_the_python_api_has_the_same_limits(tmp_path: Path) -> None:
+    code = (
+        "import sys, planner\n"
+        "from planner.errors import RequestError\n"
+        "with planner.limited(memory=20 << 20):\n"
+        "    try:\n"
+        "        planner.check(sys.argv[1], 'cpu')\n"
+        "    except RequestError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, slow(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and "more than 20 MiB" in done.stdout, done
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_acts_at_once_even_while_native_code_runs(sent: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(

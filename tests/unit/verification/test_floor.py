@@ -70,6 +70,21 @@ def test_the_lower_end_of_the_weakest_part_counts() -> None:
     assert Floor("sqnr", 20).score((whole,)) == 22.0
 
 
+@pytest.mark.parametrize(
+    "dead",
+    [
+        Fidelity("y", -200, top1_agreement=1.0, dead=True),
+        Fidelity(
+            "y", 40, top1_agreement=1.0, parts=(PartFidelity("boxes", 45), PartFidelity("scores", -200, dead=True))
+        ),
+    ],
+)
+def test_an_output_or_a_part_that_is_dead_meets_no_floor_of_any_kind(dead: Fidelity) -> None:
+    for floor in (Floor("sqnr", -10), Floor("top1", 0.5), Floor("metric", 0.5, "mine:accuracy")):
+        assert not floor.passes((dead,), 0.9)
+        assert list(floor.shortfalls((dead,), 0.9))
+
+
 def test_top1_counts_outputs_that_look_like_scores_alone() -> None:
     assert Floor("top1", 0.9).passes((_fidelity(3, 0.95), _fidelity(-10)))
     assert not Floor("top1", 0.99).passes((_fidelity(3, 0.95),))
