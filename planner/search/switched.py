@@ -265,7 +265,8 @@ def _content(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         return array.astype(np.float64).reshape(shape if array.size > 1 else [1] * source.ndim)
 
     codes = source.astype(np.float64) - (0.0 if zero is None else spread(zero))
-    return (codes * spread(scale)).astype(np.float32)
+    result: np.ndarray[Any, Any] = (codes * spread(scale)).astype(np.float32)
+    return result
 
 
 def _cast_from_half(value: ir.Value) -> bool:

@@ -79,8 +79,8 @@ class Fidelity:
         """What a floor is compared with: least_db, or the lower end of its interval where there are samples enough."""
         if self.samples < ENOUGH_SAMPLES:
             return self.least_db
-        ends = (entry.sqnr_db if entry.low_db is None else entry.low_db for entry in (self, *self.parts))
-        return min(self.least_db, *ends)
+        ends = [self.low_db, *(part.low_db for part in self.parts)]
+        return min([self.least_db, *(low for low in ends if low is not None)])
 
 
 @dataclass
@@ -165,7 +165,9 @@ class Accumulator:
             return ()
         energies = np.array(self.part_energies)
         return tuple(
-            PartFidelity(name, _of_sums(*map(float, own.sum(axis=0))), low_end(own[:, ::2].tolist()))
+            PartFidelity(
+                name, _of_sums(*map(float, own.sum(axis=0))), low_end([(float(r), float(e)) for r, _, e in own])
+            )
             for name, own in zip(self.parts.names, np.moveaxis(energies, 2, 0), strict=True)
         )
 
@@ -196,7 +198,7 @@ class Comparison:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
 
-def low_end(energies: Sequence[Sequence[float]]) -> float | None:
+def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
     """Lower end of the 90 % interval of the SQNR over the samples, by bootstrap, in dB; the same samples give the same figure.
 
     Args:
