@@ -76,4 +76,4 @@ def test_a_model_with_branches_is_left_to_real_plans(tmp_path: Path) -> None:
     model = read_model(save_proto(proto, tmp_path))
     whole = model.ir
     assert whole is not None
-    assert make_switched(whole, [[node.name] for node in model.nodes], {0: lambda: whole}) is None  # type: ignore[arg-type, return-value]
+    assert make_switched(whole, [[node.name] for node in model.nodes], {0: lambda: whole}) is None
