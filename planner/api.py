@@ -460,15 +460,14 @@ def estimate(
     from planner.reporting.matrix import open_targets
     from planner.runtime.registry import launcher
 
-    named = [as_precision(p) for p in dict.fromkeys(precisions)]
-    asked: list[Precision | None] = [*named] or [None]
+    asked: list[Precision | None] = [*map(as_precision, dict.fromkeys(precisions))] or [None]
     targets = open_targets([ep], [] if device is None else [device], profiles, evidence)
     if device == "all":
         targets = tuple(opened for opened in targets if not launcher(opened.ep).lacks(opened.options))
     models = [read_form(opened, Path(model), shapes, as_it_is=asked == [None]) for opened in targets]
     _tell_notes((*targets[0].profile.notes, *models[0].notes))
-    rows = tuple(run_estimate(targets, models, asked, progress))
-    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
+    found = tuple(run_estimate(targets, models, asked, progress))
+    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, found)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------
@@ -481,12 +480,7 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
 
 
 def _read(
-    target: Target,
-    path: Path | str,
-    shapes: Shapes | None,
-    inputs: str | Source | None = None,
-    *,
-    stored: bool = False,
+    target: Target, path: Path | str, shapes: Shapes | None, inputs: str | Source | None = None, *, stored: bool = False
 ) -> Model:
     def seen(opened: Mapping[str, Dims]) -> Mapping[str, Dims]:
         from planner.calibrate.peek import sample_shapes

@@ -11,7 +11,7 @@ import pytest
 from planner import api
 from planner.errors import EPError
 from planner.runtime.client import RunFailed
-from planner.search import run as search_run
+from planner.search import trials
 from planner.search.run import _mixing_may_help
 from planner.verification.placement import Fallback, Placement
 from planner.verification.verify import Verification
@@ -35,7 +35,7 @@ def samples(tmp_path: Path) -> str:
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
     """Let the first verifications fail as an EP that breaks does; what was verified, by file."""
-    verify, tried = search_run.verify, list[str]()
+    verify, tried = trials.verify, list[str]()
 
     def broken(candidate: Path, *args: Any, **kwargs: Any) -> Verification:
         tried.append(candidate.name)
@@ -43,7 +43,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
             raise RunFailed("the EP broke", "look at its log", "CPUExecutionProvider")
         return verify(candidate, *args, **kwargs)
 
-    monkeypatch.setattr(search_run, "verify", broken)
+    monkeypatch.setattr(trials, "verify", broken)
     return tried
 
 
@@ -51,7 +51,7 @@ def test_auto_goes_on_after_an_attempt_that_cannot_run(
     model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = failing(monkeypatch, 1)
-    monkeypatch.setattr(search_run._Trials, "time", lambda *_: None)
+    monkeypatch.setattr(trials.Trials, "time", lambda *_: None)
     found = api.target(model, "cpu", tmp_path / "out.onnx", inputs=samples)
     assert found.passed and len(tried) > 1 and found.selection is not None
     (failed,) = found.selection.failed
