@@ -21,7 +21,7 @@ let last = performance.now(), step = 0;
 const tick = (now) => {
   frames.push(now - last); last = now;
   box.scrollTop = step * 170;
-  if (++step < 200) requestAnimationFrame(tick); else done(frames.slice(1));
+  if (++step < 60) requestAnimationFrame(tick); else done(frames.slice(1));
 };
 requestAnimationFrame(tick);
 """
@@ -45,6 +45,7 @@ def main() -> None:
             f"{len(report.rows)} rows: written in {time.monotonic() - started:.1f} s, {path.stat().st_size / 1e6:.1f} MB"
         )
         browser = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+        browser.set_script_timeout(300)
         try:
             started = time.monotonic()
             browser.get(path.as_uri())
@@ -53,7 +54,7 @@ def main() -> None:
             frames = sorted(browser.execute_async_script(_SCROLL))
             late = sum(frame > 50 for frame in frames)
             print(
-                f"200 frames of scrolling: median {frames[len(frames) // 2]:.0f} ms, 95 % {frames[int(len(frames) * 0.95)]:.0f} ms, "
+                f"60 frames of scrolling: median {frames[len(frames) // 2]:.0f} ms, 95 % {frames[int(len(frames) * 0.95)]:.0f} ms, "
                 f"{late} above 50 ms"
             )
         finally:

@@ -185,7 +185,8 @@ def show_search(report: SearchReport) -> None:
 
     runs = report.evaluations
     common.print_table(
-        f"searched for {report.floor}: {runs.emulated} plans emulated, {runs.real} on the EP, {report.seconds:.0f} s",
+        f"searched for {report.floor}: {runs.estimated} plans estimated, {runs.emulated} emulated, {runs.real} on the EP, "
+        f"{report.seconds:.0f} s",
         ("precision throughout", "cost", "emulated", "on the EP"),
         [
             (level.precision, f"{level.cost / report.cheapest:.2f}", measured(level.emulated), measured(level.real))

@@ -343,15 +343,19 @@ class _Reader:
     # -- one method a section ---------------------------------------------------------------------------------------
 
     def _graph_before_optimization(self, line: str) -> None:
-        if found := _NODE.match(line):
-            self._node = self.graph[int(found["id"], 16)] = _Node()
-        elif found := _INPUT.match(line):
-            self._node.inputs.append(int(found["id"], 16))
-        elif found := _DTYPE.match(line):
-            self._node.dtypes.append(found["dtype"])
-        elif found := _DIMS.match(line):
-            self._node.dims.append(tuple(int(d) for d in found["dims"].split(",") if d))
-        elif found := _OPERATION.match(line):
+        # The longest section: what a line may be is told by its start before any pattern is tried.
+        if line.startswith("\t0x"):
+            if found := _NODE.match(line):
+                self._node = self.graph[int(found["id"], 16)] = _Node()
+        elif line.startswith("\t\t\t(0x"):
+            if found := _INPUT.match(line):
+                self._node.inputs.append(int(found["id"], 16))
+        elif "'d" in line:
+            if found := _DTYPE.match(line):
+                self._node.dtypes.append(found["dtype"])
+            elif found := _DIMS.match(line):
+                self._node.dims.append(tuple(int(d) for d in found["dims"].split(",") if d))
+        elif line.startswith("\t\t'operation'") and (found := _OPERATION.match(line)):
             self._node.operation = found["operation"]
 
     def _bandwidth_information(self, line: str) -> None:

@@ -22,7 +22,6 @@
   let shown = data.models.map((_, i) => i);
   let first = -1;
   let last = -1;
-  let scheduled = false;
 
   const cell = (model, target) => {
     const found = model.cells[target];
@@ -49,7 +48,6 @@
   };
 
   const draw = () => {
-    scheduled = false;
     const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 8);
     const to = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW) + 16);
     if (from === first && to === last) return;
@@ -75,11 +73,7 @@
     draw();
   };
 
-  box.addEventListener("scroll", () => {
-    if (scheduled) return;
-    scheduled = true;
-    requestAnimationFrame(draw);
-  }, { passive: true });
+  box.addEventListener("scroll", draw, { passive: true });
   addEventListener("resize", () => { first = -1; draw(); });
   search.addEventListener("input", refresh);
   only.addEventListener("change", refresh);

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from planner.dtypes import DType
-from planner.errors import EPError
+from planner.errors import EPError, RangeMissingError
 from planner.estimation.compile import Compiler
 from planner.estimation.latency import Interval, latency_model
 from planner.resolve.plan import Plan, TargetIdentity
@@ -94,7 +94,7 @@ def _mid(ms: Interval | None) -> float:
 def comparable(target: TargetIdentity) -> bool:
     """Whether plans for a chip can be compared so: its EP's compiler is here, and milliseconds are known of the chip."""
     known = launcher(target.ep)
-    if not known.schedules or known.availability().kind != "simulator":
+    if not known.schedules or known.availability(target.options).kind != "simulator":
         return False
     model = latency_model(target.ep)
     return model is not None and model.of(target.options) is not None
@@ -103,7 +103,7 @@ def comparable(target: TargetIdentity) -> bool:
 def estimates(
     target: TargetIdentity, plans: Iterable[Plan], apply: Callable[[Plan, Path], object], folder: Path
 ) -> dict[str, Interval | None]:
-    """What each plan is estimated to need, by precision; None where it does not compile, or runs in part elsewhere.
+    """What each plan is estimated to need, by precision; None where it cannot be made or compiled, or runs in part elsewhere.
 
     Args:
         target: the chip.
@@ -117,10 +117,10 @@ def estimates(
     path = folder / "finalist.onnx"
     with Compiler(target.ep) as compiler:
         for plan in plans:
-            apply(plan, path)
             try:
+                apply(plan, path)
                 compiled = compiler.compile(path, target.options)
-            except EPError:
+            except (EPError, RangeMissingError):
                 found[plan.precision] = None
                 continue
             whole = rates is not None and not compiled.elsewhere

@@ -13,6 +13,7 @@ from typing import Any
 from planner.calibrate.inputs import Inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import DType
+from planner.errors import RangeMissingError
 from planner.files import atomic, temporary_folder
 from planner.limits import stoppable
 from planner.model.read import Model
@@ -114,7 +115,8 @@ def select(
             raise trials.failed[0].error
         kept = trials.undercutting or max(trials.attempts, key=_merit)
         finalists: tuple[Finalist, ...] = ()
-        if auto and kept.passed and demands.estimated and not demands.allow_fallback and comparable(target.identity):
+        compares = auto and kept.passed and demands.estimated and not demands.allow_fallback and trials.left != 0
+        if compares and comparable(target.identity):
             kept, finalists = _by_schedule(trials, kept, report)
         kept = trials.explained(kept)
         with atomic(output) as temporary:
@@ -157,11 +159,15 @@ def _by_schedule(trials: Trials, kept: Attempt, report: SearchReport | None) -> 
         tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
     plans: dict[str, Plan] = {}
     for resolution in resolve_each(trials.target, trials.model, None):
-        if resolution.legal and resolution.precision not in tried:
+        if not resolution.legal or resolution.precision in tried:
+            continue
+        try:
             plan = trials.plan(resolution)
-            # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
-            if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
-                plans.setdefault(plan.precision, plan)
+        except RangeMissingError:
+            continue
+        # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
+        if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
+            plans.setdefault(plan.precision, plan)
     trials.progress("comparing schedules", 0, len(plans))
     found = estimates(trials.target.identity, plans.values(), trials.apply, trials.folder)
     trials.progress("comparing schedules", len(plans), len(plans))

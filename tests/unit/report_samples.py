@@ -287,7 +287,6 @@ def hostile() -> Report:
 def wide(models: int = 1_000, targets: int = 12) -> Report:
     """A sweep: so many models on so many targets at three precisions, without nodes."""
     places = [TargetIdentity(f"Ep{i}ExecutionProvider", "npu", {}) for i in range(targets)]
-    slim = {"nodes": (), "ranges": (), "verification": None, "kind": None, "tier": "declared"}
     rows = []
     for m in range(models):
         for t, place in enumerate(places):
@@ -295,7 +294,7 @@ def wide(models: int = 1_000, targets: int = 12) -> Report:
                 chosen = illegal() if (m + t) % 3 == 0 else row
                 rows.append(
                     replace(
-                        chosen, **slim, model=model(f"model-{m:04}", 9), target=place, precision=precision,
+                        chosen, nodes=(), ranges=(), verification=None, kind=None, tier="declared", model=model(f"model-{m:04}", 9), target=place, precision=precision,
                         violations=chosen.violations[:2], recommended=False,
                     )
                 )  # fmt: skip

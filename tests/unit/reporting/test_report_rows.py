@@ -63,7 +63,7 @@ def attempt(
     )
     verified = Verification(
         "CPUExecutionProvider" if kind == "emulation" else target.ep, kind, {"onnxruntime": "1.32.0"}, placement,
-        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), Seconds(0.5, 0.01), 100.0, 2, DEFAULT_FLOOR, reasons,
+        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), (), Seconds(0.5, 0.01), 100.0, 2, DEFAULT_FLOOR, reasons,
     )  # fmt: skip
     return Attempt(plan, Artifact("out.onnx", "0" * 64, 1234), verified, latency)
 

@@ -14,7 +14,7 @@ from planner.runtime.client import RunFailed
 from planner.search import trials
 from planner.search.run import _mixing_may_help
 from planner.verification.placement import Fallback, Placement
-from planner.verification.verify import Verification
+from planner.verification.verify import Verification, verify
 from tests.unit.small_models import f32, graph, save
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def samples(tmp_path: Path) -> str:
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
     """Let the first verifications fail as an EP that breaks does; what was verified, by file."""
-    verify, tried = trials.verify, list[str]()
+    tried = list[str]()
 
     def broken(candidate: Path, *args: Any, **kwargs: Any) -> Verification:
         tried.append(candidate.name)
@@ -43,7 +43,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
             raise RunFailed("the EP broke", "look at its log", "CPUExecutionProvider")
         return verify(candidate, *args, **kwargs)
 
-    monkeypatch.setattr(trials, "verify", broken)
+    monkeypatch.setattr("planner.search.trials.verify", broken)
     return tried
 
 

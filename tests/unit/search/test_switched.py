@@ -74,5 +74,6 @@ def test_a_model_with_branches_is_left_to_real_plans(tmp_path: Path) -> None:
         check=False,
     )
     model = read_model(save_proto(proto, tmp_path))
-    assert model.ir is not None
-    assert make_switched(model.ir, [[node.name] for node in model.nodes], {0: lambda: model.ir}) is None  # type: ignore[arg-type, return-value]
+    whole = model.ir
+    assert whole is not None
+    assert make_switched(whole, [[node.name] for node in model.nodes], {0: lambda: whole}) is None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
 
 from planner.search.candidates import Assignment
 from planner.search.evaluator import OutOfTime, PlanEvaluator
+from planner.search.report import Stopped
 from planner.search.run import _until_stopped
-from planner.search.search import Measured
+from planner.search.search import Found, Measured
 from planner.search.told import Teller, best_so_far
 from planner.verification.floor import Floor
 from tests.unit.search.test_search import candidates
@@ -54,25 +55,24 @@ class _Evaluator:
         raise self.stop
 
 
-def _stopped(stop: BaseException, known: Mapping[Assignment, Measured]) -> Callable[[], object]:
-    evaluator = cast(PlanEvaluator, _Evaluator(stop, known))
-    return lambda: _until_stopped(CHOICE, evaluator, Floor("sqnr", 30), 30)
+def _stopped(stop: BaseException, known: Mapping[Assignment, Measured]) -> tuple[Found, float, Stopped | None]:
+    return _until_stopped(CHOICE, cast(PlanEvaluator, _Evaluator(stop, known)), Floor("sqnr", 30), 30)
 
 
 @pytest.mark.parametrize(
     ("stop", "why"), [(KeyboardInterrupt(2), "interrupted"), (OutOfTime(), "time budget")], ids=lambda v: str(v)
 )
 def test_a_search_that_is_stopped_keeps_its_best_plan_and_says_why(stop: BaseException, why: str) -> None:
-    found, asked, stopped = _stopped(stop, KNOWN)()  # type: ignore[misc]
+    found, asked, stopped = _stopped(stop, KNOWN)
     assert (found.assignment, found.passed, asked, stopped) == (MIXED, True, 30, why)
 
 
 def test_an_interrupt_before_any_plan_was_measured_is_an_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
-        _stopped(KeyboardInterrupt(2), {})()
+        _stopped(KeyboardInterrupt(2), {})
 
 
 def test_where_time_is_over_before_any_plan_was_measured_the_dearest_is_judged() -> None:
-    found, _, _ = _stopped(OutOfTime(), {})()  # type: ignore[misc]
+    found, _, _ = _stopped(OutOfTime(), {})
     assert found.assignment == CHOICE.uniform(len(CHOICE.levels) - 1)
     assert not found.passed and found.measured.score == -math.inf

@@ -43,7 +43,8 @@ def test_a_product_is_computed_alike(
     assert model.ir is not None
     operators = [node.op_type for node in model.nodes]
     assert "MatMul" in operators and "Einsum" not in operators
-    assert next(n for n in model.nodes if n.op_type == "MatMul").inputs[1].constant is constant
+    second = next(n for n in model.nodes if n.op_type == "MatMul").inputs[1]
+    assert second is not None and second.constant is constant
     feed = random_feed(proto)
     np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
 
