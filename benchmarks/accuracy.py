@@ -34,7 +34,8 @@ from planner.resolve.choose import resolve_each
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.search.cost import share_in_8_bit, work
-from planner.search.run import Demands, select
+from planner.search.run import select
+from planner.search.trials import Demands
 from planner.verification.floor import Floor, parse_floor
 from planner.verification.verify import Criteria, verify
 

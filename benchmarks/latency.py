@@ -20,7 +20,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import IO, Any, cast
@@ -36,6 +36,7 @@ from planner.estimation.schedule import parse
 from planner.profiles.load import load_profiles
 
 _HERE = Path(__file__).resolve().parents[1] / "ep_profiles" / "qnn"
+SCHEDULES = _HERE / "schedules.json"
 _EP = "QNNExecutionProvider"
 _PRECISIONS = ("float", "w8a8", "w8a16")
 # Device of the profile -> device of the measurements.
@@ -58,7 +59,8 @@ class Row:
 
     Attributes:
         parameters: in millions, as published. ms: of the runtime "onnx" by the measurements' device; only where every layer
-            ran on the NPU. dlc_ms: the same of Qualcomm's own runtime, to compare.
+            ran on the NPU. dlc_ms: the same of Qualcomm's own runtime. runtimes: of a quantized model, what its float
+            form takes in onnxruntime over what it takes there.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Row:
     work: Mapping[str, float]
     ms: Mapping[str, float] = field(default_factory=dict)
     dlc_ms: Mapping[str, float] = field(default_factory=dict)
+    runtimes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,27 +147,22 @@ class Device:
 
 def device(rows: Iterable[Row], name: str, columns: Column = WORK) -> Device | None:
     """Cross-validate one device; None where too few models were measured on it."""
-    found = [entry for row in rows if (entry := _measured_on(row, DEVICES[name])) is not None]
-    if len(found) < _FEWEST:
+    known = [(row, ms) for row in rows if (ms := _milliseconds(row, DEVICES[name])) is not None]
+    if len(known) < _FEWEST:
         return None
-    known, measured = tuple(row for row, _ in found), np.array([ms for _, ms in found])
-    return Device(name, known, measured, left_out(known, measured, (*columns, _OTHER_RUN)))
+    measured = np.array([ms for _, ms in known])
+    found = tuple(row for row, _ in known)
+    return Device(name, found, measured, left_out(found, measured, columns))
 
 
-# What a run costs in Qualcomm's own runtime, in place of onnxruntime's.
-_OTHER_RUN = "run_dlc"
-
-
-def _measured_on(row: Row, device: str) -> tuple[Row, float] | None:
-    """The row with its milliseconds on a device.
-
-    Few quantized models were measured in onnxruntime: where one was not, Qualcomm's own runtime stands in, whose run costs
-    something else.
+def _milliseconds(row: Row, device: str) -> float | None:
+    """As measured in onnxruntime; where a quantized model was not, in Qualcomm's own runtime, times what the same model's float
+    form takes in onnxruntime over what it takes there. `python -m benchmarks.latency_choices runtimes` says how far that is off.
     """
     if device in row.ms:
-        return row, row.ms[device]
-    if device in row.dlc_ms and row.precision != "float":
-        return replace(row, work={**row.work, "run": 0.0, _OTHER_RUN: 1.0}), row.dlc_ms[device]
+        return row.ms[device]
+    if device in row.dlc_ms and device in row.runtimes:
+        return row.dlc_ms[device] * row.runtimes[device]
     return None
 
 
@@ -206,8 +204,8 @@ def rates(rows: Rows) -> LatencyModel:
         crossed = device(rows.rows, name)
         if crossed is None:
             continue
-        ms = fit(crossed.rows, crossed.measured, (*WORK, _OTHER_RUN))
-        named = {column: float(f"{rate:.4g}") for column, rate in zip(WORK, ms[:-1], strict=True)}
+        ms = fit(crossed.rows, crossed.measured)
+        named = {column: float(f"{rate:.4g}") for column, rate in zip(WORK, ms, strict=True)}
         soc_model = profile.options(name)["soc_model"]
         found.append(Rates(name, {"soc_model": soc_model}, measured_on, named, crossed.errors()))
     return LatencyModel(_EP, rows.source, date.today().isoformat(), rows.runtime, tuple(found))
@@ -236,12 +234,19 @@ def collect(folder: Path, measurements: Path, soc_model: str, *, compiling: bool
                 continue
             asked["parameters"] = architecture.parameters
             ms, dlc = measured.get(("onnx", *key), {}), measured.get(("qnn_dlc", *key), {})
-            rows.append(Row(architecture.name, architecture.family, precision, architecture.parameters, asked, ms, dlc))
+            both = _runtimes(measured, architecture.model, architecture.component) if precision != "float" else {}
+            rows.append(
+                Row(architecture.name, architecture.family, precision, architecture.parameters, asked, ms, dlc, both)
+            )
     source = "quic/ai-hub-models, perf.yaml at 52c080d (2026-02-12), BSD-3-Clause"
     return Rows(source, "onnxruntime-qnn 2.7.0", soc_model, tuple(rows))
 
 
-def _measured(path: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
+# (runtime, model, component, precision) -> device -> milliseconds
+Measured = Mapping[tuple[str, str, str, str], Mapping[str, float]]
+
+
+def _measured(path: Path) -> Measured:
     """Milliseconds by (runtime, model, component, precision) and device, where the NPU ran every layer."""
     wanted = set(DEVICES.values())
     components = {a.model: a.component for a in ARCHITECTURES}
@@ -256,11 +261,17 @@ def _measured(path: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     return found
 
 
+def _runtimes(measured: Measured, model: str, component: str) -> dict[str, float]:
+    """By device: what the float model takes in onnxruntime, over what it takes in Qualcomm's own runtime."""
+    onnx_ms, dlc_ms = (measured.get((runtime, model, component, "float"), {}) for runtime in ("onnx", "qnn_dlc"))
+    return {name: round(onnx_ms[name] / dlc_ms[name], 4) for name in onnx_ms.keys() & dlc_ms.keys()}
+
+
 def _asked(model: Path, kept: Path, soc_model: str, *, compiling: bool) -> dict[str, float] | None:
     """What the schedule of a model asks for, from the kept text or its summary; None where there is no schedule."""
     summary = kept.with_suffix(".work.json")
-    if summary.exists():
-        return dict(json.loads(summary.read_text(encoding="utf-8")))
+    if summary.exists() and (known := json.loads(summary.read_text(encoding="utf-8"))).keys() >= set(WORK):
+        return dict(known)
     if not kept.exists():
         if not compiling:
             return None
@@ -349,7 +360,7 @@ def main() -> None:
     if args.command == "trained":
         trained(args.models, args.shape)
         return
-    path = _HERE / "schedules.json"
+    path = SCHEDULES
     if args.command == "collect":
         _write(path, to_json(collect(args.folder, args.measurements, args.soc_model, compiling=not args.kept)))
         return

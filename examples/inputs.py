@@ -102,10 +102,10 @@ def rec() -> Iterator[Sample]:
     return _samples(rec_labelled())
 
 
-def det() -> Iterator[Sample]:
+def det(count: int = _SAMPLES) -> Iterator[Sample]:
     """Pages [1, 3, 480, 480] for PP-OCR detection, v6 and v4."""
     rng = _rng("det")
-    for _ in range(_SAMPLES):
+    for _ in range(count):
         yield {"x": pictures.to_tensor(pictures.page(rng, 480, 480))}
 
 
@@ -164,10 +164,10 @@ def orientation() -> Iterator[Sample]:
     return _samples(orientation_labelled())
 
 
-def layout() -> Iterator[Sample]:
+def layout(count: int = _FEW) -> Iterator[Sample]:
     """Pages [1, 3, 800, 608] with headings, paragraphs, tables and figures."""
     rng = _rng("layout")
-    for _ in range(_FEW):
+    for _ in range(count):
         yield {"image": pictures.imagenet_tensor(pictures.page(rng, 608, 800))}
 
 

@@ -231,7 +231,7 @@ ZOO: tuple[Entry, ...] = (
     Entry("ghostnet", "image classification", _timm("ghostnet_050"), _SMALL, "torchscript", 15),
     Entry("repvgg", "image classification", _timm("repvgg_a0"), {"x": pictures(3, 32, 32)}, "torchscript", 14),
     Entry("edgenext", "image classification", _timm("edgenext_xx_small"), _SMALL, "dynamo", 18),
-    Entry("mixer", "image classification", _timm("mixer_s32_224", img_size=64), _SMALL, "torchscript", 17),
+    Entry("mixer", "image classification", _own("Mixer"), _SMALL, "torchscript", 17),
     Entry("deeplab", "segmentation", _own("Deeplab"), _SMALL, "torchscript", 11),
     Entry("unet", "segmentation", _own("UNet"), _SMALL, "dynamo", 21),
     Entry("segformer", "segmentation", _transformers(
@@ -267,13 +267,13 @@ ZOO: tuple[Entry, ...] = (
     ), _TEXT, "dynamo", 18),
     Entry("gpt2", "language model", _transformers(
         "GPT2LMHeadModel", "GPT2Config", ("logits",), vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=40,
-    ), {"input_ids": tokens(16, 100)}, "torchscript", 17),
+    ), {"input_ids": tokens(16, 100)}, "dynamo", 20),
     Entry("llama", "language model", _transformers(
         "LlamaForCausalLM", "LlamaConfig", ("logits",), **_LLAMA,
     ), _TEXT, "dynamo", 18),
     Entry("qwen2", "language model", _transformers(
         "Qwen2ForCausalLM", "Qwen2Config", ("logits",), **_LLAMA,
-    ), {"input_ids": tokens(16, 100)}, "torchscript", 17),
+    ), {"input_ids": tokens(16, 100)}, "dynamo", 21),
     Entry("t5_encoder", "translation", _transformers(
         "T5EncoderModel", "T5Config", _H, vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
     ), _TEXT, "torchscript", 17),

@@ -59,8 +59,8 @@ class Detector(nn.Module):
         levels = (near, self.next(near))
         boxes = torch.cat([head(level).flatten(2) for head, level in zip(self.boxes, levels, strict=True)], 2)
         scores = torch.cat([head(level).flatten(2) for head, level in zip(self.scores, levels, strict=True)], 2)
-        spread = boxes.reshape(1, 4, 8, -1).transpose(1, 2).softmax(1)
-        left, right = F.conv2d(spread, self.steps).reshape(1, 4, -1).chunk(2, 1)
+        spread = boxes.unflatten(1, (4, 8)).transpose(1, 2).softmax(1)
+        left, right = F.conv2d(spread, self.steps).squeeze(1).chunk(2, 1)
         sizes = [(level.shape[2], 96 // level.shape[2]) for level in levels]
         places = torch.cat(
             [torch.stack(torch.meshgrid(*2 * [torch.arange(n) + 0.5], indexing="xy")).flatten(1) for n, _ in sizes], 1
@@ -134,6 +134,25 @@ class WhisperEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         found: Tensor = self.net(features).last_hidden_state
+        return found
+
+
+class Mixer(nn.Module):
+    """Perceptrons across patches and across channels in turns (MLP-Mixer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.last = nn.Conv2d(3, 32, 8, 8), nn.Linear(32, 10)
+        self.norms = nn.ModuleList(nn.LayerNorm(32) for _ in range(4))
+        self.mixes = nn.ModuleList(
+            nn.Sequential(nn.Linear(size, 64), nn.GELU(), nn.Linear(64, size)) for size in (64, 32, 64, 32)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.patches(x).flatten(2).transpose(1, 2)
+        for i, (norm, mix) in enumerate(zip(self.norms, self.mixes, strict=True)):
+            h = h + (mix(norm(h)) if i % 2 else mix(norm(h).transpose(1, 2)).transpose(1, 2))
+        found: Tensor = self.last(h.mean(1))
         return found
 
 

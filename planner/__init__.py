@@ -10,14 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from planner.api import check, estimate, plan, quantize, report, target, verify
+    from planner.limits import limited
     from planner.profiles.load import load_profile
     from planner.sweeps.sweep import diff, sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["check", "diff", "estimate", "load_profile", "plan", "quantize", "report", "sweep", "target", "verify"]
+__all__ = [
+    "check",
+    "diff",
+    "estimate",
+    "limited",
+    "load_profile",
+    "plan",
+    "quantize",
+    "report",
+    "sweep",
+    "target",
+    "verify",
+]
 
-_HOMES = {"load_profile": "planner.profiles.load", "diff": "planner.sweeps.sweep", "sweep": "planner.sweeps.sweep"}
+_HOMES = {
+    "limited": "planner.limits",
+    "load_profile": "planner.profiles.load",
+    "diff": "planner.sweeps.sweep",
+    "sweep": "planner.sweeps.sweep",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -221,13 +221,14 @@ def verify(
     """
     from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
+    from planner.verification.feed import shapes_of_candidate
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import Criteria
     from planner.verification.verify import verify as run_verification
 
     target = _open(ep, device, profiles, evidence)
     predicted = predicted_placement(target, Path(candidate))
-    read = _read(target, reference, shapes, inputs)
+    read = _read(target, reference, shapes_of_candidate(Path(candidate), Path(reference), shapes), inputs)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
@@ -263,6 +264,7 @@ def target(
     allow_unknown: bool = False,
     allow_fallback: bool = False,
     float16_io: bool = False,
+    time_budget: float | None = None,
     compiled: bool = False,
     estimated: bool = True,
     report_to: Path | str | None = None,
@@ -287,6 +289,7 @@ def target(
         allow_unknown: go on where the profile has no evidence for a node: the EP itself decides.
         allow_fallback: let nodes run on the CPU EP where the target does not take them.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
+        time_budget: seconds that planning and judging may take, about: a search stops in time, and its best plan is judged.
         compiled: also write the model compiled ahead of time for the chip, as OUTPUT_ctx.onnx.
         estimated: also estimate what a run costs, by the schedule of the chip's compiler, and compare plans by that.
         report_to: a folder for a report of what was tried, in all formats.
@@ -307,7 +310,8 @@ def target(
     from planner.reporting.single import target_report
     from planner.reporting.write import check_directory
     from planner.runtime.compile import require_compiler, try_compile
-    from planner.search.run import Demands, select
+    from planner.search.run import select
+    from planner.search.trials import Demands
 
     opened, asked, source = _open(ep, device, profiles, evidence), as_precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
@@ -329,7 +333,7 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io, estimated), auto=asked is None, progress=progress,
+                Demands(floor, allow_fallback, float16_io, estimated, time_budget), auto=asked is None, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
@@ -454,14 +458,16 @@ def estimate(
     from planner.estimation.run import estimate as run_estimate
     from planner.estimation.run import read_form
     from planner.reporting.matrix import open_targets
+    from planner.runtime.registry import launcher
 
-    named = [as_precision(p) for p in dict.fromkeys(precisions)]
-    asked: list[Precision | None] = [*named] or [None]
+    asked: list[Precision | None] = [*map(as_precision, dict.fromkeys(precisions))] or [None]
     targets = open_targets([ep], [] if device is None else [device], profiles, evidence)
+    if device == "all":
+        targets = tuple(opened for opened in targets if not launcher(opened.ep).lacks(opened.options))
     models = [read_form(opened, Path(model), shapes, as_it_is=asked == [None]) for opened in targets]
     _tell_notes((*targets[0].profile.notes, *models[0].notes))
-    rows = tuple(run_estimate(targets, models, asked, progress))
-    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, rows)
+    found = tuple(run_estimate(targets, models, asked, progress))
+    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, found)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------
@@ -474,12 +480,7 @@ def _open(ep: str, device: str | None, profiles: Sequence[Path], evidence: Seque
 
 
 def _read(
-    target: Target,
-    path: Path | str,
-    shapes: Shapes | None,
-    inputs: str | Source | None = None,
-    *,
-    stored: bool = False,
+    target: Target, path: Path | str, shapes: Shapes | None, inputs: str | Source | None = None, *, stored: bool = False
 ) -> Model:
     def seen(opened: Mapping[str, Dims]) -> Mapping[str, Dims]:
         from planner.calibrate.peek import sample_shapes

@@ -7,6 +7,7 @@ stopped from within. Memory is limited by the operating system, where it can do 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import os
 import sys
@@ -26,7 +27,7 @@ _SHARE = 0.8
 
 @dataclass(frozen=True)
 class Limits:
-    """What `--time-limit` and `--memory-limit` ask for; None for the defaults.
+    """What `--time-limit` and `--memory-limit` ask for, or `limited`; None for the defaults.
 
     Attributes:
         seconds: that reading a model, or one request to an EP, may take.
@@ -61,23 +62,37 @@ class Limits:
         return most if worker is None else min(most, worker)
 
 
-_current = Limits()
+_DEFAULTS = Limits()
+_current = contextvars.ContextVar("limits", default=_DEFAULTS)
 
 
 def current() -> Limits:
     """The limits that hold now."""
-    return _current
+    return _current.get()
 
 
 @contextlib.contextmanager
-def limited(limits: Limits) -> Iterator[None]:
-    """These limits hold for this process while this lasts."""
-    global _current
-    before, _current = _current, limits
+def limited(*, seconds: float | None = None, memory: int | None = None) -> Iterator[None]:
+    """These limits hold for what this thread calls while this lasts, as with --time-limit and --memory-limit.
+
+    Without the command's supervising process nothing ends the reading of a model in time; its memory is limited, on Linux, for
+    all threads of the process.
+
+    Args:
+        seconds: that one request to an EP may take; None for the default, 300.
+        memory: bytes that reading a model may take, and each EP's process; None for the defaults: the first has none in a
+            process of your own, the second may take 80 % of the machine's.
+
+    Raises:
+        RequestError: a limit that is not above zero.
+    """
+    if any(limit is not None and not limit > 0 for limit in (seconds, memory)):
+        raise RequestError("a limit is a number above zero", "leave it out for the default")
+    token = _current.set(Limits(seconds, memory))
     try:
         yield
     finally:
-        _current = before
+        _current.reset(token)
 
 
 def machine_bytes() -> int | None:
@@ -111,6 +126,18 @@ def tell_watcher(*words: str) -> None:
 
 
 @contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Work whose first interrupt ends this step alone: what it has so far is then brought to its end (KeyboardInterrupt is caught
+    by whoever asks for this). A second interrupt ends the process as ever.
+    """
+    tell_watcher("stoppable")
+    try:
+        yield
+    finally:
+        tell_watcher("unstoppable")
+
+
+@contextlib.contextmanager
 def reading(path: Path, size: int) -> Iterator[None]:
     """Reading a model: with a limit of time, where somebody watches, and of memory.
 
@@ -125,7 +152,7 @@ def reading(path: Path, size: int) -> Iterator[None]:
     most = limits.reading_bytes(size)
     tell_watcher("begin", f"{limits.reading_seconds:g}", f"reading {path}")
     try:
-        with _memory(most) if _watcher is not None else contextlib.nullcontext():
+        with _memory(most) if _watcher is not None or limits.bytes is not None else contextlib.nullcontext():
             yield
     except MemoryError:
         raise RequestError(

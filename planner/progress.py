@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with what is being done, how many steps are done, of how many.
+# Called with what is being done, how many steps are done, of how many. What follows ": " is the step's present state.
 Progress = Callable[[str, int, int], None]
 
 

@@ -10,6 +10,7 @@ from planner import codec
 from planner.errors import RequestError
 from planner.model.read import Model
 from planner.resolve.choose import Resolution
+from planner.resolve.legality import STATIC_SHAPES
 from planner.resolve.plan import ModelIdentity, Plan, TargetIdentity
 from planner.resolve.target import Target
 from planner.resolve.verdicts import NodeVerdict, Verdict, Violation
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled
-    from planner.search.run import Attempt, Selection
+    from planner.search.run import Selection
+    from planner.search.trials import Attempt
     from planner.verification.verify import Verification
 
 
@@ -101,6 +103,21 @@ class CheckResult:
             return self.violations[0].ruling.suggestion or ""
         return "verify on the EP itself (`planner target`), or accept it with --allow-unknown"
 
+    def violations_json(self) -> list[dict[str, Any]]:
+        """Each node that is illegal; where open dimensions are the cause, each input that has some, in the place of the nodes."""
+        open_shapes = [v for v in self.violations if v.ruling.rule == STATIC_SHAPES]
+        found: list[Violation] = []
+        if open_shapes and self.open_inputs:
+            reason = f"it has open dimensions, and {self.target.ep} takes static shapes only"
+            for shape in self.open_inputs:
+                name = shape.partition("=")[0]
+                found.append(Violation(name, "", None, None, STATIC_SHAPES, reason, f"--shape {shape}"))
+        else:
+            open_shapes = []
+        others = (v for v in self.violations if not open_shapes or v.ruling.rule != STATIC_SHAPES)
+        found += [Violation.of(v) for v in others]
+        return [codec.to_json(v) for v in found]
+
     def to_json(self) -> dict[str, Any]:
         """The document of `planner check --json`."""
         return {
@@ -110,7 +127,7 @@ class CheckResult:
             "precision": self.precision,
             "legal": self.legal,
             "nodes": [codec.to_json(NodeVerdict.of(v)) for v in self.verdicts],
-            "violations": [codec.to_json(Violation.of(v)) for v in self.violations],
+            "violations": self.violations_json(),
             "notes": list(self.notes),
         }
 
@@ -240,7 +257,7 @@ class TargetResult:
             "verification": None if kept is None else codec.to_json(kept.verification),
             "estimate": None if kept is None else codec.plain(kept.estimate),
             "passed": self.passed,
-            "violations": [codec.to_json(Violation.of(v)) for v in self.check.violations] if kept is None else [],
+            "violations": self.check.violations_json() if kept is None else [],
             "attempts": [] if tried is None else tried.tried(),
             "search": None if tried is None else codec.plain(tried.search),
             "finalists": [] if tried is None else codec.plain(tried.finalists),

@@ -122,7 +122,7 @@ def load_inputs(
     """
     specs = input_specs(model)
     if source is None:
-        made, way = made_up(model, [(s.name, s.dtype, tuple(d or 1 for d in s.shape)) for s in specs])
+        made, way = made_up(model, [(s.name, s.dtype, tuple(1 if d is None else d for d in s.shape)) for s in specs])
         calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, *way)
         evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, *way)
         digest = hashlib.sha256()
@@ -130,7 +130,7 @@ def load_inputs(
             _hash(made_sample, digest)
         return Inputs(calibration, evaluation, "synthetic", True, True, digest.hexdigest(), seed, method)
     digest = hashlib.sha256()
-    store = _Store()
+    store = Store()
     for i, given in enumerate(_read(source, specs, may_run)):
         sample = _check(given, specs, f"{source}: sample {i}")
         _hash(sample, digest)
@@ -167,13 +167,14 @@ def data_beside(folder: Path, text: str, where: str) -> str:
     raise RequestError(f"{where}: {text}: no such file or folder", "give an .npz file or a folder of such files")
 
 
-class _Store:
-    """Samples one after another in a file that stays in memory while it is small."""
+class Store:
+    """Samples one after another in a file that stays in memory while it is small. Texts stay in memory."""
 
     def __init__(self) -> None:
         # Lives as long as the store: deleted by the operating system when it is closed.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         self._index: list[dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
+        self._texts: dict[tuple[int, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -183,12 +184,18 @@ class _Store:
         self._file.seek(0, 2)
         for name, array in sample.items():
             entry[name] = (self._file.tell(), array.dtype, array.shape)
-            self._file.write(array.tobytes())
+            if array.dtype.hasobject:
+                self._texts[len(self._index), name] = array
+            else:
+                self._file.write(array.tobytes())
         self._index.append(entry)
 
     def read(self, position: int) -> Sample:
         sample = {}
         for name, (offset, dtype, shape) in self._index[position].items():
+            if dtype.hasobject:
+                sample[name] = self._texts[position, name]
+                continue
             self._file.seek(offset)
             data = self._file.read(math.prod(shape) * dtype.itemsize)
             sample[name] = np.frombuffer(data, dtype).reshape(shape)
@@ -201,7 +208,7 @@ class _Store:
 class _Part(Sequence[Sample]):
     """Some samples of a store, each read when it is asked for."""
 
-    def __init__(self, store: _Store, positions: tuple[int, ...]) -> None:
+    def __init__(self, store: Store, positions: tuple[int, ...]) -> None:
         self._store = store
         self._positions = positions
 
@@ -407,4 +414,4 @@ def _hash(sample: Sample, digest: Any) -> None:
         digest.update(array.tobytes())
 
 
-__all__ = ["InputSpec", "Inputs", "Sample", "data_beside", "input_specs", "load_inputs"]
+__all__ = ["InputSpec", "Inputs", "Sample", "Store", "data_beside", "input_specs", "load_inputs"]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from planner.cli.common import say
 from planner.errors import RequestError
-from planner.limits import Limits
 
 if TYPE_CHECKING:
     from planner.calibrate.source import Source
@@ -242,7 +241,7 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--time-limit",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         help="most seconds for reading a model (default: 60), and for each request to an execution provider (default: 300)",
     )
     group.add_argument(
@@ -254,19 +253,15 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
-    """The limits that the options ask for."""
-    return Limits(args.time_limit, args.memory_limit)
-
-
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
+        number = 0.0
+    if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
+    return number
 
 
 def _bytes(text: str) -> int:

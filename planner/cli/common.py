@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from planner.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Seconds between two plain lines of progress about one step.
+_SAY_EVERY = 5.0
 YES, NO, WRONG_REQUEST, EP_FAILED, UNKNOWN = 0, 1, 2, 3, 4
 
 
@@ -103,17 +106,19 @@ def listening() -> Iterator[None]:
 def progress(enabled: bool = True) -> Iterator[Progress]:
     """A progress line on stderr while something long runs: ``update(what, done, total)``.
 
-    Plain lines where stderr is no terminal, one for each new step.
+    Plain lines where stderr is no terminal: one for each new step, and one every few seconds for what a step says of itself
+    behind a colon.
     """
     if not enabled:
         yield silent
         return
     if not sys.stderr.isatty():
-        seen: set[str] = set()
+        said: dict[str, float] = {}
 
         def plain(what: str, _done: int, _total: int) -> None:
-            if what not in seen:
-                seen.add(what)
+            step, _, state = what.partition(": ")
+            if step not in said or (state and time.monotonic() - said[step] > _SAY_EVERY):
+                said[step] = time.monotonic()
                 say(f"planner: {what} ...")
 
         yield plain
@@ -125,8 +130,9 @@ def progress(enabled: bool = True) -> Iterator[Progress]:
         tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
+            step = what.partition(": ")[0]
+            if step not in tasks:
+                tasks[step] = bar.add_task(what, total=total)
+            bar.update(tasks[step], completed=done, total=total, description=what)
 
         yield update

@@ -124,7 +124,7 @@ def _run(given: Sequence[str], *, owns_process: bool) -> int:
         else:
             _end_as_interrupted()
         defer_imports()
-    with common.listening(), limits.limited(arguments.limits_of(args)):
+    with common.listening(), limits.limited(seconds=args.time_limit, memory=args.memory_limit):
         status = int(args.run(args))
     sys.stdout.flush()
     return status

@@ -103,9 +103,13 @@ def _obey() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
 
+    def stop_softly(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.SIGINT)
+
     for number in _FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, stop_softly)
 
 
 @dataclass
@@ -119,6 +123,7 @@ class _Supervisor:
         deadline: when that must be done, by time.monotonic(). seconds: how long it was given.
         folders: temporary folders that it has made and not yet removed.
         got: number of the signal that was forwarded.
+        stoppable: the working process has something to keep: a first SIGINT ends its step alone. stopped: it got that.
     """
 
     process: int
@@ -128,6 +133,8 @@ class _Supervisor:
     deadline: float | None = None
     folders: list[str] = field(default_factory=list)
     got: int | None = None
+    stoppable: bool = False
+    stopped: bool = False
     _rest: bytes = b""
     _woken: int = -1
 
@@ -137,6 +144,8 @@ class _Supervisor:
             status = self._end()
         if self.got is not None and (status < 0 or status == 128 + signal.SIGTERM):
             raise KeyboardInterrupt(self.got)
+        if self.stopped and status == 128 + signal.SIGINT:
+            raise KeyboardInterrupt(signal.SIGINT)  # it had nothing to keep after all
         raise Worked(status) if status >= 0 else self._fate(-status)
 
     def _listen(self) -> None:
@@ -165,6 +174,10 @@ class _Supervisor:
                 self.deadline = time.monotonic() + self.seconds
             case ["end"] if self.got is None:
                 self.step, self.deadline = "", None
+            case ["stoppable"]:
+                self.stoppable = not self.stopped
+            case ["unstoppable"]:
+                self.stoppable = False
             case ["made", folder]:
                 self.folders.append(folder)
             case ["removed", folder] if folder in self.folders:
@@ -202,7 +215,11 @@ class _Supervisor:
         """Forward signals while this lasts; one that was ignored from the start (nohup) stays so."""
 
         def forward(number: int, _frame: FrameType | None) -> None:
-            if self.got is None:
+            if self.stoppable and number == signal.SIGINT:
+                self.stoppable, self.stopped = False, True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.process, signal.SIGUSR1)
+            elif self.got is None:
                 self.got, self.deadline = number, time.monotonic() + _GRACE
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGTERM)

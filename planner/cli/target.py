@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from planner.results import TargetResult
     from planner.search.finalists import Finalist
     from planner.search.report import SearchReport
-    from planner.search.run import Attempt, FailedAttempt
     from planner.search.search import Measured
+    from planner.search.trials import Attempt, FailedAttempt
 
 HELP = "plan, quantize and verify: the whole job"
 EPILOG = """\
@@ -31,7 +31,8 @@ With --precision auto (the default) the profile's precisions are tried in its or
 where none is, a mix is searched for. With --floor (or --metric) the cheapest legal plan that reaches it on the EP is
 searched for at once. On real hardware, the CPU included, every legal precision is timed and the fastest that passes is kept.
 A quarter of the inputs is held apart from calibration and search to judge the result, once; where it refutes a searched plan,
-one more is looked for and judged, and the result says so.
+one more is looked for and judged, and the result says so. The calibration samples run by emulation, the hardest of them on
+the EP as well. Ctrl-C ends a search: the best plan so far is judged and kept. A second one gives up.
 exit status: 0 verified, 1 illegal or not verified, 2 wrong request, 3 the EP failed, 4 no evidence for some node
 """
 
@@ -44,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_inputs_arguments(parser, calibration=True)
     arguments.add_output_arguments(parser)
     arguments.add_floor_argument(parser)
+    parser.add_argument(
+        "--time-budget",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        help="about how long planning and judging may take: a search then stops in time and its best plan is judged; time that is "
+        "left goes into judging more samples on the EP (default: the search comes to its end)",
+    )
     parser.add_argument(
         "--allow-unknown",
         action="store_true",
@@ -81,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
             allow_unknown=args.allow_unknown,
             allow_fallback=args.allow_fallback,
             float16_io=args.float16_io,
+            time_budget=args.time_budget,
             compiled=args.compile,
             report_to=args.report_dir,
             overwrite=args.overwrite,
@@ -103,6 +112,9 @@ def conclude(result: TargetResult) -> int:
     if result.kept is None:
         return check.conclude(result.check, allow_unknown=False)
     verify.conclude(result.kept.verification)
+    search = None if result.selection is None else result.selection.search
+    if search is not None and search.stopped is not None and search.note:
+        common.say(f"planner: note: {search.note}")
     if result.compile_error is not None:
         common.say(f"planner: not compiled: {result.compile_error}")
         return common.EP_FAILED
@@ -173,7 +185,8 @@ def show_search(report: SearchReport) -> None:
 
     runs = report.evaluations
     common.print_table(
-        f"searched for {report.floor}: {runs.emulated} plans emulated, {runs.real} on the EP, {report.seconds:.0f} s",
+        f"searched for {report.floor}: {runs.estimated} plans estimated, {runs.emulated} emulated, {runs.real} on the EP, "
+        f"{report.seconds:.0f} s",
         ("precision throughout", "cost", "emulated", "on the EP"),
         [
             (level.precision, f"{level.cost / report.cheapest:.2f}", measured(level.emulated), measured(level.real))
@@ -184,7 +197,7 @@ def show_search(report: SearchReport) -> None:
         "" if report.macs_in_8_bit is None else f", {100 * report.macs_in_8_bit:.1f} % of the MACs with 8-bit weights"
     )
     print(f"the plan found costs {report.cost / report.cheapest:.2f}{share}")
-    if report.note:
+    if report.note and report.stopped is None:
         print(report.note)
     print()
     if report.promoted:

@@ -99,11 +99,23 @@ def show(verification: Verification) -> None:
 
     common.print_table(
         f"{'verified' if verification.passed else 'NOT VERIFIED'}: ran {kind} ({packages}); {placed}; {verification.samples} samples",
-        ("output", "SQNR", "by quantizing", "by the EP", "cosine", "largest error", "top-1"),
+        (
+            "output",
+            "SQNR",
+            "at least (90 %)",
+            "worst sample",
+            "by quantizing",
+            "by the EP",
+            "cosine",
+            "largest error",
+            "top-1",
+        ),
         [
             (
                 f.output,
                 db(f.sqnr_db),
+                db(f.low_db),
+                db(f.worst_sample_db),
                 db(causes[f.output].quantizing if f.output in causes else None),
                 db(causes[f.output].ep if f.output in causes else None),
                 "-" if f.cosine is None else f"{f.cosine:.6f}",
@@ -113,6 +125,13 @@ def show(verification: Verification) -> None:
             for f in verification.fidelity
         ],
     )
+    if verification.emulated:
+        print()
+        common.print_table(
+            f"by emulation on all {verification.emulated[0].samples} samples, the hardest of which ran on the EP as well",
+            ("output", "SQNR", "at least (90 %)", "worst sample"),
+            [(f.output, db(f.sqnr_db), db(f.low_db), db(f.worst_sample_db)) for f in verification.emulated],
+        )
     parts = [(f.output, part) for f in verification.fidelity for part in sorted(f.parts, key=lambda p: p.sqnr_db)]
     if parts:
         print()

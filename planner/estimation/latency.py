@@ -20,15 +20,15 @@ _SCHEMA = "planner/latency/1"
 WORK = (
     "run",
     "dram_mb",
-    "reorder_mb",
+    "reorder_float_mb",
     "vector_mb",
     "vector_operators",
     "gmac_float",
     "gmac_int",
     "gmac_int16",
 )
-"""What is paid for: one run; MB from and to DRAM; MB of VTCM that the vector unit moves to transpose and reshape, and to do
-anything else; its operators; 10^9 multiply-accumulates with float activations, with integer ones, and what 16-bit ones cost
+"""What is paid for: one run; MB from and to DRAM; MB of VTCM that the vector unit moves to transpose and reshape float values,
+and to do anything else; its operators; 10^9 multiply-accumulates with float activations, with integer ones, and what 16-bit ones cost
 beyond 8-bit ones."""
 
 
@@ -46,7 +46,8 @@ def operator_work(operator: Scheduled) -> dict[str, float]:
     """What one scheduled operator asks for."""
     asked = {"dram_mb": operator.dram / 1e6}
     if operator.unit is Unit.HVX:
-        asked["reorder_mb" if is_reorder(operator) else "vector_mb"] = operator.vtcm / 1e6
+        slow = is_reorder(operator) and operator.type == "float"
+        asked["reorder_float_mb" if slow else "vector_mb"] = operator.vtcm / 1e6
         asked["vector_operators"] = 1.0
     return asked
 

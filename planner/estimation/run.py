@@ -12,7 +12,7 @@ from planner.calibrate.inputs import load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import Precision
 from planner.errors import EPError, RequestError
-from planner.estimation.compile import Compiler
+from planner.estimation.compile import Compiled, Compiler
 from planner.estimation.estimate import AS_IT_IS, Estimate, price
 from planner.estimation.file import node_names
 from planner.estimation.latency import latency_model
@@ -56,7 +56,7 @@ def estimate(
     ep, done, total = targets[0].ep, 0, len(targets) * len(precisions)
     rates = latency_model(ep)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder, Compiler(ep) as compiler:
-        forms = _Forms(Path(folder), progress)
+        forms, known = _Forms(Path(folder), progress), dict[object, Compiled]()
         for target, model in zip(targets, models, strict=True):
             for precision in precisions:
                 progress("estimating", done, total)
@@ -66,13 +66,16 @@ def estimate(
                 if isinstance(form, str):
                     yield Estimate.without(target.identity.device, name, form)
                     continue
+                # Several devices may be one chip.
+                chip = (form.path, tuple(sorted(target.identity.options.items())))
                 try:
-                    compiled = compiler.compile(form.path, target.identity.options)
+                    compiled = known.get(chip) or compiler.compile(form.path, target.identity.options)
                 except EPMissing:
                     raise
                 except (SessionFailed, EPError) as error:
                     yield Estimate.without(target.identity.device, name, f"no schedule: {error}")
                     continue
+                known[chip] = compiled
                 device, options = target.identity.device, target.identity.options
                 yield price(device, options, name, compiled, form.nodes, form.bytes, rates)
 

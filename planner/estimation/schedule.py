@@ -53,6 +53,7 @@ class Scheduled:
         kernel: name of the function that implements it; "" where the text does not tell.
         node: name of the QNN operator it came from, "" for what moves the graph's inputs and outputs or has no name.
         dram_read, dram_write, vtcm_read, vtcm_write: bytes.
+        type: of the values that the QNN operator makes: "float", "int8", "int16", the compiler's own word, or "" if unknown.
     """
 
     id: int
@@ -64,6 +65,7 @@ class Scheduled:
     dram_write: int
     vtcm_read: int
     vtcm_write: int
+    type: str = ""
 
     @property
     def dram(self) -> int:
@@ -154,7 +156,7 @@ class Schedule:
 
 
 def is_reorder(operator: Scheduled) -> bool:
-    """Whether it transposes or reshapes: the slowest that the vector unit does, by the byte."""
+    """Whether it transposes or reshapes: of float values the slowest that the vector unit does, by the byte."""
     return "Transpose" in operator.kind or "Reshape" in operator.kind
 
 
@@ -288,9 +290,9 @@ _ACTIVATIONS = {
 }
 
 
-def _activation(id: int, graph: Mapping[int, _Node]) -> str:
-    data = graph.get(graph[id].inputs[0])
-    dtype = data.dtypes[0] if data is not None and data.dtypes else ""
+def _made(node: _Node | None) -> str:
+    """The type of what an operator makes."""
+    dtype = node.dtypes[0] if node is not None and node.dtypes else ""
     return _ACTIVATIONS.get(dtype, dtype)
 
 
@@ -341,15 +343,19 @@ class _Reader:
     # -- one method a section ---------------------------------------------------------------------------------------
 
     def _graph_before_optimization(self, line: str) -> None:
-        if found := _NODE.match(line):
-            self._node = self.graph[int(found["id"], 16)] = _Node()
-        elif found := _INPUT.match(line):
-            self._node.inputs.append(int(found["id"], 16))
-        elif found := _DTYPE.match(line):
-            self._node.dtypes.append(found["dtype"])
-        elif found := _DIMS.match(line):
-            self._node.dims.append(tuple(int(d) for d in found["dims"].split(",") if d))
-        elif found := _OPERATION.match(line):
+        # The longest section: what a line may be is told by its start before any pattern is tried.
+        if line.startswith("\t0x"):
+            if found := _NODE.match(line):
+                self._node = self.graph[int(found["id"], 16)] = _Node()
+        elif line.startswith("\t\t\t(0x"):
+            if found := _INPUT.match(line):
+                self._node.inputs.append(int(found["id"], 16))
+        elif "'d" in line:
+            if found := _DTYPE.match(line):
+                self._node.dtypes.append(found["dtype"])
+            elif found := _DIMS.match(line):
+                self._node.dims.append(tuple(int(d) for d in found["dims"].split(",") if d))
+        elif line.startswith("\t\t'operation'") and (found := _OPERATION.match(line)):
             self._node.operation = found["operation"]
 
     def _bandwidth_information(self, line: str) -> None:
@@ -402,7 +408,7 @@ class _Reader:
         used = {o.id & _ORIGIN for o in operators}
         fused = tuple(name for origin, name in self.names.items() if origin not in used)
         products = tuple(
-            Product(self.names.get(id, f"{id:#x}"), _activation(id, self.graph), macs)
+            Product(self.names.get(id, f"{id:#x}"), _made(self.graph.get(self.graph[id].inputs[0])), macs)
             for id in self.graph
             if (macs := _macs(id, self.graph))
         )
@@ -436,6 +442,7 @@ class _Reader:
             write,
             vtcm_read,
             vtcm_write,
+            _made(self.graph.get(id & _ORIGIN)),
         )
 
 

@@ -128,9 +128,9 @@ def _counts_samples(dim: str, axis: int, rank: int) -> bool:
 
 
 def _dims(value: ir.Value) -> list[int | str]:
-    """The dimensions; the name of one that is open, empty where it has none (some exporters write -1 or 0)."""
+    """The dimensions; the name of one that is open, empty where it has none (some exporters write -1)."""
     assert value.shape is not None
-    return [(d if d > 0 else "") if isinstance(d, int) else d.value or "" for d in value.shape]
+    return [(d if d >= 0 else "") if isinstance(d, int) else d.value or "" for d in value.shape]
 
 
 def _numbers(dims: Sequence[int | str]) -> Dims:

@@ -31,9 +31,9 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int | str | None]
             raise RequestError(problem, f"inputs: {describe(model)}")
         value.shape = ir.Shape(dims)
     for value in model.graph.inputs:
-        # -1 and 0 are how some exporters write "unknown"
-        if value.shape is not None and any(isinstance(d, int) and d <= 0 for d in value.shape):
-            value.shape = ir.Shape([d if not isinstance(d, int) or d > 0 else None for d in value.shape])
+        # -1 is how some exporters write "unknown"; 0 is a number, which onnxruntime holds every feed to.
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            value.shape = ir.Shape([d if not isinstance(d, int) or d >= 0 else None for d in value.shape])
     if shapes:
         for node in model.graph.all_nodes():
             for out in node.outputs:
@@ -46,7 +46,7 @@ def _contradiction(value: ir.Value, dims: Sequence[int | str | None]) -> str | N
         return None
     if len(value.shape) != len(dims):
         return f"--shape gives {value.name!r} {len(dims)} dimensions, the model has {len(value.shape)}"
-    if any(isinstance(have, int) and have > 0 and have != want for have, want in zip(value.shape, dims, strict=True)):
+    if any(isinstance(have, int) and have >= 0 and have != want for have, want in zip(value.shape, dims, strict=True)):
         return f"--shape {value.name}={','.join(map(str, dims))} contradicts the model's own {value.shape}"
     return None
 

@@ -8,7 +8,7 @@ another type gets an explicit conversion, made once per value and type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
@@ -27,6 +27,9 @@ from planner.quantization.graph import FLOATS, IR_TYPES, Rewriting
 from planner.quantization.qdq import quantize_node
 from planner.quantization.replaced import replace_node
 from planner.resolve.plan import Plan, PlanNode
+
+# In a plan's inputs: whether the mean error of rounded weights is taken off the biases (it is where nothing is said).
+CORRECTS = "bias_correction"
 
 # Their bodies, or what they compute, have types of their own.
 _OWN_TYPES = frozenset({"If", "Loop", "Scan", "Cast", "CastLike"})
@@ -58,6 +61,8 @@ def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16
     _check_names(copy, planned, model.path)
     for node in model.nodes:
         _check_line(node, planned.get(node.name))
+    if plan.inputs is not None and plan.inputs.get(CORRECTS) is False:
+        ranges = {name: replace(seen, means=None) for name, seen in ranges.items()}
     rewriting = Rewriting(Names(copy), ranges)
     if float16_io:
         _float16_inputs(copy.graph, planned)

@@ -16,7 +16,8 @@ from planner.resolve.verdicts import NodeVerdict, Violation
 from planner.verification.divergence import Parted
 from planner.verification.fidelity import Fidelity
 from planner.verification.placement import Fallback
-from planner.verification.verify import Kind, Verification
+from planner.verification.runs import Kind
+from planner.verification.verify import Verification
 
 SCHEMA = "planner/report/1"
 

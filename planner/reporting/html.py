@@ -1,6 +1,7 @@
 """The report as one self-contained HTML page: no network, no framework, a content security policy that holds.
 
-The page is readable without script; script adds the node tables, which draw only the rows in view, and the theme.
+The page is readable without script; script adds the node tables, which draw only the rows in view, and the theme. A report of
+many cells is drawn by script alone (`overview`): a section for each of them would be more than a browser bears.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from planner.errors import RequestError
-from planner.reporting import svg, text
+from planner.reporting import overview, svg, text
 from planner.reporting.course import course_chart
 from planner.reporting.data import Report, Row
 from planner.resolve.verdicts import NodeVerdict
@@ -30,12 +31,13 @@ def render(report: Report) -> str:
     Raises:
         RequestError: if jinja2 is not installed.
     """
+    if len(report.cells) > overview.LARGE:
+        return _overview(report)
     css = _asset("page.css") + _palette() + svg.page_css()
     script = _asset("page.js")
-    policy = f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(script)}; img-src data:"
     cells = report.cells
     ids = {row.key: f"r{i}" for i, row in enumerate(report.rows)}
-    page: str = _template().render(
+    page: str = _template("page.html.j2").render(
         report=report,
         cells=cells,
         models=_grouped(cells),
@@ -43,12 +45,33 @@ def render(report: Report) -> str:
         ids=ids,
         css=css,
         script=script,
-        policy=policy,
+        policy=_policy(css, script),
         defs=svg.DEFS,
         data=script_json(_data(report, ids)),
         tally=text.tally(report),
     )
     return page
+
+
+def _overview(report: Report) -> str:
+    css = _asset("page.css") + _palette() + overview.CSS
+    script = _asset("overview.js")
+    data = overview.data(report)
+    page: str = _template("overview.html.j2").render(
+        report=report,
+        models=len(data["models"]),
+        targets=data["targets"],
+        css=css,
+        script=script,
+        policy=_policy(css, script),
+        data=script_json(data),
+        tally=text.tally(report),
+    )
+    return page
+
+
+def _policy(css: str, script: str) -> str:
+    return f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(script)}; img-src data:"
 
 
 def script_json(value: Any) -> str:
@@ -113,7 +136,7 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     try:
         import jinja2
     except ImportError:
@@ -130,4 +153,4 @@ def _template() -> Any:
     environment.globals.update(
         text=text, svg=svg, widest=_widest, dtype_class=svg.dtype_class, course_chart=course_chart
     )
-    return environment.from_string(_asset("page.html.j2"))
+    return environment.from_string(_asset(name))

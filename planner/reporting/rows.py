@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from planner.reporting.data import Inputs, Model, Range, Row, Tier
 from planner.resolve.verdicts import NodeVerdict, Violation
-from planner.search.finalists import clearly_faster, narrowest
+from planner.search.finalists import is_faster, narrowest
 
 if TYPE_CHECKING:
     from planner.calibrate import inputs as calibration
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
-    from planner.search.run import Attempt
+    from planner.search.trials import Attempt
     from planner.verification.verify import Verification
 
 _TIERS: dict[str, Tier] = {
@@ -122,7 +122,7 @@ def error_row(
 def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]:
     """The rows of one model and target, with the cheapest precision that passed marked.
 
-    The cheapest is the first in the profile's order, or one that its compiled schedule shows to be clearly faster
+    The cheapest is the first in the profile's order, or one that its compiled schedule shows to be faster
     and whose activations are no narrower.
 
     Args:
@@ -142,9 +142,9 @@ def recommend(rows: Sequence[Row], preference: Iterable[str]) -> tuple[Row, ...]
 
 
 def _takes_its_place(row: Row, best: Row) -> bool:
-    """Whether it is clearly faster, with activations that are no narrower: the profile's order speaks of accuracy as well."""
+    """Whether it is faster, with activations that are no narrower: the profile's order speaks of accuracy as well."""
     one, other = (narrowest(node.activation for node in r.nodes) for r in (row, best))
-    return one >= other and clearly_faster(_estimated(row), _estimated(best))
+    return one >= other and is_faster(_estimated(row), _estimated(best))
 
 
 def _estimated(row: Row) -> Interval | None:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from planner.reporting.data import Report, Row, Status, Tier
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Violation
-from planner.verification.verify import Kind
+from planner.verification.runs import Kind
 
 ICONS: dict[Status, str] = {
     "passed": "✔",

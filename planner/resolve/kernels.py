@@ -91,9 +91,16 @@ def _type_problem(
             floats = [t for t in ("float16", "float32", "float64") if t in types[constraint or ""]]
             hint = f"choose {' or '.join(floats)}" if flows and floats else None
             return Missing(f"{qualified(node)} has no {dtype} kernel", hint)
-    inputs = {_constraint(node.op_type, node.domain, opset, i) for i in range(len(node.inputs))}
+    inputs = {_constraint(node.op_type, node.domain, opset, i): o for i, o in enumerate(node.inputs) if o is not None}
     for position, dtype in enumerate(node.output_dtypes):
         constraint = _constraint(node.op_type, node.domain, opset, position, output=True)
+        given = inputs.get(constraint)
+        if given is not None and given.role is Role.EXACT and None not in (dtype, given.dtype) and dtype != given.dtype:
+            name = node.outputs[position]
+            hint = f"declare {name!r} as {given.dtype}"
+            return Missing(
+                f"{qualified(node)} gives {given.dtype}, and the model declares its result {name!r} as {dtype}", hint
+            )
         # A type that an input shares was looked at there, as the plan would have it.
         if constraint not in inputs and not _listed(types, constraint, dtype):
             return Missing(f"{qualified(node)} has no kernel that gives {dtype}")

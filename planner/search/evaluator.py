@@ -1,64 +1,93 @@
-"""Measuring the plans of a search: each is applied, run by emulation or on the EP, and compared with float32.
+"""Measuring the plans of a search: each is applied, run by emulation and on the EP, and compared with float32.
 
-It runs on calibration samples; those held apart judge the result once, and decide nothing before.
+By emulation a plan runs on every calibration sample, which is cheap, and what counts for a floor is the lower end of the
+interval over them. The EP, whose simulator may take seconds a sample, runs a hard one and a middling one: what it loses
+against the emulation of the same samples is taken off. The samples held apart judge the result, and decide nothing before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import onnx_ir as ir
 
-from planner.calibrate.inputs import Sample
+from planner.calibrate.inputs import Sample, Store
 from planner.errors import EPError, RangeMissingError
 from planner.model.node import Node
-from planner.resolve.plan import Plan, TargetIdentity
+from planner.model.write import save
+from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, Worker
 from planner.runtime.registry import CPU, launcher
-from planner.search.candidates import Assignment
+from planner.search.candidates import IDEAL, Assignment
+from planner.search.ranker import BlockRanker, mean_db
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.verification.divergence import Parting, find_parting
-from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST, Comparison
+from planner.verification.emulated import emulated_fidelity
+from planner.verification.emulation import emulate_float16, uses_float16
+from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
+from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
 from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
+from planner.verification.spread import spread
 
-# Calibration samples that are looked at; those on which a plan is run by emulation; on the EP, whose simulator may take
-# seconds each; and, for the plan found, on the EP before it is judged on the samples held apart.
-_POOL, _EMULATED, _REAL, _CONFIRMING = 12, 4, 2, 6
+# Calibration samples that every plan runs on by emulation; those on which blocks are ranked, and mixes estimated; those on
+# the EP.
+_POOL, _RANKING, _ESTIMATING, _REAL = 24, 4, 12, 2
 # A share of equal answers tells nothing on a few samples.
 _SHARE_POOL = 16
 
 # So far from the floor, one sample on the EP decides.
 _CLEAR_DB = 3.0
+# Where the EP has so many times the emulation's error energy, the nodes to blame are looked for.
+_LOST = 1.5
 # The EP leaves the emulation at a tensor whose error energy is this many times the emulation's, while that of the node's
 # inputs is not; where it keeps more dB than the last, it does no harm.
 _LEAVES, _STILL_WITH_IT, _HARMLESS_DB = 4.0, 2.0, 40.0
 
-# Writes the model of a plan to a path.
-Apply = Callable[[Plan, Path], None]
-
 
 @dataclass(frozen=True)
 class Evaluations:
-    """How many plans were run where."""
+    """How many plans were run where.
+
+    Attributes:
+        estimated: mixes and blocks that the switched model, or a few samples, told enough of.
+    """
 
     emulated: int
     real: int
+    estimated: int = 0
+
+
+class OutOfTime(Exception):
+    """The search has used up the time that it has."""
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """One plan's run: over all of its samples, and the least SQNR of each of them alone, in dB, by index."""
+
+    fidelity: tuple[Fidelity, ...]
+    alone: Mapping[int, float]
+    metric: float | None = None
 
 
 class PlanEvaluator:
     """Holds the workers and the reference's outputs, and remembers what it measured. A context manager.
 
     Where the target's EP cannot run here, its emulation stands in for it (as in verifying, which says so).
+
+    Attributes:
+        has_ep: whether the target's EP takes part.
+        real_seconds: what building a session on the EP and running a sample took there, the last time.
     """
 
     def __init__(
@@ -68,46 +97,64 @@ class PlanEvaluator:
         samples: Sequence[Sample],
         floor: Floor,
         nodes: Sequence[Node],
-        plan_of: Callable[[Assignment], Plan],
-        apply: Apply,
+        build: Callable[[Assignment], ir.Model],
         folder: Path,
         *,
         allow_fallback: bool = False,
         timeout: float | None = None,
-        progress: Callable[[Evaluations], None] | None = None,
+        deadline: float | None = None,
+        ranker: BlockRanker | None = None,
+        progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
         self.has_ep = launcher(target.ep).availability(target.options).runs_model(float16=True)
+        self.real_seconds = (0.0, 0.0)
         self._target = target
         self._floor = floor
         self._metric = None if floor.metric is None else load_metric(floor.metric)
-        self._plan_of = plan_of
-        self._apply = apply
+        self._build = build
         self._folder = folder
         self._allow_fallback = allow_fallback
+        self._deadline = deadline
+        self._ranker = ranker
         self._progress = progress
-        shares = floor.kind == "top1"
-        self._samples = list(samples[: _SHARE_POOL if shares else _POOL])
-        # Indices of the samples, those that tell most of all of them first; as they come, until something was measured.
-        self._order: list[int] = list(range(len(self._samples)))
-        self._ordered = shares
-        self._counts = (_SHARE_POOL, _SHARE_POOL) if shares else (_EMULATED, _REAL)
         self._nodes = nodes
         self._timeout = timeout
-        self._suspects: dict[Assignment, tuple[int, ...]] = {}
+        self._every = samples
+        self._shares = floor.kind == "top1"
+        count = min(len(samples), _SHARE_POOL if self._shares else _POOL)
+        # Evenly spaced: samples that come in a row may be of one kind.
+        self._samples = [samples[i * len(samples) // count] for i in range(count)]
+        # Indices of the samples, the hardest first; as they come, until something was measured.
+        self._order = list(range(count))
+        self._ordered = False
         self._reference_file = reference
         self._parts: Mapping[str, Parts] = {}
-        self._expected: list[Mapping[str, Any]] = []
+        self._expected = Store()
+        # Energy of each output over all samples: what an error is compared with.
+        self._energy: dict[str, float] = {}
+        # By the written model on all samples; by the switched model, or on a few samples.
         self._emulated: dict[Assignment, Measured] = {}
+        self._estimated: dict[Assignment, Measured] = {}
         self._real: dict[Assignment, Measured] = {}
-        self._file: tuple[Assignment, Path] | None = None
+        self._alone: dict[Assignment, Mapping[int, float]] = {}
+        self._suspects: dict[Assignment, tuple[int, ...]] = {}
+        self._built: tuple[Assignment, ir.Model] | None = None
+        self._saved: tuple[Assignment, bool] | None = None
         self._cpu = Worker(CPU, timeout=timeout)
         self._ep = Worker(target.ep, timeout=timeout)
 
     def __enter__(self) -> Self:
         self._cpu.open(self._reference_file, {})
         self._parts = read_parts(self._reference_file)
-        self._expected = [self._cpu.run(sample).outputs for sample in self._samples]
+        alone = Comparison()
+        for sample in self._samples:
+            outputs = self._cpu.run(sample).outputs
+            self._expected.append(outputs)
+            alone.add(outputs, outputs)
+        self._energy = {
+            name: sum(signal for signal, _ in found.energies) for name, found in alone.outputs.items() if found.finite
+        }
         return self
 
     def __exit__(
@@ -115,61 +162,90 @@ class PlanEvaluator:
     ) -> None:
         self._cpu.close()
         self._ep.close()
+        if self._ranker is not None:
+            self._ranker.close()
 
     @property
     def evaluations(self) -> Evaluations:
-        return Evaluations(len(self._emulated), len(self._real))
+        return Evaluations(len(self._emulated), len(self._real), len(self._estimated))
+
+    @property
+    def known(self) -> Mapping[Assignment, Measured]:
+        """Every plan that was measured where its measure counts: on the EP where there is one."""
+        return self._real if self.has_ep else {a: m for a, m in self._emulated.items() if IDEAL not in a}
 
     def emulated(self, assignment: Assignment) -> Measured:
-        """On the CPU EP, computed as the file says."""
-        if assignment not in self._emulated:
-            chosen = self._order[: self._counts[0] if self._ordered else None]
-            self._emulated[assignment] = self._emulate(assignment, chosen)
-            self._tell()
-        return self._emulated[assignment]
+        """By emulation on the CPU EP: computed as the file says, or, for mixes, as the switched model has it where that agrees."""
+        mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
+        if not mixed:
+            return self._exactly(assignment)
+        ranking = IDEAL in assignment
+        if assignment not in self._emulated and assignment not in self._estimated:
+            some = [self._order[i] for i in spread(range(len(self._order)), _RANKING if ranking else _ESTIMATING)]
+            fidelity = self._switched(assignment, some)
+            if fidelity is not None:
+                self._estimated[assignment] = self._measured(_Ran(fidelity, {}))
+            elif ranking:
+                ran = self._emulate(assignment, some, hopeless=False)
+                self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+        if assignment in self._estimated and assignment not in self._emulated:
+            return self._estimated[assignment]
+        return self._exactly(assignment)
 
     def real(self, assignment: Assignment) -> Measured:
-        """On the EP, placement included."""
-        if not self.has_ep:
-            return self.emulated(assignment)
+        """On the EP, placement included: the emulation's figure, less what the EP loses against it.
+
+        The EP is spared a mix that falls short by emulation already.
+        """
+        emulated = self._exactly(assignment)
+        if not self.has_ep or (len(set(assignment)) > 1 and emulated.score < self._floor.value):
+            return emulated
         if assignment not in self._real:
-            self._real[assignment] = self._run(assignment, self._order[: self._counts[1]])
-            self._tell()
+            self._begin(assignment, on_ep=True)
+            chosen = self._order if self._shares else [self._order[0], self._order[len(self._order) // 2]][:_REAL]
+            found = self._on_ep(assignment, list(dict.fromkeys(chosen)))
+            self._real[assignment] = found if isinstance(found, Measured) else self._taken_off(assignment, found)
         return self._real[assignment]
 
-    def confirmed(self, assignment: Assignment) -> Measured:
-        """On the EP, on as many calibration samples as a plan deserves that is about to be judged for good.
+    def _exactly(self, assignment: Assignment) -> Measured:
+        """The written model, on all samples."""
+        if assignment not in self._emulated:
+            self._begin(assignment, on_ep=False)
+            ran = self._emulate(assignment, self._order, hopeless=len(set(assignment)) > 1)
+            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+        return self._emulated[assignment]
 
-        The search goes on from this figure where it falls short.
-        """
-        if not self.has_ep:
-            return self.emulated(assignment)
-        # Of every kind: those that tell most are much alike.
-        chosen = self._order[:: max(1, len(self._order) // _CONFIRMING)]
-        more = self._run(assignment, chosen, every=True)
-        # Measured on other samples than before: so is the emulation, lest the EP look worse than it.
-        self._emulated[assignment] = self._emulate(assignment, chosen)
-        self._real[assignment] = more
-        self._tell()
-        return more
+    def confirmed(self, assignment: Assignment) -> Measured:
+        """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""
+        known = self.real(assignment)
+        if len(self._every) == len(self._samples) or self._floor.kind == "metric" or not math.isfinite(known.score):
+            return known
+        lost = self._exactly(assignment).score - known.score
+        path = self._save(assignment, emulation=False)
+        fidelity = emulated_fidelity(path, self._reference_file, self._every, timeout=self._timeout)
+        measured = self._measured(_Ran(fidelity, {}))
+        measured = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
+        (self._real if self.has_ep else self._emulated)[assignment] = measured
+        return measured
 
     def suspects(self, assignment: Assignment) -> tuple[int, ...]:
-        """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample."""
-        if not self.has_ep or self._target.ep == CPU:
+        """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample.
+
+        Nothing where the EP was not asked about the plan, or lost little against the emulation: no node is to blame then.
+        """
+        known = self._real.get(assignment)
+        if self._target.ep == CPU or known is None or known.noise <= _LOST * self._exactly(assignment).noise:
             return ()
         if assignment not in self._suspects:
+            self._begin(assignment, on_ep=True)
+            sample = [self._samples[self._order[0]]]
             try:
-                path = self._write(assignment)
+                path = self._save(assignment, emulation=False)
                 on_ep, emulated = (
                     find_parting(
-                        path,
-                        self._reference_file,
-                        self._target,
-                        [self._samples[self._order[0]]],
-                        timeout=self._timeout,
-                        emulated=e,
+                        path, self._reference_file, self._target, sample, timeout=self._timeout, emulated=emulation
                     )
-                    for e in (False, True)
+                    for emulation in (False, True)
                 )
             except (EPError, RangeMissingError):
                 self._suspects[assignment] = ()  # with every tensor laid open it does not run: nothing can be told
@@ -185,41 +261,116 @@ class PlanEvaluator:
 
     # -- inner ------------------------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _begin(self, assignment: Assignment, *, on_ep: bool) -> None:
         if self._progress is not None:
-            self._progress(self.evaluations)
+            self._progress(assignment, on_ep)
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise OutOfTime
 
-    def _emulate(self, assignment: Assignment, chosen: Sequence[int]) -> Measured:
-        """Measure a plan by emulation; what cannot be written or run has no score."""
-        try:
-            path = self._write(assignment)
-            with as_written(path, load(path)) as plain:
-                return self._measure(self._cpu, path, plain, chosen, {}, AS_WRITTEN, placed=False)
-        except (EPError, RangeMissingError) as error:
-            return Measured(-math.inf, NOISE_LIMIT, str(error))
+    def _switched(self, assignment: Assignment, some: Sequence[int]) -> tuple[Fidelity, ...] | None:
+        """What the switched model has on these samples; None where it has nothing to say."""
+        if self._ranker is None:
+            return None
+        self._begin(assignment, on_ep=False)
+        measured = {
+            a[0]: mean_db([alone[i] for i in some])
+            for a, alone in self._alone.items()
+            if len(set(a)) == 1 and all(i in alone for i in some)
+        }
+        samples, expected = [self._samples[i] for i in some], [self._expected.read(i) for i in some]
+        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder)
 
-    def _run(self, assignment: Assignment, chosen: Sequence[int], *, every: bool = False) -> Measured:
-        """Measure a plan on the EP; what cannot be written or run has no score."""
-        try:
-            path = self._write(assignment)
-            return self._measure(self._ep, path, path, chosen, self._target.options, {}, placed=True, every=every)
-        except (EPError, RangeMissingError) as error:
-            return Measured(-math.inf, NOISE_LIMIT, str(error))
-
-    def _write(self, assignment: Assignment) -> Path:
+    def _model(self, assignment: Assignment) -> ir.Model:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""
-        if self._file is not None and self._file[0] == assignment:
-            return self._file[1]
-        path = self._folder / "candidate.onnx"
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}.data").unlink()
-        self._file = None
-        self._apply(self._plan_of(assignment), path)
-        self._file = (assignment, path)
+        if self._built is None or self._built[0] != assignment:
+            self._built = (assignment, self._build(assignment))
+        return self._built[1]
+
+    def _save(self, assignment: Assignment, *, emulation: bool) -> Path:
+        """The file of the assignment, or of what the CPU EP computes as that one says."""
+        path, model = self._folder / "candidate.onnx", self._model(assignment)
+        emulation = emulation and uses_float16(model)
+        if self._saved != (assignment, emulation):
+            self._saved = None
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(f"{path.name}.data").unlink()
+            save(emulate_float16(model) if emulation else model, path)
+            self._saved = (assignment, emulation)
         return path
 
+    def _emulate(self, assignment: Assignment, order: Sequence[int], *, hopeless: bool) -> _Ran | Measured:
+        try:
+            model = self._model(assignment)
+            self._cpu.open(self._save(assignment, emulation=True), {}, session_config=AS_WRITTEN)
+            ran = self._run(self._cpu, model, order, self._beyond_hope if hopeless else None)
+        except (EPError, RangeMissingError) as error:
+            return Measured(-math.inf, NOISE_LIMIT, str(error))
+        self._alone[assignment] = ran.alone
+        if not self._ordered and len(ran.alone) == len(self._samples):
+            self._order.sort(key=lambda index: ran.alone[index])
+            self._ordered = True
+        return ran
+
+    def _on_ep(self, assignment: Assignment, chosen: Sequence[int]) -> _Ran | Measured:
+        try:
+            model = self._model(assignment)
+            opened = self._ep.open(self._save(assignment, emulation=False), self._target.options)
+            problem = "" if self._allow_fallback else self._misplaced(model, opened)
+            ran = self._run(self._ep, model, chosen, self._decided)
+        except (EPError, RangeMissingError) as error:
+            return Measured(-math.inf, NOISE_LIMIT, str(error))
+        self.real_seconds = (opened.seconds, self.real_seconds[1])
+        measured = self._measured(ran)
+        return Measured(-math.inf, measured.noise, problem) if problem and measured.problem is None else ran
+
+    def _run(
+        self, worker: Worker, model: ir.Model, chosen: Iterable[int], enough: Callable[[Comparison], bool] | None
+    ) -> _Ran:
+        """Run the open model on these samples, until there are enough."""
+        dtypes, comparison = input_dtypes(model), Comparison(self._parts)
+        alone: dict[int, float] = {}
+        for index in chosen:
+            ran, expected = worker.run(cast_feed(self._samples[index], dtypes)), self._expected.read(index)
+            if worker is self._ep:
+                self.real_seconds = (self.real_seconds[0], ran.seconds)
+            one = Comparison(self._parts)
+            for target in (comparison, one):
+                target.add(expected, ran.outputs)
+            alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
+            if enough is not None and enough(comparison):
+                break
+        metric = None
+        if self._metric is not None:
+            metric = self._metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs)
+        return _Ran(comparison.results(), alone, metric)
+
+    def _measured(self, ran: _Ran) -> Measured:
+        if not all(entry.finite for entry in ran.fidelity):
+            return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
+        return Measured(self._floor.score(ran.fidelity, ran.metric), _noise(e.least_db for e in ran.fidelity))
+
+    def _taken_off(self, assignment: Assignment, ran: _Ran) -> Measured:
+        """What the EP's run of some samples makes of the emulation's figure for all of them."""
+        measured, emulated = self._measured(ran), self._emulated[assignment]
+        same = self._alone.get(assignment, {})
+        if self._floor.kind != "sqnr" or measured.problem or not math.isfinite(emulated.score):
+            return measured
+        theirs, ours = (sum(_noise([part[i]]) for i in ran.alone if i in same) for part in (ran.alone, same))
+        times = max(1.0, theirs / ours) if ours > 0 else 1.0
+        return Measured(emulated.score - 10 * math.log10(times), min(NOISE_LIMIT, emulated.noise * times))
+
+    def _beyond_hope(self, comparison: Comparison) -> bool:
+        """Whether no further sample, however good, brings the plan to the floor."""
+        if self._floor.kind != "sqnr":
+            return False
+        return any(
+            sqnr(self._energy[name], sum(error for _, error in found.energies)) < self._floor.value
+            for name, found in comparison.outputs.items()
+            if name in self._energy and found.finite
+        )
+
     def _decided(self, comparison: Comparison) -> bool:
-        """Whether further samples would hardly change the answer: each may take a simulator many seconds."""
+        """Whether further samples on the EP would hardly change the answer: each may take a simulator many seconds."""
         if self._floor.kind != "sqnr":
             return False
         return abs(self._floor.score(comparison.results()) - self._floor.value) > _CLEAR_DB
@@ -231,48 +382,6 @@ class PlanEvaluator:
         if not fallback:
             return ""
         return f"{len(fallback)} nodes are not on {self._target.ep}, first {fallback[0].op_type} {fallback[0].name!r}"
-
-    def _measure(
-        self,
-        worker: Worker,
-        candidate: Path,
-        path: Path,
-        chosen: Sequence[int],
-        options: Mapping[str, str],
-        config: Mapping[str, str],
-        *,
-        placed: bool,
-        every: bool = False,
-    ) -> Measured:
-        model = load(candidate)
-        dtypes = input_dtypes(model)
-        opened = worker.open(path, options, session_config=config)
-        problem = self._misplaced(model, opened) if placed and not self._allow_fallback else ""
-        comparison = Comparison(self._parts)
-        alone: dict[int, float] = {}
-        for index in chosen:
-            outputs = worker.run(cast_feed(self._samples[index], dtypes)).outputs
-            comparison.add(self._expected[index], outputs)
-            if not self._ordered:
-                one = Comparison(self._parts)
-                one.add(self._expected[index], outputs)
-                alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
-            if placed and not every and self._decided(comparison):
-                break
-        fidelity = comparison.results()
-        noise = max((10 ** (-entry.least_db / 10) for entry in fidelity), default=NOISE_LIMIT)
-        if not self._ordered:
-            whole = min((entry.least_db for entry in fidelity), default=WORST)
-            self._order.sort(key=lambda index: abs(alone[index] - whole))
-            self._ordered = True
-        if not all(entry.finite for entry in fidelity):
-            return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
-        if problem:
-            return Measured(-math.inf, noise, problem)
-        metric = None
-        if self._metric is not None:
-            metric = self._metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs)
-        return Measured(self._floor.score(fidelity, metric), noise)
 
 
 def leaving(nodes: Sequence[Node], on_ep: Mapping[str, float], emulated: Mapping[str, float]) -> tuple[int, ...]:
@@ -297,8 +406,13 @@ def leaving(nodes: Sequence[Node], on_ep: Mapping[str, float], emulated: Mapping
     return tuple(dict.fromkeys(found))
 
 
+def _noise(decibels: Iterable[float]) -> float:
+    """Error energy relative to the signal's of the worst."""
+    return max((10 ** (-db / 10) for db in decibels), default=NOISE_LIMIT)
+
+
 def _decibels(parting: Parting) -> dict[str, float]:
     return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
 
 
-__all__ = ["Apply", "Evaluations", "PlanEvaluator", "leaving"]
+__all__ = ["Evaluations", "OutOfTime", "PlanEvaluator", "leaving"]

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from planner.dtypes import DType
-from planner.errors import EPError
+from planner.errors import EPError, RangeMissingError
 from planner.estimation.compile import Compiler
 from planner.estimation.latency import Interval, latency_model
 from planner.resolve.plan import Plan, TargetIdentity
 from planner.runtime.registry import launcher
 
 T = TypeVar("T")
-Outcome = Literal["kept", "not clearly faster", "not faithful", "not estimated", "not needed"]
-# The estimates of one model at two precisions are off by different factors: a plan takes another's place only where it is
-# estimated to need at most this share of its time. `python -m benchmarks.latency pairs` holds the figure to measurements.
-CLEARLY = 0.9
+Outcome = Literal["kept", "not faster", "not faithful", "not estimated", "not needed"]
+# A plan takes another's place only where it is estimated to need at most this share of its time: less is no gain. Held to
+# measurements by `python -m benchmarks.latency_choices pairs`; docs/latency.md says what the choice is worth.
+LEAST_GAIN = 0.97
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Finalist:
     Attributes:
         precision: of the plan.
         ms: estimated, never measured; None where there is no estimate.
-        outcome: "kept"; "not clearly faster" than the one kept, and not tried; tried, and "not faithful"; "not estimated";
+        outcome: "kept"; "not faster" than the one kept, and not tried; tried, and "not faithful"; "not estimated";
             or "not needed", since a faster one passed.
     """
 
@@ -41,9 +41,9 @@ class Finalist:
     outcome: Outcome
 
 
-def clearly_faster(one: Interval | None, other: Interval | None) -> bool:
+def is_faster(one: Interval | None, other: Interval | None) -> bool:
     """Whether one estimate is so much lower than another that a plan should be chosen by it."""
-    return one is not None and other is not None and one.mid <= CLEARLY * other.mid
+    return one is not None and other is not None and one.mid <= LEAST_GAIN * other.mid
 
 
 def narrowest(activations: Iterable[str | None]) -> int:
@@ -56,7 +56,7 @@ def fastest(
     others: Iterable[tuple[str, Interval | None]],
     passes: Callable[[str], bool],
 ) -> tuple[Finalist, ...]:
-    """Let each plan that is estimated clearly faster than the first take its place, if it passes; the fastest first.
+    """Let each plan that is estimated faster than the first take its place, if it passes; the fastest first.
 
     Args:
         first: precision and estimate of the plan that passed, and is the cheapest by declared cost.
@@ -68,10 +68,10 @@ def fastest(
     """
     known = dict(others)
     faster = sorted(
-        (name for name, ms in known.items() if clearly_faster(ms, first[1])), key=lambda name: (_mid(known[name]), name)
+        (name for name, ms in known.items() if is_faster(ms, first[1])), key=lambda name: (_mid(known[name]), name)
     )
     outcomes: dict[str, Outcome] = {
-        name: "not estimated" if ms is None or first[1] is None else "not clearly faster" for name, ms in known.items()
+        name: "not estimated" if ms is None or first[1] is None else "not faster" for name, ms in known.items()
     }
     kept = first[0]
     for name in faster:
@@ -94,7 +94,7 @@ def _mid(ms: Interval | None) -> float:
 def comparable(target: TargetIdentity) -> bool:
     """Whether plans for a chip can be compared so: its EP's compiler is here, and milliseconds are known of the chip."""
     known = launcher(target.ep)
-    if not known.schedules or known.availability().kind != "simulator":
+    if not known.schedules or known.availability(target.options).kind != "simulator":
         return False
     model = latency_model(target.ep)
     return model is not None and model.of(target.options) is not None
@@ -103,7 +103,7 @@ def comparable(target: TargetIdentity) -> bool:
 def estimates(
     target: TargetIdentity, plans: Iterable[Plan], apply: Callable[[Plan, Path], object], folder: Path
 ) -> dict[str, Interval | None]:
-    """What each plan is estimated to need, by precision; None where it does not compile, or runs in part elsewhere.
+    """What each plan is estimated to need, by precision; None where it cannot be made or compiled, or runs in part elsewhere.
 
     Args:
         target: the chip.
@@ -117,10 +117,10 @@ def estimates(
     path = folder / "finalist.onnx"
     with Compiler(target.ep) as compiler:
         for plan in plans:
-            apply(plan, path)
             try:
+                apply(plan, path)
                 compiled = compiler.compile(path, target.options)
-            except EPError:
+            except (EPError, RangeMissingError):
                 found[plan.precision] = None
                 continue
             whole = rates is not None and not compiled.elsewhere

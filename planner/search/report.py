@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from planner.codec import named
 from planner.search.candidates import Candidates
@@ -11,10 +12,18 @@ from planner.search.evaluator import Evaluations
 from planner.search.search import Found, Measured
 from planner.verification.floor import Floor
 
+# What may end a search before its end.
+Stopped = Literal["interrupted", "time budget"]
+
 
 @dataclass(frozen=True)
 class LevelReport:
-    """A uniform level: cost in the profile's unit; ``real`` None where the emulation made it hopeless."""
+    """A uniform level: cost in the profile's unit; ``real`` None where the emulation made it hopeless.
+
+    Attributes:
+        emulated: over the calibration samples. real: the same, less what the EP loses against the emulation of the samples
+            that it ran.
+    """
 
     precision: str
     cost: float
@@ -87,7 +96,9 @@ class SearchReport:
         evaluations: plans that were run by emulation and on the EP. seconds: all of it.
         cost: of the plan found, in the profile's unit; cheapest: of the cheapest uniform plan, legal but not faithful.
         macs_in_8_bit: share of multiply-accumulates whose weight has 8 bits or fewer; None without weights.
-        judgements: on the samples held apart, which took no part in the search: one, or two where the first refuted it.
+        judgements: by the samples held apart, which took no part in the search, and all others: one, or two where the first
+            refuted it.
+        stopped: what ended it before its end; None where it came to it.
     """
 
     floor: Floor
@@ -99,12 +110,18 @@ class SearchReport:
     macs_in_8_bit: float | None
     judgements: tuple[Judgement, ...]
     seconds: float
+    stopped: Stopped | None = None
 
     SHOWN = ("note",)
 
     @property
     def note(self) -> str | None:
         """What whoever relies on the result should know of how it was judged."""
+        if self.stopped is not None:
+            why = "it was interrupted" if self.stopped == "interrupted" else "the time budget was used up"
+            return (
+                f"the search did not come to its end ({why}): the best plan so far is kept, and a cheaper one may exist"
+            )
         if len(self.judgements) < 2:
             return None
         first, last = self.judgements
@@ -124,6 +141,7 @@ def search_report(
     evaluations: Evaluations,
     judgements: tuple[Judgement, ...],
     seconds: float,
+    stopped: Stopped | None = None,
 ) -> SearchReport:
     """Put a search's result into names."""
     total = candidates.cost(found.assignment)
@@ -155,4 +173,5 @@ def search_report(
         share_in_8_bit(configs),
         judgements,
         seconds,
+        stopped,
     )

@@ -3,124 +3,44 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from planner.calibrate.inputs import Inputs
-from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
-from planner.codec import plain
 from planner.dtypes import DType
-from planner.errors import EPError, PlannerError, RangeMissingError
-from planner.estimation.estimate import Estimate
+from planner.errors import RangeMissingError
 from planner.files import atomic, temporary_folder
+from planner.limits import stoppable
 from planner.model.read import Model
-from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.quantization.write import Artifact, with_data, write_quantized
-from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fallback
+from planner.quantization.write import with_data
+from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.plan import Plan
-from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
-from planner.runtime.client import SessionFailed
-from planner.runtime.latency import Latency, measure_latency
-from planner.runtime.loads import prove_loads
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
-from planner.search.evaluator import Evaluations, PlanEvaluator
+from planner.search.evaluator import OutOfTime, PlanEvaluator
 from planner.search.finalists import Finalist, comparable, estimates, fastest, narrowest
-from planner.search.report import Judgement, SearchReport, search_report
-from planner.search.search import Found, Goal, search
-from planner.verification.feed import cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST
-from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria, Verification, verify, with_parting
+from planner.search.ranker import BlockRanker
+from planner.search.report import Judgement, SearchReport, Stopped, search_report
+from planner.search.search import Found, Goal, Measured, search
+from planner.search.sensitivity import NOISE_LIMIT
+from planner.search.switched import Switched, make_switched
+from planner.search.told import Teller, best_so_far
+from planner.search.trials import Attempt, Demands, FailedAttempt, Trials
+from planner.verification.floor import Floor
 
 # Searches until a plan is confirmed on more of the calibration samples, and the most dB that each next one adds to the floor.
 # If held-out samples refute the plan, one more search adds as many.
 _SEARCHES, _STEP_DB = 3, 2.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One plan: applied, verified, and, on hardware, timed where it passed."""
-
-    plan: Plan
-    artifact: Artifact
-    verification: Verification
-    latency: Latency | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether it was verified."""
-        return self.verification.passed
-
-    @property
-    def worst_db(self) -> float:
-        """Least SQNR of any output or part of one; -200 where nothing ran."""
-        return min((f.least_db for f in self.verification.fidelity), default=WORST)
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """What a run costs by the compiler's schedule; None where there is none."""
-        return self.verification.estimate
-
-    @property
-    def speedup(self) -> float | None:
-        """How many times as fast as float32 it is; None where it was not timed."""
-        return None if self.latency is None else self.latency.speedup
-
-    def to_json(self) -> dict[str, Any]:
-        """A line of the contract's `attempts`: what was tried, and what came of it."""
-        return {
-            "precision": self.plan.precision,
-            "passed": self.passed,
-            "worst_sqnr_db": self.worst_db,
-            "reasons": list(self.verification.reasons),
-            "latency_ms": plain(self.latency),
-            "speedup": self.speedup,
-            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
-        }
-
-
-@dataclass(frozen=True)
-class FailedAttempt:
-    """A plan that could not be applied, or whose model could not be run."""
-
-    precision: str
-    error: PlannerError
-
-    def to_json(self) -> dict[str, Any]:
-        """A line of the contract's `attempts`."""
-        return {
-            "precision": self.precision,
-            "passed": False,
-            "worst_sqnr_db": WORST,
-            "reasons": [str(self.error)],
-            "latency_ms": None,
-            "speedup": None,
-        }
-
-
-@dataclass(frozen=True)
-class Demands:
-    """What the model must meet, and what it may do for that.
-
-    Attributes:
-        floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
-        allow_fallback: nodes that the target does not take may run on the CPU EP.
-        float16_io: the graph's inputs and outputs may be float16 where the plan is.
-        estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
-    """
-
-    floor: Floor | None = None
-    allow_fallback: bool = False
-    float16_io: bool = False
-    estimated: bool = True
+# Of a time budget, the search may take this share, less what judging on the EP will take.
+_SEARCHING = 0.8
 
 
 @dataclass(frozen=True)
@@ -129,7 +49,7 @@ class Selection:
 
     Attributes:
         kept: the attempt whose model was written: on hardware the fastest that passed, else the first that passed or one
-            that is estimated clearly faster, else the most faithful one.
+            that is estimated faster, else the most faithful one.
         attempts: all that ran, in the order in which they were made.
         search: how the plan was searched for, where it was.
         failed: those that did not run.
@@ -165,7 +85,7 @@ def select(
     none is, a mix is searched for. With a floor the search begins at once, and finds the cheapest legal plan that reaches
     it. On hardware every legal precision is timed instead, the search adds a mix where a faster precision falls short, and
     the fastest that passes is kept. Where nothing can be timed but the chip's compiler writes down its schedules, the plan that
-    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated clearly faster,
+    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated faster,
     and passes, is kept in its place.
 
     Args:
@@ -186,16 +106,17 @@ def select(
         EPError: the EP or its worker failed, at every attempt.
     """
     with temporary_folder(output.parent) as folder:
-        trials = _Trials(
+        trials = Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
             timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
         report = _try(trials, resolutions)
         if not trials.attempts:
             raise trials.failed[0].error
-        kept = max(trials.attempts, key=_merit)
+        kept = trials.undercutting or max(trials.attempts, key=_merit)
         finalists: tuple[Finalist, ...] = ()
-        if auto and kept.passed and demands.estimated and not demands.allow_fallback and comparable(target.identity):
+        compares = auto and kept.passed and demands.estimated and not demands.allow_fallback and trials.left != 0
+        if compares and comparable(target.identity):
             kept, finalists = _by_schedule(trials, kept, report)
         kept = trials.explained(kept)
         with atomic(output) as temporary:
@@ -207,7 +128,7 @@ def select(
         return Selection(kept, tuple(trials.attempts), report, tuple(trials.failed), finalists)
 
 
-def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:
+def _try(trials: Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:
     """Make the attempts that the request calls for; the report of the search, where there was one."""
     if not trials.auto:
         trials.attempt(trials.plan(next(resolutions)))
@@ -221,10 +142,12 @@ def _try(trials: _Trials, resolutions: Iterator[Resolution]) -> SearchReport | N
         trials.walk(resolutions, every=False)
         if not any(attempt.passed for attempt in trials.attempts) and _mixing_may_help(trials.attempts):
             return _search(trials)
+        if any(attempt.passed for attempt in trials.attempts):
+            trials.undercut(resolutions)
     return None
 
 
-def _by_schedule(trials: _Trials, kept: Attempt, report: SearchReport | None) -> tuple[Attempt, tuple[Finalist, ...]]:
+def _by_schedule(trials: Trials, kept: Attempt, report: SearchReport | None) -> tuple[Attempt, tuple[Finalist, ...]]:
     """Compare the plan that passed with each uniform precision that was not tried, by the schedule of its very file.
 
     Returns:
@@ -236,11 +159,15 @@ def _by_schedule(trials: _Trials, kept: Attempt, report: SearchReport | None) ->
         tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
     plans: dict[str, Plan] = {}
     for resolution in resolve_each(trials.target, trials.model, None):
-        if resolution.legal and resolution.precision not in tried:
+        if not resolution.legal or resolution.precision in tried:
+            continue
+        try:
             plan = trials.plan(resolution)
-            # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
-            if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
-                plans.setdefault(plan.precision, plan)
+        except RangeMissingError:
+            continue
+        # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
+        if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
+            plans.setdefault(plan.precision, plan)
     trials.progress("comparing schedules", 0, len(plans))
     found = estimates(trials.target.identity, plans.values(), trials.apply, trials.folder)
     trials.progress("comparing schedules", len(plans), len(plans))
@@ -286,145 +213,7 @@ def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
     return attempt.passed, not attempt.verification.placement.fallback, attempt.speedup or 0.0, fidelity
 
 
-@dataclass
-class _Trials:
-    """The attempts of one call of `select`, and what they share."""
-
-    target: Target
-    model: Model
-    inputs: Inputs
-    folder: Path
-    demands: Demands
-    calibrations: Calibrations
-    progress: Progress
-    timed: bool
-    auto: bool
-    attempts: list[Attempt] = field(default_factory=list)
-    failed: list[FailedAttempt] = field(default_factory=list)
-
-    @property
-    def floor(self) -> Floor:
-        return self.demands.floor or DEFAULT_FLOOR
-
-    @property
-    def ranges(self) -> dict[str, Range]:
-        """What calibration saw, once anything asks for it."""
-        return self.calibrations.of(self.model, self.inputs, self.progress)
-
-    @functools.cached_property
-    def reference(self) -> Path:
-        """The normalized float32 model as a file."""
-        path = self.folder / "reference.onnx"
-        assert self.model.ir is not None
-        save(self.model.ir, path)
-        return path
-
-    def plan(self, resolution: Resolution) -> Plan:
-        """The plan of a resolution."""
-        resolution = with_fallback(resolution) if self.demands.allow_fallback else resolution
-        return self.protect(make_plan(self.target, self.model, resolution, self.inputs))
-
-    def protect(self, plan: Plan) -> Plan:
-        """The plan, with float nodes where calibration saw nothing, and another type for those float16 nodes whose values
-        float16 would not hold.
-
-        Float16 that was asked for stays as it was asked for, and fails where it must.
-        """
-        if plan.is_quantized:
-            plan = without_uncalibrated(
-                self.target, self.model, plan, self.ranges, allow_fallback=self.demands.allow_fallback
-            )
-        if not self.auto or not plan.has_float16:
-            return plan
-        safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
-        return safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
-
-    def apply(self, plan: Plan, path: Path) -> Artifact:
-        """Write the model of a plan."""
-        ranges = self.ranges if plan.is_quantized else {}
-        # Whoever asks runs it next.
-        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
-
-    def attempt(self, plan: Plan) -> Attempt | None:
-        """Apply, verify, time; None where that is not possible and other plans may be.
-
-        Raises:
-            PlannerError: it is not possible, and no other plan was asked for.
-        """
-        try:
-            made = self._attempt(plan)
-        except (EPError, RangeMissingError) as error:
-            if not self.auto:
-                raise
-            self.failed.append(FailedAttempt(plan.precision, error))
-            return None
-        self.attempts.append(made)
-        return made
-
-    def _attempt(self, plan: Plan) -> Attempt:
-        path = self.folder / f"{len(self.attempts)}.onnx"
-        self.progress(f"quantizing to {plan.precision}", 0, 1)
-        made = self.apply(plan, path)
-        self.progress(f"quantizing to {plan.precision}", 1, 1)
-        what = f"verifying {plan.precision} on {self.target.ep}"
-        predicted = {n.name: True for n in plan.nodes if n.on_target}
-        try:
-            verification = verify(
-                path,
-                Path(self.model.path),
-                self.target.identity,
-                self.inputs.evaluation,
-                Criteria(self.floor, self.demands.allow_fallback, predicted),
-                normalized=self.reference,
-                bisect=False if self.auto else None,
-                estimate_as=plan.precision if self.demands.estimated else None,
-                progress=lambda done, total: self.progress(what, done, total),
-            )
-        except SessionFailed:
-            prove_loads(path, Path(self.model.path))  # else the fault is planner's own
-            raise
-        if verification.session_error is not None:
-            prove_loads(path, Path(self.model.path))
-        return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
-
-    def explained(self, kept: Attempt) -> Attempt:
-        """The attempt that is kept, with where it loses what it loses."""
-        found = kept.verification
-        if found.passed or found.parting is not None or not found.fidelity or found.floor.passes(found.fidelity):
-            return kept
-        file, place = Path(kept.artifact.path), self.attempts.index(kept)
-        found = with_parting(found, file, self.reference, self.target.identity, self.inputs.evaluation)
-        self.attempts[place] = replace(kept, verification=found)
-        return self.attempts[place]
-
-    def time(self, plan: Plan, path: Path) -> Latency | None:
-        """The latency of a plan's model; None where the EP is not hardware."""
-        if not self.timed:
-            return None
-        self.progress(f"timing {plan.precision}", 0, 1)
-        one, other = (
-            (file, cast_feed(self.inputs.evaluation[0], input_dtypes(load(file))))
-            for file in (Path(self.model.path), path)
-        )
-        latency = measure_latency(one, other, self.target.ep, self.target.options)
-        self.progress(f"timing {plan.precision}", 1, 1)
-        return latency
-
-    def walk(self, resolutions: Iterator[Resolution], *, every: bool) -> None:
-        """The precisions in order, until one passes, or all of them."""
-        for resolution in resolutions:
-            if resolution.legal is False and not self.demands.allow_fallback:
-                break
-            try:
-                attempt = self.attempt(self.plan(resolution))
-            except RangeMissingError as error:
-                self.failed.append(FailedAttempt(resolution.precision, error))
-                continue
-            if attempt is not None and attempt.passed and not every:
-                break
-
-
-def _search(trials: _Trials) -> SearchReport | None:
+def _search(trials: Trials) -> SearchReport | None:
     """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice.
 
     The search decides on calibration samples. Those held apart judge its plan. If they refute it, the search runs once more
@@ -440,35 +229,65 @@ def _search(trials: _Trials) -> SearchReport | None:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
         return trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
 
-    def tell(done: Evaluations) -> None:
-        trials.progress("searching", done.emulated + done.real, done.emulated + done.real + 1)
+    def switched(levels: Sequence[int]) -> Switched | None:
+        assert trials.model.ir is not None
+        names = [[candidates.nodes[i].name for i in unit] for unit in candidates.units]
+        made = {level: functools.partial(trials.build, plan_of(candidates.uniform(level))) for level in levels}
+        return make_switched(trials.model.ir, names, made)
 
-    def write(plan: Plan, path: Path) -> None:
-        trials.apply(plan, path)
-
+    deadline = None if trials.left is None else started + _SEARCHING * trials.left
+    teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
+    stopped: Stopped | None = None
     with PlanEvaluator(
-        trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes, plan_of, write, trials.folder,
-        allow_fallback=trials.demands.allow_fallback, progress=tell,
+        trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
+        lambda assignment: trials.build(plan_of(assignment)), trials.folder,
+        allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
+        progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
         asked = floor.value
         for last in (False, True):
-            found, asked = _confirmed(candidates, evaluator, floor, asked)
+            found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked)
             attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
             if attempt is None:
                 break
             metric = attempt.verification.metric
             score = floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
+            if attempt.verification.emulated and floor.kind != "metric":
+                score = min(score, floor.score(attempt.verification.emulated))
             judgements.append(Judgement(score, attempt.passed))
-            if attempt.passed or not found.passed or attempt.verification.session_error or last:
+            if attempt.passed or not found.passed or attempt.verification.session_error or last or stopped:
                 break
             evaluator.refute(found.assignment, score)
             if floor.kind == "sqnr":
                 asked += _STEP_DB
         seconds = time.monotonic() - started
-        report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds)
+        report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
     return report
+
+
+def _until_stopped(
+    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float
+) -> tuple[Found, float, Stopped | None]:
+    """What the search found, what was asked for in the end, and what stopped it before its end.
+
+    Raises:
+        KeyboardInterrupt: no plan was measured before it.
+    """
+    try:
+        with stoppable():
+            return *_confirmed(candidates, evaluator, floor, asked), None
+    except OutOfTime:
+        stopped: Stopped = "time budget"
+    except KeyboardInterrupt as interrupt:
+        if not evaluator.known:
+            raise KeyboardInterrupt(*interrupt.args) from None
+        stopped = "interrupted"
+    # Some plan is needed: the first that the profile has, where time ran out before any was measured.
+    best = best_so_far(candidates, evaluator.known, floor.value) or candidates.uniform(len(candidates.levels) - 1)
+    measured = evaluator.known.get(best, Measured(-math.inf, NOISE_LIMIT, "not measured: the time was over"))
+    return Found(best, measured, measured.score >= floor.value, ()), asked, stopped
 
 
 def _confirmed(candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float) -> tuple[Found, float]:

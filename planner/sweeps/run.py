@@ -51,7 +51,7 @@ class Computed:
         reused: how many were known.
         failed: how many have no result, since their process died or took too long.
         seconds: of wall time.
-        cell_seconds: sum of what the computed cells took.
+        cell_seconds: what each computed cell took, in its own process.
     """
 
     rows: tuple[Row, ...]
@@ -59,7 +59,7 @@ class Computed:
     reused: int
     failed: int
     seconds: float
-    cell_seconds: float
+    cell_seconds: tuple[float, ...]
 
 
 class Store:
@@ -118,22 +118,23 @@ def compute_all(
             rows[i] = _named(known, task)
             if told is not None:
                 told(rows[i], len(rows), len(tasks))
-    failed, cell_seconds = 0, 0.0
+    failed = 0
+    cell_seconds: list[float] = []
     eps = tuple(dict.fromkeys(tasks[i].ep for i in missing))
     with _executor(workers, scheduler, limits, eps) as (submit, width):
-        for i, future in _in_bounded_batches(missing, lambda i: submit(tasks[i]), _AHEAD * width):
+        for i, future in in_bounded_batches(missing, lambda i: submit(tasks[i]), _AHEAD * width):
             answer = _answer_of(future, tasks[i])
             rows[i] = codec.from_json(Row, answer.row) if isinstance(answer, _Answer) else answer
             if isinstance(answer, _Answer):
                 store.put(tasks[i].key, answer.row)
-                cell_seconds += answer.seconds
+                cell_seconds.append(answer.seconds)
             else:
                 failed += 1
             if told is not None:
                 told(rows[i], len(rows), len(tasks))
     found = tuple(rows[i] for i in range(len(tasks)))
     computed = len(missing) - failed
-    return Computed(found, computed, len(tasks) - len(missing), failed, time.monotonic() - started, cell_seconds)
+    return Computed(found, computed, len(tasks) - len(missing), failed, time.monotonic() - started, tuple(cell_seconds))
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def _cluster(scheduler: str, limits: Limits, eps: Sequence[str]) -> Iterator[tup
         def submit(task: Task) -> Future[_Answer]:
             # Pure tasks under their own key: a cell that was lost with its worker is computed on another.
             where = able(task.ep)
-            return _Asked(client.submit(isolated, task, limits, key=f"cell-{task.key}", workers=where, retries=1))
+            return Asked(client.submit(isolated, task, limits, key=f"cell-{task.key}", workers=where, retries=1))
 
         yield submit, max(1, threads)
 
@@ -269,7 +270,7 @@ def _able(workers: Mapping[str, Mapping[str, bool]], ep: str) -> list[str] | Non
     return found or None
 
 
-class _Asked(Future[_Answer]):
+class Asked(Future[_Answer]):
     """A future of Dask as one of the standard library, which `wait` knows."""
 
     def __init__(self, asked: Any) -> None:
@@ -286,7 +287,7 @@ class _Asked(Future[_Answer]):
             self.set_exception(CellDied(f"the cluster says: {asked.status}"))
 
 
-def _in_bounded_batches(
+def in_bounded_batches(
     items: Iterable[int], submit: Callable[[int], Future[_Answer]], most: int
 ) -> Iterator[tuple[int, Future[_Answer]]]:
     """Hand items over, never more than ``most`` at a time, and give each back when it is done."""

@@ -37,7 +37,7 @@ class SweepResult:
         reused: cells whose result was known.
         failed: cells without a result: their process died, or took too long.
         seconds: wall time of the whole.
-        cell_seconds: sum of what the computed cells took, each in its own process.
+        cell_seconds: what each computed cell took, in its own process.
         files: what was written.
     """
 
@@ -46,7 +46,7 @@ class SweepResult:
     reused: int
     failed: int
     seconds: float
-    cell_seconds: float
+    cell_seconds: tuple[float, ...]
     files: tuple[str, ...]
 
     @property
@@ -66,7 +66,7 @@ class SweepResult:
             "reused": self.reused,
             "failed": self.failed,
             "seconds": self.seconds,
-            "cell_seconds": self.cell_seconds,
+            "cell_seconds": sum(self.cell_seconds),
             "files": list(self.files),
         }
 

@@ -138,7 +138,7 @@ class Parting:
 
     def _gradual(self) -> str:
         """The finding where no tensor stands out for good."""
-        worst = next(iter(self.suspects()), None)
+        worst = max(self.tensors, key=lambda entry: entry.drop_db, default=None)
         if worst is None or worst.drop_db < _STEEP_DB:
             return "no single node is to blame: the error grows step by step"
         return (

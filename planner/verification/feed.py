@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
         for v in model.graph.inputs
         if v.dtype is not None and not v.is_initializer()
     }
+
+
+def shapes_of_candidate(
+    candidate: Path, reference: Path, asked: Mapping[str, Sequence[int]] | None
+) -> dict[str, Sequence[int]]:
+    """The shapes to run a reference at: those that were asked for, and where it leaves an input open, the candidate's own."""
+    asked = dict(asked or {})
+    if "" in asked:
+        return asked
+    opened = {v.name for v in load(reference).graph.inputs if v.shape is None or not v.shape.is_static()}
+    fixed = {
+        v.name or "": tuple(int(d) for d in v.shape.numpy())
+        for v in load(candidate).graph.inputs
+        if v.name in opened and v.shape is not None and v.shape.is_static()
+    }
+    return {**fixed, **asked}
 
 
 def cast_feed(sample: Sample, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.ndarray[Any, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.codec import HIDDEN
 from planner.errors import EPError
 from planner.verification.parts import Parts
 
@@ -16,6 +17,8 @@ from planner.verification.parts import Parts
 BEST, WORST = 200.0, -200.0
 # The interval by bootstrap: its lower end, from that many resamplings, of this many samples at least.
 _LOW_QUANTILE, _RESAMPLINGS, _LEAST_SAMPLES, _SEED = 0.05, 1000, 4, 0
+# From so many samples on the interval is worth something: a floor is compared with its lower end.
+ENOUGH_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class PartFidelity:
 
     Attributes:
         name: of the tensor that it comes from.
-        sqnr_db: as an output's.
+        sqnr_db, low_db: as an output's.
+        dead: zero throughout where the reference is not.
     """
 
     name: str
     sqnr_db: float
+    low_db: float | None = None
+    dead: bool = field(default=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Fidelity:
         worst_sample_db: least SQNR of a single sample.
         low_db: lower end of the 90 % interval of sqnr_db, by bootstrap over the samples; None below 4 samples.
         parts: each tensor that the output joins, judged by itself; none where it joins none.
+        dead: zero throughout where the reference is not.
     """
 
     output: str
@@ -59,6 +66,12 @@ class Fidelity:
     worst_sample_db: float | None = None
     low_db: float | None = None
     parts: tuple[PartFidelity, ...] = ()
+    dead: bool = field(default=False, metadata=HIDDEN)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it, or a part of it, is zero throughout where the reference is not: no floor is met then."""
+        return self.dead or any(part.dead for part in self.parts)
 
     @property
     def weakest_part(self) -> PartFidelity | None:
@@ -68,8 +81,16 @@ class Fidelity:
 
     @property
     def least_db(self) -> float:
-        """What counts for a floor: the SQNR of the output, or of its weakest part."""
+        """The SQNR of the output, or of its weakest part."""
         return min([self.sqnr_db, *(part.sqnr_db for part in self.parts)])
+
+    @property
+    def judged_db(self) -> float:
+        """What a floor is compared with: least_db, or the lower end of its interval where there are samples enough."""
+        if self.samples < ENOUGH_SAMPLES:
+            return self.least_db
+        ends = [end for end in (self.low_db, *(part.low_db for part in self.parts)) if end is not None]
+        return min([self.least_db, *ends])
 
 
 @dataclass
@@ -80,8 +101,8 @@ class Accumulator:
     parts: Parts | None = None
     # Of each sample: energies of reference and error.
     energies: list[tuple[float, float]] = field(default_factory=list)
-    # Of each part: energies of reference, candidate and error.
-    part_energies: np.ndarray[Any, Any] | None = None
+    # Of each sample, energies of reference, candidate and error of each part: arrays of shape (3, parts).
+    part_energies: list[np.ndarray[Any, Any]] = field(default_factory=list)
     candidate_energy: float = 0.0
     product: float = 0.0
     max_abs_error: float = 0.0
@@ -127,7 +148,7 @@ class Accumulator:
         if self.parts is not None and self.parts.labels.shape == reference.shape:
             labels, count = self.parts.labels.ravel(), len(self.parts.names)
             sums = [np.bincount(labels, values**2, count) for values in (ref, out, error)]
-            self.part_energies = np.array(sums) + (0.0 if self.part_energies is None else self.part_energies)
+            self.part_energies.append(np.array(sums))
         self.product += float(ref @ out)
         self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max(initial=0.0)))
 
@@ -147,14 +168,21 @@ class Accumulator:
             min((sqnr(*pair) for pair in self.energies), default=WORST) if self.finite else WORST,
             low_end(self.energies) if self.finite else None,
             self._part_results(),
+            self.finite and _is_dead(reference_energy, self.candidate_energy),
         )
 
     def _part_results(self) -> tuple[PartFidelity, ...]:
-        if self.parts is None or self.part_energies is None or not self.finite:
+        if self.parts is None or not self.part_energies or not self.finite:
             return ()
+        energies = np.array(self.part_energies)
         return tuple(
-            PartFidelity(name, _of_sums(*map(float, sums)))
-            for name, sums in zip(self.parts.names, self.part_energies.T, strict=True)
+            PartFidelity(
+                name,
+                _of_sums(*map(float, own.sum(axis=0))),
+                low_end(own[:, ::2].tolist()),
+                _is_dead(*map(float, own.sum(axis=0)[:2])),
+            )
+            for name, own in zip(self.parts.names, np.moveaxis(energies, 2, 0), strict=True)
         )
 
 
@@ -184,7 +212,7 @@ class Comparison:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
 
-def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
+def low_end(energies: Sequence[Sequence[float]]) -> float | None:
     """Lower end of the 90 % interval of the SQNR over the samples, by bootstrap, in dB; the same samples give the same figure.
 
     Args:
@@ -198,14 +226,18 @@ def low_end(energies: Sequence[tuple[float, float]]) -> float | None:
         return None
     rng = np.random.default_rng(_SEED)
     # In order of size: a file's order decides nothing.
-    sums, even = np.array(sorted(energies)), np.full(count, 1 / count)
+    sums, even = np.array(sorted(energies, key=tuple)), np.full(count, 1 / count)
     drawn = np.concatenate([rng.multinomial(count, even, _RESAMPLINGS // 10) @ sums for _ in range(10)])
     return float(np.quantile([sqnr(*pair) for pair in drawn.tolist()], _LOW_QUANTILE))
 
 
 def _of_sums(reference_energy: float, candidate_energy: float, error_energy: float) -> float:
     """The SQNR; that of a candidate that is zero throughout is the worst, where the reference is not."""
-    return WORST if candidate_energy == 0 < reference_energy else sqnr(reference_energy, error_energy)
+    return WORST if _is_dead(reference_energy, candidate_energy) else sqnr(reference_energy, error_energy)
+
+
+def _is_dead(reference_energy: float, candidate_energy: float) -> bool:
+    return candidate_energy == 0 < reference_energy
 
 
 def sqnr(reference_energy: float, error_energy: float) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from planner.errors import RequestError
-from planner.verification.fidelity import Fidelity
+from planner.verification.fidelity import ENOUGH_SAMPLES, Fidelity
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Kind = Literal["sqnr", "top1", "metric"]
@@ -32,8 +32,9 @@ class Floor:
     """The least that counts as faithful.
 
     Attributes:
-        kind: "sqnr": dB, of every output, and of each part of one that joins several tensors; "top1": share of rows with an equal argmax, 0 to 1, of every output that looks
-            like class scores; "metric": of the user's own function.
+        kind: "sqnr": dB, of every output, and of each part of one that joins several tensors; from 8 samples on it is the
+            lower end of the interval over the samples that must reach it; "top1": share of rows with an equal argmax, 0 to
+            1, of every output that looks like class scores; "metric": of the user's own function.
         value: in the unit of its kind.
         metric: "module:function", where the kind is "metric".
     """
@@ -50,18 +51,20 @@ class Floor:
         }[self.kind]
 
     def score(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> float:
-        """What the floor is compared with: the least SQNR, the least top-1 agreement, or the metric; -inf where the
-        outputs are not finite, or there are none.
+        """What the floor is compared with: the least SQNR or lower end of one, the least top-1 agreement, or the metric;
+        -inf where the outputs are not finite, dead (zero throughout where float32 is not), or there are none.
 
         Raises:
             RequestError: a top-1 floor, and no output that looks like class scores.
         """
         if not fidelity or not all(entry.finite for entry in fidelity):
             return -math.inf
+        if self.kind != "sqnr" and any(entry.is_dead for entry in fidelity):
+            return -math.inf
         if self.kind == "metric":
             return -math.inf if metric is None else metric
         if self.kind == "sqnr":
-            return min(entry.least_db for entry in fidelity)
+            return min(entry.judged_db for entry in fidelity)
         shares = [entry.top1_agreement for entry in fidelity if entry.top1_agreement is not None]
         if not shares:
             raise RequestError(
@@ -80,6 +83,17 @@ class Floor:
                 yield f"output {entry.output!r} holds NaN or infinite values"
             elif self.kind == "sqnr" and entry.least_db < self.value:
                 yield f"{_weakest(entry)} has {entry.least_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
+            elif self.kind == "sqnr" and entry.judged_db < self.value:
+                worst = (
+                    "" if entry.worst_sample_db is None else f"; its worst sample has {entry.worst_sample_db:.1f} dB"
+                )
+                yield (
+                    f"output {entry.output!r} has {entry.least_db:.1f} dB SQNR over {entry.samples} samples, but other samples "
+                    f"may come to {entry.judged_db:.1f} dB (lower end of the 90 % interval), below the floor of "
+                    f"{self.value:g} dB{worst}"
+                )
+            elif self.kind != "sqnr" and entry.is_dead:
+                yield f"{_weakest(entry)} is zero throughout, and float32 is not"
             elif self.kind == "top1" and entry.top1_agreement is not None and entry.top1_agreement < self.value:
                 yield (
                     f"output {entry.output!r} agrees with float32 in {100 * entry.top1_agreement:.1f} % of the top-1 "
@@ -87,6 +101,15 @@ class Floor:
                 )
         if self.kind == "metric" and metric is not None and not metric >= self.value:
             yield f"{self.metric} is {metric:g}, below the floor of {self.value:g}"
+
+    def too_few(self, samples: int) -> str:
+        """A warning where so few samples give no interval to compare the floor with; empty where they do."""
+        if self.kind != "sqnr" or samples >= ENOUGH_SAMPLES:
+            return ""
+        return (
+            f"judged on {samples} samples: too few to tell what others come to; {ENOUGH_SAMPLES} would do "
+            f"(where a quarter is held apart: {4 * ENOUGH_SAMPLES} with --inputs)"
+        )
 
 
 def _weakest(entry: Fidelity) -> str:

@@ -109,6 +109,23 @@ def test_an_ep_that_takes_too_much_memory_says_so(tmp_path: Path) -> None:
     assert "1 GiB of memory" in done.stderr and "--memory-limit" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory")
+def test_the_python_api_has_the_same_limits(tmp_path: Path) -> None:
+    code = (
+        "import sys, planner\n"
+        "from planner.errors import RequestError\n"
+        "with planner.limited(memory=20 << 20):\n"
+        "    try:\n"
+        "        planner.check(sys.argv[1], 'cpu')\n"
+        "    except RequestError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, slow(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and "more than 20 MiB" in done.stdout, done
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_acts_at_once_even_while_native_code_runs(sent: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
@@ -123,6 +140,43 @@ def test_a_signal_acts_at_once_even_while_native_code_runs(sent: signal.Signals,
     assert time.monotonic() - started < 5  # a second on an idle machine
     assert process.returncode == 128 + sent and said.count("interrupted") == 1
     assert all(gone(child) for child in working)
+
+
+_KEEPS = """
+import sys, time
+from planner import limits
+from planner.cli import supervisor
+try:
+    supervisor.supervise()
+except supervisor.Worked as done:
+    sys.exit(done.status)
+except KeyboardInterrupt as stop:
+    sys.exit(128 + stop.args[0])
+try:
+    with limits.stoppable():
+        print("searching", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("judging", flush=True)
+time.sleep(float(sys.argv[1]))
+print("kept", flush=True)
+supervisor.leave(0)
+"""
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_work_that_has_something_to_keep_is_ended_by_the_second_interrupt_alone(twice: bool) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KEEPS, "60" if twice else "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "searching\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "judging\n"
+    if twice:
+        process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said) == ((130, "") if twice else (0, "kept\n"))
 
 
 def test_what_works_ends_with_the_process_that_was_started(tmp_path: Path) -> None:

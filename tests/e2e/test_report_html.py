@@ -281,3 +281,19 @@ def test_on_paper_every_reason_is_open_and_no_node_table_fills_a_book(show: Open
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     page.execute_script("dispatchEvent(new Event('afterprint'))")
     assert len(page.find_elements(By.CSS_SELECTOR, "details:not([open])")) == folded > 0
+
+
+def test_a_matrix_of_a_thousand_models_draws_only_what_is_in_view(show: Open) -> None:
+    page = show(samples.wide())
+    rows = page.find_element(By.ID, "rows")
+    first = wait(lambda: rows.find_elements(By.TAG_NAME, "tr"))
+    assert len(first) < 60 and first[0].find_element(By.TAG_NAME, "th").text == "model-0000"
+    page.execute_script("document.getElementById('matrix').scrollTop = 34 * 900")
+    wait(lambda: "model-0905" in rows.text)
+    assert len(rows.find_elements(By.TAG_NAME, "tr")) < 60
+    page.find_element(By.ID, "search").send_keys("model-07 42")
+    wait(lambda: page.find_element(By.ID, "count").text == "1 of 1000 models")
+    rows.find_elements(By.TAG_NAME, "button")[1].click()
+    detail = page.find_element(By.ID, "detail")
+    assert "model-0742 on Ep1" in detail.text and len(detail.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3
+    assert "declared" in detail.text

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import planner
 from examples import digits
 from examples.fetch import EXAMPLES, fetch
 from examples.inputs import digits_labelled, table_cls_labelled
@@ -24,6 +25,7 @@ from planner.quantization import parameters
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
 from planner.verification.feed import AS_WRITTEN
+from planner.verification.floor import Floor
 
 pytestmark = pytest.mark.qnn
 TARGET = ("--ep", "qnn", "--device", "snapdragon-x-elite")
@@ -137,6 +139,28 @@ def test_a_top1_floor_keeps_the_answers_on_labelled_data(tmp_path: Path, capsys:
     right = [sum(a == label for a, (_, label) in zip(got, labelled, strict=True)) for got in (float32, planned)]
     assert np.mean([a == b for a, b in zip(float32, planned, strict=True)]) >= 0.99
     assert right[1] >= right[0] - 0.01 * len(labelled), "within one point of float32"
+
+
+def test_an_interrupted_search_judges_and_writes_its_best_plan_so_far(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def interrupt(what: str, _done: int, _total: int) -> None:
+        if what.startswith("searching: "):
+            tried.append(what)
+            if len(tried) == 4:
+                raise KeyboardInterrupt
+
+    result = planner.target(
+        digits.model()[0], "qnn", tmp_path / "out.onnx", device="snapdragon-x-elite", inputs="examples.inputs:digits",
+        floor=Floor("sqnr", 38), progress=interrupt,
+    )  # fmt: skip
+    assert len(tried) == 4
+    assert (tmp_path / "out.onnx").exists()
+    document = result.to_json()
+    assert document["search"]["stopped"] == "interrupted"
+    assert "best plan so far is kept" in document["search"]["note"]
+    assert document["passed"] == all(f["low_db"] >= 38 for f in document["verification"]["fidelity"])
+    assert document["verification"]["samples"] >= 8
 
 
 def test_samples_held_apart_that_refute_a_plan_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ from planner.profiles.load import load_profile
 from planner.reporting.matrix import read_subjects
 from planner.reporting.write import read_report
 from planner.resolve.plan import read_plan
+from planner.sweeps.spec import find_models, read_spec
 from tests.fuzz import cases
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -42,6 +43,11 @@ _ROOT = Path(__file__).parents[2]
 _SECONDS = 30.0
 _MANIFEST = (
     "models:\n  - path: a.onnx\n    shapes: {x: [1, 4]}\n    inputs: data.npz\n    name: first\n  - path: b.onnx\n"
+)
+_SWEEP = (
+    "models:\n  - path: m*.yaml\n    shapes: {x: [1, 4]}\n    inputs: .\n    floor: top1=0.99\n  - {path: m.yaml, name: first}\n"
+    "targets:\n  - ep: qnn\n    devices: [all]\n  - {ep: cpu}\nprecisions: [auto, w8a16]\nfloor: 30\n"
+    "options: {run: false, seed: 3, time_limit: 60.0, memory_limit: 900, profiles: [p.yaml], evidence: []}\n"
 )
 _EVIDENCE = {
     "schema": "planner/evidence/1",
@@ -91,6 +97,7 @@ class Kinds:
             "npz": (cases.npz, "x.npz", lambda path: load_inputs(str(path), model)),
             "evidence": (cases.json_of(_EVIDENCE), "e.json", evidence.load),
             "manifest": (cases.text_of(_MANIFEST), "m.yaml", read_subjects),
+            "sweep": (cases.text_of(_SWEEP), "m.yaml", lambda path: find_models(read_spec(path), path.parent)),
             "report": (cases.json_of({"schema": "planner/report/1", "rows": []}), "r.json", read_report),
         }
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.fuzz.run import CORPUS, Kinds, case
 
-_KINDS = ("model-bytes", "model-structure", "profile", "plan", "npz", "evidence", "manifest", "report")
-_SECONDS = 2.0
+_KINDS = ("model-bytes", "model-structure", "profile", "plan", "npz", "evidence", "manifest", "sweep", "report")
+_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")

@@ -282,3 +282,20 @@ def hostile() -> Report:
             )
         )
     return Report(HOSTILE[0], HOSTILE[1], tuple(made))
+
+
+def wide(models: int = 1_000, targets: int = 12) -> Report:
+    """A sweep: so many models on so many targets at three precisions, without nodes."""
+    places = [TargetIdentity(f"Ep{i}ExecutionProvider", "npu", {}) for i in range(targets)]
+    rows = []
+    for m in range(models):
+        for t, place in enumerate(places):
+            for precision, row in zip(("w8a8", "w8a16", "fp16"), (illegal(), failed(), passed()), strict=True):
+                chosen = illegal() if (m + t) % 3 == 0 else row
+                rows.append(
+                    replace(
+                        chosen, nodes=(), ranges=(), verification=None, kind=None, tier="declared", model=model(f"model-{m:04}", 9), target=place, precision=precision,
+                        violations=chosen.violations[:2], recommended=False,
+                    )
+                )  # fmt: skip
+    return Report("0.1.0", "2026-11-24", tuple(rows))

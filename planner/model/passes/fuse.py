@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
+from planner.model.passes.einsum import product_of_einsum
 from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import plain_gemm
 from planner.model.passes.index import cut_off, flat_gather, plain_gather_nd
@@ -55,6 +56,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         operators = ()
     else:
         fusions += [
+            (("Einsum",), product_of_einsum),
             (("Gemm",), plain_gemm),
             (CLIPPING, merge_clips),
             (("GatherND",), plain_gather_nd),

@@ -505,6 +505,12 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
     result = planner("check", str(save(proto, tmp_path)), "--ep", "qnn")
     assert result.status == 1 and "Relu" not in result.out + result.err
     assert result.err.splitlines()[-1].strip() == "--shape x=1,length"
+    (violation,) = planner("check", str(save(proto, tmp_path)), "--ep", "qnn", "--json").json["violations"]
+    assert (violation["node"], violation["rule"], violation["suggestion"]) == (
+        "x",
+        "static-shapes",
+        "--shape x=1,length",
+    )
 
 
 def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:

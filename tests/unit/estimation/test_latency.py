@@ -18,7 +18,14 @@ RATES = Rates(
     device="chip",
     options={"soc_model": "1"},
     measured_on="a phone",
-    ms={"run": 0.5, "dram_mb": 2.0, "vector_mb": 3.0, "reorder_mb": 10.0, "vector_operators": 0.1, "gmac_int": 100.0},
+    ms={
+        "run": 0.5,
+        "dram_mb": 2.0,
+        "vector_mb": 3.0,
+        "reorder_float_mb": 20.0,
+        "vector_operators": 0.1,
+        "gmac_int": 100.0,
+    },
     error={"all": ERROR, "int8": ERROR},
 )
 NODES = frozenset({"conv", "add", "softmax"})
@@ -47,9 +54,16 @@ def test_work_is_counted_by_what_is_paid_for() -> None:
     assert asked["gmac_int16"] == asked["gmac_float"] == 0
 
 
-def test_transposing_on_the_vector_unit_has_a_rate_of_its_own() -> None:
+def test_transposing_integers_is_paid_for_as_other_work_of_the_vector_unit() -> None:
     asked = work(schedule((Row(0x13, "q::Transpose_impl", "FOR_HVX", vtcm_read=5, vtcm_write=5),)))
-    assert asked["reorder_mb"] == pytest.approx(1e-5) and asked["vector_mb"] == 0
+    assert asked["vector_mb"] == pytest.approx(1e-5) and asked["reorder_float_mb"] == 0
+
+
+def test_transposing_float_values_has_a_rate_of_its_own() -> None:
+    graph = GRAPH.replace("0x0000000000000002", "0x0000000000000013").replace("QUInt8", "Float16", 1)
+    rows = (Row(0x13, "q::Transpose_impl", "FOR_HVX", vtcm_read=5, vtcm_write=5),)
+    asked = work(parse(stream(text(rows, graph=graph))))
+    assert asked["reorder_float_mb"] == pytest.approx(1e-5) and asked["vector_mb"] == 0
 
 
 def test_a_16_bit_product_never_costs_less_than_an_8_bit_one() -> None:

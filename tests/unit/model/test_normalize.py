@@ -144,14 +144,21 @@ def test_nothing_of_a_graph_that_needs_nothing_changes() -> None:
     ]
 
 
-@pytest.mark.parametrize("unknown", [0, -1])
-def test_dimensions_that_exporters_write_for_unknown_are_unknown(unknown: int) -> None:
+def test_the_dimension_that_exporters_write_for_unknown_is_unknown() -> None:
     found = ir.from_proto(graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(x)"))
-    found.graph.inputs[0].shape = ir.Shape([unknown, 4])
+    found.graph.inputs[0].shape = ir.Shape([-1, 4])
     bind_shapes(found, {})
     assert list(found.graph.inputs[0].shape) == [None, 4]  # type: ignore[arg-type]
     bind_shapes(found, {"x": (2, 4)})
     assert found.graph.inputs[0].shape == (2, 4)
+
+
+def test_a_dimension_of_zero_is_a_number_as_it_is_for_onnxruntime() -> None:
+    found = ir.from_proto(graph("(float[0,4] x) => (float[0,4] y)", "y = Relu(x)"))
+    bind_shapes(found, {})
+    assert list(found.graph.inputs[0].shape) == [0, 4]  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="contradicts"):
+        bind_shapes(found, {"x": (2, 4)})
 
 
 def test_binding_names_the_inputs_where_it_refuses() -> None:

@@ -18,6 +18,7 @@ from planner.errors import RequestError
 from planner.profiles.document import parse
 from planner.profiles.load import json_schema, load_profile, load_profiles
 from planner.profiles.shipped import shipped_directory
+from planner.resolve.target import Target
 
 MINIMAL: dict[str, Any] = {
     "schema": "planner/profile/2",
@@ -330,8 +331,9 @@ def test_qnn_has_the_chips_and_they_differ_in_what_they_accept() -> None:
     devices = load_profiles().find("qnn").devices
     for name in ("npu", "snapdragon-x-elite", "snapdragon-8cx-gen3", "snapdragon-8-gen1"):
         assert devices[name].kind == "npu" and devices[name].options["soc_model"]
-    assert len({d.options["soc_model"] for d in devices.values()}) >= 3
-    assert len({tuple(d.traits) for d in devices.values()}) >= 3
+    chips = [d for d in devices.values() if d.kind == "npu"]
+    assert len({d.options["soc_model"] for d in chips}) >= 3
+    assert len({tuple(d.traits) for d in chips}) >= 3
 
 
 SHIPPED = sorted(shipped_directory().glob("*/profile.yaml"))
@@ -402,3 +404,39 @@ def test_a_version_of_an_ep_has_its_rules_under_a_name_of_its_own() -> None:
 def test_what_is_no_version_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match="no version of QNNExecutionProvider"):
         load_profiles().find(name)
+
+
+# -- what was never observed ----------------------------------------------------------------------------------------------
+
+DECLARED = [
+    ("cuda", "gpu"), ("tensorrt-rtx", "gpu"), ("migraphx", "gpu"), ("vitisai", "npu"), ("coreml", "npu"), ("xnnpack", "cpu"),
+    ("openvino", "gpu"), ("openvino", "npu"), ("qnn", "gpu"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ep", "device"), DECLARED)
+def test_what_was_never_observed_says_so_and_cites_a_document_for_every_rule(ep: str, device: str) -> None:
+    target = Target.open(ep, device)
+    assert any("declared by documents" in note for note in target.profile.notes)
+    rules = [r for op in ("Conv", "MatMul", "Softmax", "Reshape") for r in target.rules_for(op)]
+    assert rules and all(rule.source.documented for rule in rules if rule.refuse is None)
+
+
+@pytest.mark.parametrize(
+    ("ep", "device"), [("qnn", "snapdragon-x-elite"), ("openvino", "cpu"), ("cpu", "cpu"), ("directml", "gpu")]
+)
+def test_what_was_observed_says_nothing_of_the_kind(ep: str, device: str) -> None:
+    assert not any("declared" in note for note in Target.open(ep, device).profile.notes)
+
+
+def test_a_device_with_rules_of_its_own_has_none_of_the_others() -> None:
+    ids = {rule.id for rule in Target.open("qnn", "gpu").rules_for("Conv")}
+    assert ids and all(name.startswith("gpu.") for name in ids)
+    assert not any(rule.id.startswith("gpu.") for rule in Target.open("qnn").rules_for("Conv"))
+
+
+def test_a_refusal_of_everything_speaks_of_what_is_not_taken() -> None:
+    target = Target.open("xnnpack")
+    assert not any(rule.refuse == "XNNPACK has no kernel of it" for rule in target.rules_for("Conv"))
+    (only,) = target.rules_for("Einsum")
+    assert only.refuse == "XNNPACK has no kernel of it"

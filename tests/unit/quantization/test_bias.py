@@ -19,8 +19,9 @@ from planner.dtypes import DType, parse_precision
 from planner.model.read import Model, read_model
 from planner.quantization.bias import mean_error
 from planner.quantization.parameters import dequantize, quantize, weight_parameters
-from planner.quantization.walk import apply_plan
+from planner.quantization.walk import CORRECTS, apply_plan
 from planner.resolve.choose import make_plan, resolve
+from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from tests.unit.small_models import Array, f32, graph, run, save
 
@@ -101,6 +102,20 @@ def test_nothing_is_taken_off_where_another_reader_sees_the_product() -> None:
     ranges = observe(model, samples)
     without = {name: replace(seen, means=None) for name, seen in ranges.items()}
     assert (drift(model, "w4a16", samples, ranges) == drift(model, "w4a16", samples, without)).all()
+
+
+def test_a_plan_that_says_so_leaves_the_biases_as_they_are() -> None:
+    model = model_of("(float[4,12] x) => (float[4,8] y)", "y = Gemm(x, w, b)", {"w": weights(12, 8), "b": weights(8)})
+    ranges = observe(model, [{"x": f32(np.abs(RNG.normal(size=(4, 12))) + 1)} for _ in range(10)])
+    without = {name: replace(seen, means=None) for name, seen in ranges.items()}
+    plan = make_plan(Target.open("cpu"), model, resolve(Target.open("cpu"), model, parse_precision("w4a16")))
+    off = replace(plan, inputs={CORRECTS: False})
+
+    def biases(plan: Plan, ranges: Mapping[str, Range]) -> list[bytes]:
+        graph = apply_plan(model, plan, ranges).model.graph
+        return [v.const_value.numpy().tobytes() for v in graph.initializers.values() if v.const_value is not None]
+
+    assert biases(off, ranges) == biases(plan, without) != biases(plan, ranges)
 
 
 def test_means_are_of_each_channel_over_all_samples_and_of_nothing_else() -> None:

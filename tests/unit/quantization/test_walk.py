@@ -458,6 +458,17 @@ def test_a_tensor_that_calibration_did_not_reach_is_refused_by_name() -> None:
         apply_plan(model, plan_of(model, (None, U8)), {"x": Range(0, 1)})
 
 
+@pytest.mark.parametrize("relu", [U16, I8])
+def test_a_tensor_that_only_a_relu_reads_is_stored_anew_over_the_range_of_the_relu(relu: DType) -> None:
+    """Its own is not observed: what a Relu cuts off needs no codes."""
+    body = "m = MatMul(x, w)\na = Add(m, b)\nr = Relu(a)\ny = MatMul(r, v)"
+    held = {"w": weights(8, 16), "b": weights(16), "v": weights(16, 4)}
+    model = read(graph("(float[1,8] x) => (float[1,4] y)", body, held))
+    samples = samples_of({"x": (1, 8)})
+    assert "a" not in observe(model, samples)
+    check(model, {"MatMul": (U8, U8), "Add": (None, U8), "Relu": (None, relu)}, samples, floor=20.0)
+
+
 def test_a_plan_for_another_model_is_refused() -> None:
     model = read(graph("(float[1,4] x) => (float[1,4] y)", "y = Relu (x)", opset=21))
     other = read(graph("(float[1,4] x) => (float[1,4] q)", "q = Sigmoid (x)", opset=21))

@@ -18,7 +18,8 @@ from planner.reporting.single import target_report
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.runtime.latency import Latency
-from planner.search.run import Attempt, Selection
+from planner.search.run import Selection
+from planner.search.trials import Attempt
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
 from planner.verification.placement import Fallback, Placement
@@ -62,7 +63,7 @@ def attempt(
     )
     verified = Verification(
         "CPUExecutionProvider" if kind == "emulation" else target.ep, kind, {"onnxruntime": "1.32.0"}, placement,
-        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), Seconds(0.5, 0.01), 100.0, 2, DEFAULT_FLOOR, reasons,
+        (Fidelity("y", sqnr, 0.99, 0.1, None, True),), (), (), Seconds(0.5, 0.01), 100.0, 2, DEFAULT_FLOOR, reasons,
     )  # fmt: skip
     return Attempt(plan, Artifact("out.onnx", "0" * 64, 1234), verified, latency)
 

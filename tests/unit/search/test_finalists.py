@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from planner.estimation.latency import Interval
-from planner.search.finalists import CLEARLY, Finalist, clearly_faster, fastest
+from planner.search.finalists import LEAST_GAIN, Finalist, fastest, is_faster
 
 
 def ms(mid: float) -> Interval:
@@ -16,14 +16,14 @@ def outcomes(found: tuple[Finalist, ...]) -> dict[str, str]:
     return {finalist.precision: finalist.outcome for finalist in found}
 
 
-def test_a_plan_that_is_estimated_clearly_faster_takes_the_place_of_the_first() -> None:
+def test_a_plan_that_is_estimated_is_faster_takes_the_place_of_the_first() -> None:
     found = fastest(("w8a16", ms(2.0)), [("fp16", ms(1.0))], lambda name: True)
     assert outcomes(found) == {"w8a16": "not needed", "fp16": "kept"}
 
 
 def test_a_slightly_lower_estimate_changes_nothing_and_runs_nothing() -> None:
-    found = fastest(("w8a16", ms(2.0)), [("fp16", ms(1.95))], lambda name: pytest.fail(name))
-    assert outcomes(found) == {"w8a16": "kept", "fp16": "not clearly faster"}
+    found = fastest(("w8a16", ms(2.0)), [("fp16", ms(1.98))], lambda name: pytest.fail(name))
+    assert outcomes(found) == {"w8a16": "kept", "fp16": "not faster"}
 
 
 def test_the_fastest_is_tried_first_and_the_next_only_where_it_does_not_pass() -> None:
@@ -49,7 +49,7 @@ def test_alone_a_plan_is_kept() -> None:
     assert outcomes(fastest(("fp16", ms(1.0)), [], lambda name: True)) == {"fp16": "kept"}
 
 
-def test_clearly_faster_is_a_share_of_the_time() -> None:
-    assert clearly_faster(ms(CLEARLY), ms(1.0))
-    assert not clearly_faster(ms(CLEARLY + 0.001), ms(1.0))
-    assert not clearly_faster(None, ms(1.0))
+def test_is_faster_is_a_share_of_the_time() -> None:
+    assert is_faster(ms(LEAST_GAIN), ms(1.0))
+    assert not is_faster(ms(LEAST_GAIN + 0.001), ms(1.0))
+    assert not is_faster(None, ms(1.0))

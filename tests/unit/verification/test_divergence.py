@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.codec import to_json
 from planner.resolve.plan import TargetIdentity
-from planner.verification.divergence import Row, find_parting, rank, shared_tensors
+from planner.verification.divergence import Fusion, Parting, Row, find_parting, first_that, rank, shared_tensors
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
 
@@ -78,6 +78,32 @@ def test_an_error_that_grows_step_by_step_has_no_single_culprit() -> None:
     assert parting.first is None
     assert "step by step" in parting.sentence()
     assert [t.drop_db for t in parting.tensors] == [0, *[8] * 7]
+
+
+def test_a_steep_loss_is_named_even_where_more_is_lost_later() -> None:
+    rows = {"v0": row(80), "v1": row(38), "v2": row(32), "v3": row(26), "v4": row(20), "v5": row(14), "v6": row(8)}
+    parting = rank(chain(*["Relu"] * 7), rows, "EP")
+    assert parting.first is None
+    assert "'n1'" in parting.sentence() and "42.0 dB less than its inputs" in parting.sentence()
+
+
+@pytest.mark.parametrize("least", [1, 2, 5, 9, 10])
+def test_the_first_tensor_that_mends_is_found_in_few_runs(least: int) -> None:
+    asked: list[int] = []
+
+    def holds(count: int) -> bool:
+        asked.append(count)
+        return count >= least
+
+    assert first_that(holds, 10) == least
+    assert len(asked) <= 4
+
+
+def test_a_fusion_of_the_ep_is_named_where_laying_it_open_makes_the_loss_go_away() -> None:
+    fusion = Fusion("c", ("conv", "sig", "silu"), ("Conv", "Sigmoid", "Mul"), 43.2)
+    parting = Parting((), None, "AcmeExecutionProvider", 44.0, 2.9, fusion)
+    assert "fusion of Conv 'conv', Sigmoid 'sig', Mul 'silu'" in parting.sentence()
+    assert "43.2 dB" in parting.sentence() and "2.9" in parting.sentence()
 
 
 def test_a_tensor_that_was_not_measured_hands_its_inputs_fidelity_on() -> None:

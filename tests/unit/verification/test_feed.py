@@ -9,7 +9,7 @@ from onnx import TensorProto, ValueInfoProto
 
 from planner.model.load import load
 from planner.model.read import read_model
-from planner.verification.feed import cast_feed, input_dtypes
+from planner.verification.feed import cast_feed, input_dtypes, shapes_of_candidate
 from tests.unit.small_models import f32, graph, save
 
 
@@ -33,3 +33,11 @@ def test_a_map_among_the_outputs_is_read(tmp_path: Path) -> None:
     kind.key_type, kind.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
     proto.graph.output[0].CopyFrom(result)
     assert [node.op_type for node in read_model(save(proto, tmp_path)).nodes] == ["Softmax", "ZipMap"]
+
+
+def test_a_reference_is_run_at_the_shapes_of_its_candidate(tmp_path: Path) -> None:
+    reference = save(graph("(float[n,3] x, float[m] k) => (float[n,3] y)", "y = Mul(x, k)"), tmp_path, "reference.onnx")
+    candidate = save(graph("(float[2,3] x, float[m] k) => (float[2,3] y)", "y = Mul(x, k)"), tmp_path, "candidate.onnx")
+    assert shapes_of_candidate(candidate, reference, None) == {"x": (2, 3)}
+    assert shapes_of_candidate(candidate, reference, {"k": (3,), "x": (4, 3)}) == {"x": (4, 3), "k": (3,)}
+    assert shapes_of_candidate(candidate, candidate, None) == {}

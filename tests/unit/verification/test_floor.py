@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.registry import CPU
-from planner.verification.fidelity import Fidelity
+from planner.verification.fidelity import Fidelity, PartFidelity
 from planner.verification.floor import Floor, load_metric, parse_floor
 from planner.verification.verify import Criteria, verify
 
@@ -49,6 +50,39 @@ def test_the_least_faithful_output_counts() -> None:
     assert Floor("sqnr", 25).passes(fidelity)
     assert not Floor("sqnr", 25.1).passes(fidelity)
     assert list(Floor("sqnr", 30).shortfalls(fidelity)) == ["output 'y' has 25.0 dB SQNR, below the floor of 30 dB"]
+
+
+def test_from_eight_samples_on_the_lower_end_of_the_interval_must_reach_the_floor() -> None:
+    few, enough = (replace(_fidelity(31), samples=n, low_db=26.0, worst_sample_db=12.0) for n in (7, 8))
+    assert Floor("sqnr", 30).passes((few,))
+    assert not Floor("sqnr", 30).passes((enough,))
+    assert Floor("sqnr", 26).passes((enough,))
+    (reason,) = Floor("sqnr", 30).shortfalls((enough,))
+    assert "31.0 dB SQNR over 8 samples" in reason and "26.0 dB" in reason and "worst sample has 12.0 dB" in reason
+    assert "8 would do" in Floor("sqnr", 30).too_few(7)
+    assert not Floor("sqnr", 30).too_few(8)
+    assert not Floor("top1", 0.9).too_few(2)
+
+
+def test_the_lower_end_of_the_weakest_part_counts() -> None:
+    part = PartFidelity("scores", 28.0, 22.0)
+    whole = replace(_fidelity(40), samples=16, low_db=39.0, parts=(part,))
+    assert Floor("sqnr", 20).score((whole,)) == 22.0
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        Fidelity("y", -200, top1_agreement=1.0, dead=True),
+        Fidelity(
+            "y", 40, top1_agreement=1.0, parts=(PartFidelity("boxes", 45), PartFidelity("scores", -200, dead=True))
+        ),
+    ],
+)
+def test_an_output_or_a_part_that_is_dead_meets_no_floor_of_any_kind(dead: Fidelity) -> None:
+    for floor in (Floor("sqnr", -10), Floor("top1", 0.5), Floor("metric", 0.5, "mine:accuracy")):
+        assert not floor.passes((dead,), 0.9)
+        assert list(floor.shortfalls((dead,), 0.9))
 
 
 def test_top1_counts_outputs_that_look_like_scores_alone() -> None:

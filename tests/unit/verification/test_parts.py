@@ -81,7 +81,7 @@ def test_the_weakest_part_counts_for_the_floor_and_is_named() -> None:
 
 def test_a_part_that_is_zero_throughout_is_lost() -> None:
     fidelity = _compared(np.array([600.0, 300.0, 0.5, 0.1]), np.array([600.0, 300.0, 0.0, 0.0]))
-    assert fidelity.parts == (PartFidelity("boxes", 200.0), PartFidelity("scores", -200.0))
+    assert fidelity.parts == (PartFidelity("boxes", 200.0), PartFidelity("scores", -200.0, dead=True))
     assert _compared(np.ones(4), np.zeros(4)).sqnr_db == -200
 
 

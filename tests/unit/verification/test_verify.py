@@ -103,3 +103,36 @@ def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_n
     assert found.placement.on_target == 0
     with pytest.raises(SessionFailed):
         verify(good, bad, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
+
+
+def test_one_hard_sample_among_easy_ones_fails_a_floor_that_the_sum_over_them_reaches(tmp_path: Path) -> None:
+    """A large signal that is kept hides one sample whose answer is lost, unless samples count."""
+    model, lossy = tmp_path / "m.onnx", tmp_path / "l.onnx"
+    for path, kept in ((model, 1.0), (lossy, 0.0)):
+        graph = helper.make_graph(
+            [helper.make_node("Mul", ["x", "f"], ["y"], name="scale")],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+            [numpy_helper.from_array(np.array([1.0, kept], np.float32), "f")],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    easy = [{"x": np.array([[1.0, 0.0]], np.float32)}] * 11
+    hard = {"x": np.array([[0.0, 0.3]], np.float32)}
+    floor = Criteria(Floor("sqnr", 20))
+    assert verify(lossy, model, CPU, easy, floor).passed
+    found = verify(lossy, model, CPU, [*easy, hard], floor)
+    assert found.fidelity[0].sqnr_db > 20
+    assert not found.passed
+    assert "lower end" in found.reasons[0]
+
+
+def test_further_samples_run_on_the_hardware_too_the_hardest_first(tmp_path: Path) -> None:
+    candidate, reference = write(tmp_path / "c.onnx", gain=1.1), write(tmp_path / "r.onnx")
+    more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(70)]
+    found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 15)), more=more)
+    assert found.samples == len(SAMPLES) + 64
+    assert [f.samples for f in found.emulated] == [len(SAMPLES) + 70]
+    assert not found.notes
+    (few,) = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 15))).notes
+    assert "judged on 3 samples" in few

@@ -1,0 +1,156 @@
+"""An Einsum of two operands as what every execution provider takes: Transpose, Reshape and MatMul."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.model.passes.edit import new_constant, put_in_place
+from planner.model.passes.match import graph_of
+from planner.model.values import constant_array, tensor_dtype
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+def product_of_einsum(node: ir.Node) -> None:
+    """Write an Einsum over two float operands of known shapes as a MatMul between Transposes and Reshapes.
+
+    Left as they are: an ellipsis, an index twice in one operand, and products without a sum.
+    """
+    read = _read(node)
+    if read is None:
+        return
+    left, right, result = read
+    shared = [i for i in left.labels if i in right.labels]
+    batch, summed = [i for i in shared if i in result], [i for i in shared if i not in result]
+    if not summed:
+        return
+    maker = _Maker(node)
+    for operand, other in ((left, right), (right, left)):
+        alone = [i for i in operand.labels if i not in other.labels and i not in result]
+        maker.sum_out(operand, alone)
+    own = [[i for i in operand.labels if i not in shared] for operand in (left, right)]
+    # Without a dimension of their own, matrices stay matrices: a constant one is a weight like any other.
+    stack = [batch] if batch else []
+    maker.arrange(left, [*stack, own[0], summed])
+    maker.arrange(right, [*stack, summed, own[1]])
+    sizes = left.sizes | right.sizes
+    shape = [_size(sizes, group) for group in (*stack, *own)]
+    product = maker.node("MatMul", [left.value, right.value], shape)
+    operand = _Operand(product, [*batch, *own[0], *own[1]], sizes)
+    maker.finish(operand, result)
+
+
+@dataclass
+class _Operand:
+    """A value, an index for each of its dimensions, and how far each index runs."""
+
+    value: ir.Value
+    labels: list[str]
+    sizes: dict[str, int]
+
+
+def _read(node: ir.Node) -> tuple[_Operand, _Operand, list[str]] | None:
+    equation = node.attributes["equation"].as_string().replace(" ", "")
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    if len(terms) != 2 or len(node.inputs) != 2 or "." in equation:
+        return None
+    operands = []
+    for term, value in zip(terms, node.inputs, strict=True):
+        if value is None or value.shape is None or not value.shape.is_static() or tensor_dtype(value) not in _FLOATS:
+            return None
+        dims = [int(d) for d in value.shape.numpy()]
+        if len(term) != len(dims) or len(set(term)) != len(term) or 0 in dims:
+            return None
+        operands.append(_Operand(value, list(term), dict(zip(term, dims, strict=True))))
+    if not arrow:
+        both = "".join(terms)
+        result = "".join(sorted(label for label in set(both) if both.count(label) == 1))
+    left, right = operands
+    if any(left.sizes[i] != right.sizes[i] for i in left.labels if i in right.labels):
+        return None  # a dimension of one that is repeated
+    return left, right, list(result)
+
+
+def _size(sizes: dict[str, int], labels: Sequence[str]) -> int:
+    return int(np.prod([sizes[label] for label in labels], dtype=np.int64))
+
+
+@dataclass
+class _Maker:
+    """Makes the nodes that take the Einsum's place; constants are rearranged at once."""
+
+    einsum: ir.Node
+    count: int = field(default=0)
+
+    def node(self, op_type: str, inputs: Sequence[ir.Value], shape: Sequence[int], **attributes: ir.Attr) -> ir.Value:
+        """A node before the Einsum; its result."""
+        self.count += 1
+        base, out_base = self.einsum.name or "einsum", self.einsum.outputs[0].name
+        made = ir.Node("", op_type, inputs, attributes.values(), name=f"{base}_{op_type}_{self.count}")
+        out = made.outputs[0]
+        out.name, out.type = (
+            f"{out_base}_{op_type}_{self.count}",
+            ir.TensorType(tensor_dtype(inputs[0]) or ir.DataType.FLOAT),
+        )
+        out.shape = ir.Shape(list(shape))
+        graph_of(self.einsum).insert_before(self.einsum, made)
+        return out
+
+    def integers(self, what: str, numbers: Sequence[int]) -> ir.Value:
+        return new_constant(self.einsum, f"{self.einsum.outputs[0].name}_{what}", np.array(numbers, np.int64))
+
+    def sum_out(self, operand: _Operand, labels: Sequence[str]) -> None:
+        """Sum over indices that nothing else has."""
+        if not labels:
+            return
+        axes = [operand.labels.index(label) for label in labels]
+        operand.labels = [label for label in operand.labels if label not in labels]
+        array = constant_array(operand.value)
+        if array is not None:
+            operand.value = self.constant(operand.value, array.sum(axis=tuple(axes)))
+            return
+        shape = [operand.sizes[label] for label in operand.labels]
+        keep = ir.AttrInt64("keepdims", 0)
+        operand.value = self.node("ReduceSum", [operand.value, self.integers("axes", axes)], shape, keepdims=keep)
+
+    def constant(self, value: ir.Value, array: np.ndarray) -> ir.Value:
+        return new_constant(self.einsum, f"{value.name}_as_matrix", array)
+
+    def arrange(self, operand: _Operand, groups: Sequence[Sequence[str]]) -> None:
+        """Bring the indices into the order of the groups, each of which becomes one dimension."""
+        order = [operand.labels.index(label) for group in groups for label in group]
+        shape = [_size(operand.sizes, group) for group in groups]
+        operand.labels = [label for group in groups for label in group]
+        array = constant_array(operand.value)
+        if array is not None:
+            operand.value = self.constant(operand.value, array.transpose(order).reshape(shape))
+            return
+        operand.value = self.reshape(self.transpose(operand.value, order), shape)
+
+    def transpose(self, value: ir.Value, order: Sequence[int]) -> ir.Value:
+        if list(order) == list(range(len(order))):
+            return value
+        assert value.shape is not None
+        dims = value.shape.numpy()
+        return self.node("Transpose", [value], [dims[i] for i in order], perm=ir.AttrInt64s("perm", order))
+
+    def reshape(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+        assert value.shape is not None
+        if list(value.shape.numpy()) == list(shape):
+            return value
+        return self.node("Reshape", [value, self.integers("shape", shape)], shape)
+
+    def finish(self, product: _Operand, result: Sequence[str]) -> None:
+        """Give the product the dimensions and the order of the Einsum's result, under its name."""
+        dims = [product.sizes[label] for label in product.labels]
+        order = [product.labels.index(label) for label in result]
+        value = self.transpose(self.reshape(product.value, dims), order)
+        last = value.producer()
+        assert last is not None
+        graph_of(self.einsum).remove(last)
+        put_in_place(self.einsum, last)

@@ -1,0 +1,336 @@
+"""Attempts: plans that are applied, verified and timed, and what those of one request share."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Inputs, Sample
+from planner.calibrate.ranges import Range
+from planner.calibrate.run import Calibrations
+from planner.codec import plain
+from planner.errors import EPError, PlannerError, RangeMissingError
+from planner.estimation.estimate import Estimate
+from planner.model.read import Model
+from planner.model.write import save
+from planner.progress import Progress
+from planner.quantization.walk import CORRECTS, apply_plan
+from planner.quantization.write import Artifact, with_data, write_quantized
+from planner.resolve.choose import Resolution, make_plan, with_fallback
+from planner.resolve.plan import Plan
+from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
+from planner.resolve.target import Target
+from planner.runtime.client import SessionFailed
+from planner.runtime.latency import Latency, measure_latency
+from planner.runtime.loads import prove_loads
+from planner.search.cost import plan_cost, work
+from planner.verification.emulated import emulated_fidelity
+from planner.verification.feed import cast_feed, input_dtypes, load
+from planner.verification.fidelity import WORST
+from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.verification.verify import Criteria, Verification, verify, with_parting
+
+# Calibration samples on which, by emulation, corrected biases and precisions are compared.
+_CORRECTING, _COMPARING = 6, 12
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One plan: applied, verified, and, on hardware, timed where it passed."""
+
+    plan: Plan
+    artifact: Artifact
+    verification: Verification
+    latency: Latency | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was verified."""
+        return self.verification.passed
+
+    @property
+    def worst_db(self) -> float:
+        """Least SQNR of any output or part of one; -200 where nothing ran."""
+        return min((f.least_db for f in self.verification.fidelity), default=WORST)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What a run costs by the compiler's schedule; None where there is none."""
+        return self.verification.estimate
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times as fast as float32 it is; None where it was not timed."""
+        return None if self.latency is None else self.latency.speedup
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the contract's `attempts`: what was tried, and what came of it."""
+        return {
+            "precision": self.plan.precision,
+            "passed": self.passed,
+            "worst_sqnr_db": self.worst_db,
+            "reasons": list(self.verification.reasons),
+            "latency_ms": plain(self.latency),
+            "speedup": self.speedup,
+            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
+        }
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """A plan that could not be applied, or whose model could not be run."""
+
+    precision: str
+    error: PlannerError
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the contract's `attempts`."""
+        return {
+            "precision": self.precision,
+            "passed": False,
+            "worst_sqnr_db": WORST,
+            "reasons": [str(self.error)],
+            "latency_ms": None,
+            "speedup": None,
+        }
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What the model must meet, and what it may do for that.
+
+    Attributes:
+        floor: what counts as faithful; None for 20 dB, and no search before a uniform precision failed.
+        allow_fallback: nodes that the target does not take may run on the CPU EP.
+        float16_io: the graph's inputs and outputs may be float16 where the plan is.
+        estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
+        time_budget: seconds for all of it: the search stops in time to judge the best plan so far, and what is left is spent
+            on judging more samples on the EP. None for as long as it takes.
+    """
+
+    floor: Floor | None = None
+    allow_fallback: bool = False
+    float16_io: bool = False
+    estimated: bool = True
+    time_budget: float | None = None
+
+
+@dataclass
+class Trials:
+    """The attempts of one call of `select`, and what they share."""
+
+    target: Target
+    model: Model
+    inputs: Inputs
+    folder: Path
+    demands: Demands
+    calibrations: Calibrations
+    progress: Progress
+    timed: bool
+    auto: bool
+    attempts: list[Attempt] = field(default_factory=list)
+    failed: list[FailedAttempt] = field(default_factory=list)
+    # A cheaper attempt that is at least as faithful as the first that passed.
+    undercutting: Attempt | None = None
+    # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
+    corrections: dict[int, bool] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def floor(self) -> Floor:
+        return self.demands.floor or DEFAULT_FLOOR
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """What calibration saw, once anything asks for it."""
+        return self.calibrations.of(self.model, self.inputs, self.progress)
+
+    @functools.cached_property
+    def reference(self) -> Path:
+        """The normalized float32 model as a file."""
+        path = self.folder / "reference.onnx"
+        assert self.model.ir is not None
+        save(self.model.ir, path)
+        return path
+
+    def plan(self, resolution: Resolution) -> Plan:
+        """The plan of a resolution."""
+        resolution = with_fallback(resolution) if self.demands.allow_fallback else resolution
+        return self.protect(make_plan(self.target, self.model, resolution, self.inputs))
+
+    def protect(self, plan: Plan) -> Plan:
+        """The plan, with float nodes where calibration saw nothing, and another type for those float16 nodes whose values
+        float16 would not hold.
+
+        Float16 that was asked for stays as it was asked for, and fails where it must.
+        """
+        if plan.is_quantized:
+            plan = without_uncalibrated(
+                self.target, self.model, plan, self.ranges, allow_fallback=self.demands.allow_fallback
+            )
+        if self.auto and plan.has_float16:
+            safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
+            plan = safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
+        return self.corrected(plan)
+
+    def corrected(self, plan: Plan) -> Plan:
+        """The plan, with the biases as they are where correcting them loses on the calibration samples, by emulation.
+
+        Measured once for each width of activations, on the first such plan.
+        """
+        bits = min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
+        if not bits or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
+            return plan
+        plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
+        if bits not in self.corrections:
+            some = self.some(_CORRECTING)
+            self.corrections[bits] = self.emulated(plan, some) >= self.emulated(plain_biases, some)
+        return plan if self.corrections[bits] else plain_biases
+
+    def some(self, count: int) -> list[Sample]:
+        """So many calibration samples at even distances."""
+        samples = self.inputs.calibration
+        return [samples[i] for i in sorted({i * len(samples) // count for i in range(count)})]
+
+    def emulated(self, plan: Plan, samples: Sequence[Sample]) -> float:
+        """Least SQNR of any output over the samples, by emulation."""
+        path = self.folder / "emulated.onnx"
+        for old in with_data(path):
+            old.unlink()
+        self.apply(plan, path)
+        try:
+            return min((entry.least_db for entry in emulated_fidelity(path, self.reference, samples)), default=WORST)
+        except (EPError, RangeMissingError):
+            return WORST  # the CPU EP does not have what the target may have
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of the time budget that are left; None where there is none."""
+        budget = self.demands.time_budget
+        return None if budget is None else max(0.0, self.started + budget - time.monotonic())
+
+    def build(self, plan: Plan) -> ir.Model:
+        """The model of a plan."""
+        ranges = self.ranges if plan.is_quantized else {}
+        return apply_plan(self.model, plan, ranges, float16_io=self.demands.float16_io).model
+
+    def apply(self, plan: Plan, path: Path) -> Artifact:
+        """Write the model of a plan."""
+        ranges = self.ranges if plan.is_quantized else {}
+        # Whoever asks runs it next.
+        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
+
+    def attempt(self, plan: Plan) -> Attempt | None:
+        """Apply, verify, time; None where that is not possible and other plans may be.
+
+        Raises:
+            PlannerError: it is not possible, and no other plan was asked for.
+        """
+        try:
+            made = self._attempt(plan)
+        except (EPError, RangeMissingError) as error:
+            if not self.auto:
+                raise
+            self.failed.append(FailedAttempt(plan.precision, error))
+            return None
+        self.attempts.append(made)
+        return made
+
+    def _attempt(self, plan: Plan) -> Attempt:
+        path = self.folder / f"{len(self.attempts)}.onnx"
+        self.progress(f"quantizing to {plan.precision}", 0, 1)
+        made = self.apply(plan, path)
+        self.progress(f"quantizing to {plan.precision}", 1, 1)
+        what = f"verifying {plan.precision} on {self.target.ep}"
+        predicted = {n.name: True for n in plan.nodes if n.on_target}
+        try:
+            verification = verify(
+                path,
+                Path(self.model.path),
+                self.target.identity,
+                self.inputs.evaluation,
+                Criteria(self.floor, self.demands.allow_fallback, predicted),
+                # Synthetic samples are alike, and tell nothing of a user's own.
+                more=() if self.inputs.synthetic or not self.inputs.held_apart else self.inputs.calibration,
+                budget=self.left,
+                normalized=self.reference,
+                bisect=False if self.auto else None,
+                estimate_as=plan.precision if self.demands.estimated else None,
+                progress=lambda done, total: self.progress(what, done, total),
+            )
+        except SessionFailed:
+            prove_loads(path, Path(self.model.path))  # else the fault is planner's own
+            raise
+        if verification.session_error is not None:
+            prove_loads(path, Path(self.model.path))
+        return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
+
+    def explained(self, kept: Attempt) -> Attempt:
+        """The attempt that is kept, with where it loses what it loses."""
+        found = kept.verification
+        if found.passed or found.parting is not None or not found.fidelity or found.faithful:
+            return kept
+        file, place = Path(kept.artifact.path), self.attempts.index(kept)
+        index, apart = found.worst_sample[0], self.inputs.evaluation
+        worst = apart[index] if index < len(apart) else self.inputs.calibration[index - len(apart)]
+        found = with_parting(found, file, self.reference, self.target.identity, worst)
+        self.attempts[place] = replace(kept, verification=found)
+        return self.attempts[place]
+
+    def undercut(self, resolutions: Iterator[Resolution]) -> None:
+        """Look for a precision that is cheaper than the one that passed and no less faithful: that one is dominated then.
+
+        Emulation on calibration samples spares most of them the EP.
+        """
+        kept = self.attempts[-1]
+        rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
+        some = self.some(_COMPARING)
+        least: float | None = None
+        for resolution in resolutions:
+            if not resolution.legal:
+                break
+            try:
+                plan = self.plan(resolution)
+            except RangeMissingError:
+                continue
+            if plan_cost(done, plan.nodes, rates) >= plan_cost(done, kept.plan.nodes, rates):
+                continue
+            least = self.emulated(kept.plan, some) if least is None else least
+            if self.emulated(plan, some) < least:
+                continue
+            cheaper = self.attempt(plan)
+            if cheaper is not None and cheaper.passed and cheaper.worst_db >= kept.worst_db:
+                self.undercutting = kept = cheaper
+                least = None
+
+    def time(self, plan: Plan, path: Path) -> Latency | None:
+        """The latency of a plan's model; None where the EP is not hardware."""
+        if not self.timed:
+            return None
+        self.progress(f"timing {plan.precision}", 0, 1)
+        one, other = (
+            (file, cast_feed(self.inputs.evaluation[0], input_dtypes(load(file))))
+            for file in (Path(self.model.path), path)
+        )
+        latency = measure_latency(one, other, self.target.ep, self.target.options)
+        self.progress(f"timing {plan.precision}", 1, 1)
+        return latency
+
+    def walk(self, resolutions: Iterator[Resolution], *, every: bool) -> None:
+        """The precisions in order, until one passes, or all of them."""
+        for resolution in resolutions:
+            if resolution.legal is False and not self.demands.allow_fallback:
+                break
+            try:
+                attempt = self.attempt(self.plan(resolution))
+            except RangeMissingError as error:
+                self.failed.append(FailedAttempt(resolution.precision, error))
+                continue
+            if attempt is not None and attempt.passed and not every:
+                break

@@ -1,0 +1,288 @@
+"""The three runs of a verification: the reference and the candidate on the CPU EP, and the candidate on the target."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample
+from planner.errors import EPError
+from planner.estimation.estimate import Estimate
+from planner.estimation.file import estimate_session
+from planner.files import temporary_folder
+from planner.resolve.plan import TargetIdentity
+from planner.runtime.client import Opened, Ran, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.eps.launcher import Availability
+from planner.runtime.refusals import Refusal
+from planner.runtime.registry import CPU, launcher
+from planner.verification.emulation import uses_float16
+from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes
+from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
+from planner.verification.floor import Run
+from planner.verification.parts import Parts
+from planner.verification.placement import Placement, own_name, placement_of, unplaced
+from planner.verification.spread import spread
+
+# Of further samples, those that a simulator runs at least, and those that hardware runs.
+_HARDEST, _ON_HARDWARE = 2, 64
+# A second session is opened where the runs to come take this many times as long as opening one.
+_WORTH = 3.0
+
+Kind = Literal["hardware", "software", "simulator", "emulation"]
+Progress = Callable[[int, int], None]
+Outputs = Mapping[str, Any]
+
+
+class NoSession(Exception):
+    """The target's EP builds no session for the candidate."""
+
+    def __init__(self, error: SessionFailed, kind: Kind, runtime: Mapping[str, str]) -> None:
+        super().__init__(str(error))
+        self.refusals, self.kind, self.runtime = error.refusals, kind, dict(runtime)
+
+
+@dataclass
+class Compared:
+    """The three runs over all samples.
+
+    Attributes:
+        worst: index of the sample with the least SQNR of any output or part, and what its outputs have, each as a whole.
+        peak_rss_mb: of the target's worker.
+        total: reference against target.
+        quantizing: reference against the candidate on the CPU EP.
+        own: the candidate on the CPU EP against target.
+        seconds: of all runs on the target.
+        count: samples that ran.
+    """
+
+    worst: tuple[int, float]
+    peak_rss_mb: float | None
+    total: Comparison
+    quantizing: Comparison = field(default_factory=Comparison)
+    own: Comparison = field(default_factory=Comparison)
+    seconds: float = 0.0
+    count: int = 0
+
+
+@dataclass
+class Runs:
+    """The open sessions of a verification.
+
+    Attributes:
+        reference: runs the float32 model on the CPU EP.
+        worker: runs the candidate on ran_on.
+        yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
+        parts: of the outputs that join several tensors, by name.
+        second: opens the candidate on the target once more; None where that is not to be.
+        estimate: by the schedule that building the worker's session left.
+    """
+
+    reference: Worker
+    worker: Worker
+    yardstick: Worker | None
+    dtypes: Mapping[str, Any]
+    opened: Opened
+    placement: Placement
+    ran_on: str
+    kind: Kind
+    notes: tuple[str, ...]
+    parts: Mapping[str, Parts] = field(default_factory=dict)
+    second: Callable[[], Worker] | None = None
+    estimate: Estimate | None = None
+
+    @property
+    def emulated(self) -> bool:
+        return self.kind == "emulation"
+
+    @classmethod
+    def start(
+        cls,
+        stack: contextlib.ExitStack,
+        candidate: Path,
+        reference: Path,
+        model: ir.Model,
+        target: TargetIdentity,
+        timeout: float | None,
+        estimate_as: str | None,
+    ) -> Runs:
+        """Open the sessions.
+
+        Raises:
+            NoSession: the target's EP built none for the candidate.
+            EPError: the CPU EP built none.
+        """
+        dtypes, operators = input_dtypes(model), operators_of(model)
+        plain = stack.enter_context(as_written(candidate, model))
+        float32 = stack.enter_context(Worker(CPU, timeout=timeout))
+        float32.open(reference, {})
+        yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
+        available = launcher(target.ep).availability(target.options)
+        kind = available.kind
+        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
+            opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
+            placement, note = _asked_placement(candidate, target, available, operators, timeout)
+            notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
+            return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+        # Real hardware is measured: profiling would slow it down.
+        estimated = estimate_as is not None and launcher(target.ep).schedules and available.kind == "simulator"
+        folder = stack.enter_context(temporary_folder()) if estimated else None
+        worker = stack.enter_context(Worker(target.ep, timeout=timeout))
+        try:
+            opened = worker.open(candidate, target.options, log=True, schedule=folder)
+        except SessionFailed as error:
+            raise NoSession(error, kind, worker.runtime) from None
+        runs = cls(
+            float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
+            target.ep, kind, (),
+        )  # fmt: skip
+
+        def second() -> Worker:
+            another = stack.enter_context(Worker(target.ep, timeout=timeout))
+            another.open(candidate, target.options)
+            return another
+
+        runs.second = second
+        if folder is not None:
+            runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
+        try:
+            yardstick.open(plain, {}, session_config=AS_WRITTEN)
+        except SessionFailed as error:
+            runs.notes, runs.yardstick = (f"the causes of a loss can't be told apart: {error}",), None
+        return runs
+
+    def choose(
+        self, samples: Sequence[Sample], more: Sequence[Sample], budget: float | None
+    ) -> tuple[Comparison, list[int]]:
+        """Every sample by emulation, and the places of those further ones that the target is to run, the hardest first."""
+        emulated, alone = Comparison(self.parts), []
+        if more and self.yardstick is not None:
+            for index, sample in enumerate(itertools.chain(samples, more)):
+                expected = self.reference.run(sample).outputs
+                written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
+                emulated.add(expected, written)
+                if index >= len(samples):
+                    alone.append(self.least(expected, written)[0])
+        else:
+            alone = [0.0] * len(more)
+        if self.emulated:
+            return emulated, list(range(len(more)))
+        count = _ON_HARDWARE if self.kind == "hardware" else max(_HARDEST, ENOUGH_SAMPLES - len(samples))
+        order = spread(alone, count)
+        if budget is not None:
+            order = list(dict.fromkeys([*order, *spread(alone, len(alone))]))
+        return emulated, order
+
+    def compare(
+        self,
+        samples: Sequence[Sample],
+        more: Sequence[Sample],
+        order: Sequence[int],
+        budget: float | None,
+        progress: Progress | None,
+    ) -> Compared:
+        """Run the samples on the target, and as many of the further ones, in this order, as time allows."""
+        found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
+        worst_db = math.inf
+        started = time.monotonic()
+        places = [*range(len(samples)), *(len(samples) + index for index in order)]
+        needed = len(places) if budget is None else min(len(places), max(len(samples) + _HARDEST, ENOUGH_SAMPLES))
+
+        def sample_at(place: int) -> Sample:
+            return samples[place] if place < len(samples) else more[place - len(samples)]
+
+        for place, (sample, ran) in zip(places, self.ran(map(sample_at, places), len(places)), strict=False):
+            feed = cast_feed(sample, self.dtypes)
+            expected = self.reference.run(sample).outputs
+            found.seconds += ran.seconds
+            found.count += 1
+            found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
+            found.total.add(expected, ran.outputs)
+            counted, whole = self.least(expected, ran.outputs)
+            if counted < worst_db:
+                found.worst, worst_db = (place, whole), counted
+            if self.yardstick is not None:
+                written = self.yardstick.run(feed).outputs
+                found.quantizing.add(expected, written)
+                found.own.add(written, ran.outputs)
+            if progress is not None:
+                progress(found.count, len(places))
+            if budget is not None and found.count >= needed and time.monotonic() - started > budget:
+                break
+        return found
+
+    def ran(self, samples: Iterator[Sample], count: int) -> Iterator[tuple[Sample, Ran]]:
+        """Each sample's run on the target: two side by side on a simulator, which keeps about one core busy."""
+        first = next(samples)
+        ran = self.worker.run(cast_feed(first, self.dtypes))
+        yield first, ran
+        workers = [self.worker]
+        lasts = ran.seconds * (count - 1) > _WORTH * self.opened.seconds
+        if self.kind == "simulator" and lasts and self.second is not None:
+            # What the second one fails at, the first one tells of.
+            with contextlib.suppress(EPError):
+                workers.append(self.second())
+        with ThreadPoolExecutor(len(workers)) as pool:
+            while batch := list(itertools.islice(samples, len(workers))):
+                feeds = [cast_feed(sample, self.dtypes) for sample in batch]
+                yield from zip(batch, pool.map(lambda w, feed: w.run(feed), workers, feeds), strict=True)
+
+    def least(self, expected: Outputs, got: Outputs) -> tuple[float, float]:
+        """What counts of one sample, and what its outputs have, each as a whole."""
+        one = Comparison(self.parts)
+        one.add(expected, got)
+        found = one.results()
+        return min((e.least_db for e in found), default=0.0), min((e.sqnr_db for e in found), default=0.0)
+
+    def measure(self, metric: Callable[[Run], float]) -> tuple[float, float]:
+        """The user's metric of the candidate on ran_on, and of the reference on the CPU EP."""
+        return (
+            metric(lambda sample: self.worker.run(cast_feed(sample, self.dtypes)).outputs),
+            metric(lambda sample: self.reference.run(sample).outputs),
+        )
+
+
+def _asked_placement(
+    candidate: Path,
+    target: TargetIdentity,
+    available: Availability,
+    operators: Mapping[str, str],
+    timeout: float | None,
+) -> tuple[Placement, str]:
+    """The placement by an EP that runs nothing here, and a note that says what was asked of whom."""
+    unknown = Placement(len(operators), None, ())
+    if available.kind is None:
+        return unknown, f"{target.ep} can't run here ({available.reason}); the CPU EP emulated it"
+    emulated = "its numbers were emulated by the CPU EP"
+    with Worker(target.ep, timeout=timeout) as worker:
+        try:
+            placement = placement_of(worker.open(candidate, target.options, log=True), target.ep, operators)
+        except SessionFailed as error:
+            # It refuses the whole model: none of its nodes is on it.
+            reasons = {name: str(error) for name in operators} | refusal_reasons(error.refusals, operators)
+            placement = unplaced(operators, reasons, available.by)
+        except (WorkerCrashed, WorkerTimeout) as error:
+            return unknown, f"the placement is unknown: {error}; {emulated}"
+    return placement, f"{available.by} said which nodes it takes; {emulated}"
+
+
+def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:
+    """Reasons by the candidate's own node names."""
+    named = ((own_name(refusal.name, candidate), refusal.reason) for refusal in refusals)
+    return {name: reason for name, reason in named if name is not None}
+
+
+def operators_of(model: ir.Model) -> dict[str, str]:
+    """The candidate's nodes, name -> operator."""
+    return {node.name or "": node.op_type for node in model.graph.all_nodes()}
+
+
+__all__ = ["Compared", "Kind", "NoSession", "Progress", "Runs", "operators_of", "refusal_reasons"]

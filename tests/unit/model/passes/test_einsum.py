@@ -1,0 +1,65 @@
+"""An Einsum of two operands becomes a product of matrices, and computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.model.read import read_model
+from tests.unit.small_models import f32, graph, random_feed, run, save
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize(
+    ("equation", "left", "right"),
+    [
+        ("nd,de->ne", (5, 4), (4, 3)),
+        ("nd,de", (5, 4), (4, 3)),
+        ("nd,kde->ne", (5, 4), (2, 4, 3)),
+        ("nkd,de->en", (5, 2, 4), (4, 3)),
+        ("bhij,bhjk->bhik", (2, 3, 4, 5), (2, 3, 5, 2)),
+        ("bqhd,bkhd->bhqk", (1, 4, 2, 3), (1, 5, 2, 3)),
+        ("bhqk,bkhd->bqhd", (1, 2, 4, 5), (1, 5, 2, 3)),
+        ("bnhd,hd->bhn", (1, 6, 2, 3), (2, 3)),
+        ("bij,jk->bik", (1, 3, 4), (4, 2)),
+        ("bij,bij->b", (2, 3, 4), (2, 3, 4)),
+        ("bhwc,hkc->bhwk", (1, 3, 4, 5), (3, 4, 5)),
+    ],
+)
+def test_a_product_is_computed_alike(
+    equation: str, left: tuple[int, ...], right: tuple[int, ...], constant: bool, tmp_path: Path
+) -> None:
+    a, b = (f32(RNG.normal(size=shape)) for shape in (left, right))
+    result = ",".join(map(str, np.einsum(equation, a, b).shape))
+    held = {"b": b} if constant else {}
+    given = ",".join(map(str, left)), ",".join(map(str, right))
+    inputs = f"float[{given[0]}] a" + ("" if constant else f", float[{given[1]}] b")
+    proto = graph(f"({inputs}) => (float[{result}] y)", f'y = Einsum<equation = "{equation}">(a, b)', held, opset=17)
+    model = read_model(save(proto, tmp_path))
+    assert model.ir is not None
+    operators = [node.op_type for node in model.nodes]
+    assert "MatMul" in operators and "Einsum" not in operators
+    second = next(n for n in model.nodes if n.op_type == "MatMul").inputs[1]
+    assert second is not None and second.constant is constant
+    feed = random_feed(proto)
+    np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_matrix_of_a_layer_is_a_weight(tmp_path: Path) -> None:
+    proto = graph(
+        "(float[5,4] a) => (float[5,3] y)", 'y = Einsum<equation = "nd,de->ne">(a, b)', {"b": f32(np.ones((4, 3)))}
+    )
+    (node,) = read_model(save(proto, tmp_path)).nodes
+    assert node.op_type == "MatMul" and node.weight is not None and node.weight.shape == (4, 3)
+
+
+@pytest.mark.parametrize("equation", ["ii,ij->j", "...i,ij->...j", "ij,ij->ij"])
+def test_other_forms_stay(equation: str, tmp_path: Path) -> None:
+    result = ",".join(map(str, np.einsum(equation, np.ones((4, 4)), np.ones((4, 4))).shape))
+    body = f'y = Einsum<equation = "{equation}">(a, b)'
+    proto = graph(f"(float[4,4] a, float[4,4] b) => (float[{result}] y)", body)
+    assert [node.op_type for node in read_model(save(proto, tmp_path)).nodes] == ["Einsum"]

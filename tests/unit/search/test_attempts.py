@@ -1,0 +1,92 @@
+"""An attempt that cannot run is an attempt that failed: the next is made, and what passed is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner import api
+from planner.errors import EPError
+from planner.runtime.client import RunFailed
+from planner.search import trials
+from planner.search.run import _mixing_may_help
+from planner.verification.placement import Fallback, Placement
+from planner.verification.verify import Verification, verify
+from tests.unit.small_models import f32, graph, save
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    constants = {"w": f32(RNG.normal(size=(8, 16))), "b": f32(RNG.normal(size=16)), "v": f32(RNG.normal(size=(16, 4)))}
+    body = "m = MatMul(x, w)\na = Add(m, b)\nr = Relu(a)\ny = MatMul(r, v)"
+    return save(graph("(float[1,8] x) => (float[1,4] y)", body, constants), tmp_path)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> str:
+    np.savez(tmp_path / "s.npz", x=f32(RNG.normal(size=(8, 8))))
+    return str(tmp_path / "s.npz")
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """Let the first verifications fail as an EP that breaks does; what was verified, by file."""
+    tried = list[str]()
+
+    def broken(candidate: Path, *args: Any, **kwargs: Any) -> Verification:
+        tried.append(candidate.name)
+        if len(tried) <= times:
+            raise RunFailed("the EP broke", "look at its log", "CPUExecutionProvider")
+        return verify(candidate, *args, **kwargs)
+
+    monkeypatch.setattr("planner.search.trials.verify", broken)
+    return tried
+
+
+def test_auto_goes_on_after_an_attempt_that_cannot_run(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = failing(monkeypatch, 1)
+    monkeypatch.setattr(trials.Trials, "time", lambda *_: None)
+    found = api.target(model, "cpu", tmp_path / "out.onnx", inputs=samples)
+    assert found.passed and len(tried) > 1 and found.selection is not None
+    (failed,) = found.selection.failed
+    assert "the EP broke" in str(failed.error)
+    line = found.to_json()["attempts"][-1]
+    assert line["passed"] is False and line["reasons"] == ["the EP broke"]
+
+
+def test_where_nothing_can_run_the_first_failure_is_told(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, 1000)
+    with pytest.raises(EPError, match="the EP broke"):
+        api.target(model, "cpu", tmp_path / "out.onnx", inputs=samples)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_one_precision_that_was_asked_for_fails_as_it_fails(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, 1)
+    with pytest.raises(EPError, match="the EP broke"):
+        api.target(model, "cpu", tmp_path / "out.onnx", precision="w8a8", inputs=samples)
+
+
+def attempt(*left: str) -> Any:
+    class Attempt:
+        passed = False
+        verification = Verification("EP", "simulator", {}, Placement(3, 3, tuple(Fallback(n, "Op") for n in left)), ())
+
+    return Attempt()
+
+
+def test_there_is_no_search_where_placement_is_the_cause() -> None:
+    assert _mixing_may_help([attempt("a"), attempt()])  # one plan was wholly on the EP: its numbers are what is wrong
+    assert _mixing_may_help([attempt("a"), attempt("b")])
+    assert not _mixing_may_help([attempt("a", "b"), attempt("b")])
+    assert not _mixing_may_help([])  # nothing ran at all
