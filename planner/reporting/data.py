@@ -125,6 +125,11 @@ class Row:
         return min(fidelity, key=lambda f: f.least_db, default=None)
 
     @property
+    def judged(self) -> tuple[Fidelity, ...]:
+        """What a floor is held against: each output on the samples that ran where the verdict says, and on all by emulation."""
+        return () if self.verification is None else (*self.verification.fidelity, *self.verification.emulated)
+
+    @property
     def speed_ms(self) -> float | None:
         """Latency in ms where it is a real speed: measured on hardware. A simulator's pace says nothing."""
         return self.latency_ms if self.kind == "hardware" else None

@@ -165,11 +165,15 @@ def _fallback(row: Row) -> tuple[str, int] | None:
 
 def _below(row: Row, floor_db: float) -> tuple[str, int] | None:
     """Message and exit status, where an output is below the floor."""
-    if row.worst is None:
+    judged = min(row.judged, key=lambda fidelity: fidelity.judged_db, default=None)
+    if judged is None:
         return "no output was compared", 4
-    if row.worst.least_db >= floor_db:
+    if judged.judged_db >= floor_db:
         return None
-    return f"{row.worst.output} has {row.worst.least_db:.2f} dB, {floor_db:g} dB are asked for", 1
+    found = f"{judged.output} has {judged.least_db:.2f} dB"
+    if judged.least_db >= floor_db:
+        found += f", and other samples may come to {judged.judged_db:.2f} dB"
+    return f"{found}, {floor_db:g} dB are asked for", 1
 
 
 def _larger(row: Row, most: int) -> tuple[str, int] | None:
