@@ -10,7 +10,7 @@ from planner.cli import arguments, common
 
 if TYPE_CHECKING:
     from planner.estimation.estimate import Estimate
-    from planner.verification.divergence import Parting
+    from planner.verification.divergence import Divergence
     from planner.verification.verify import Verification
 
 HELP = "run a candidate and its float32 reference on the target, and compare placement and outputs"
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
         common.print_document(result.to_json())
     else:
         show(result.verification)
-        if args.bisect and result.verification.parting is not None:
-            show_parting(result.verification.parting)
+        if args.bisect and result.verification.divergence is not None:
+            show_divergence(result.verification.divergence)
     conclude(result.verification)
     return common.YES if result.passed else common.NO
 
@@ -178,12 +178,12 @@ def conclude(verification: Verification) -> None:
         common.say(f"planner: not verified: {reason}")
 
 
-def show_parting(parting: Parting) -> None:
+def show_divergence(divergence: Divergence) -> None:
     """The suspects, worst first."""
     print()
-    ranked = parting.suspects()
+    ranked = divergence.suspects()
     common.print_table(
-        f"where {parting.ran_on} leaves the reference, worst first: {len(ranked)} of {len(parting.tensors)} tensors fall",
+        f"where {divergence.ran_on} leaves the reference, worst first: {len(ranked)} of {len(divergence.tensors)} tensors fall",
         ("tensor", "operator", "node", "SQNR", "fall", "stored as", "float32 range"),
         [
             (
@@ -199,4 +199,4 @@ def show_parting(parting: Parting) -> None:
         ],
         limit=20,
     )
-    common.say(f"planner: where the two part: {parting.sentence()}")
+    common.say(f"planner: where the two part: {divergence.sentence()}")

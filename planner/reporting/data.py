@@ -13,7 +13,7 @@ from planner.errors import RequestError
 from planner.estimation.estimate import Estimate
 from planner.resolve.plan import ModelIdentity, TargetIdentity
 from planner.resolve.verdicts import NodeVerdict, Violation
-from planner.verification.divergence import Parted
+from planner.verification.divergence import TensorDivergence
 from planner.verification.fidelity import Fidelity
 from planner.verification.placement import Fallback
 from planner.verification.runs import Kind
@@ -103,10 +103,10 @@ class Row:
         return (self.model.name, self.target.ep, self.target.device, self.precision)
 
     @property
-    def depth(self) -> tuple[Parted, ...]:
+    def depth(self) -> tuple[TensorDivergence, ...]:
         """Error along the network, where it was bisected."""
-        parting = self.verification.parting if self.verification is not None else None
-        return () if parting is None else parting.tensors
+        divergence = self.verification.divergence if self.verification is not None else None
+        return () if divergence is None else divergence.tensors
 
     @property
     def fallback(self) -> tuple[Fallback, ...] | None:

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from planner.reporting import text
 from planner.reporting.data import Range
 from planner.resolve.verdicts import NodeVerdict
-from planner.verification.divergence import Parted
+from planner.verification.divergence import TensorDivergence
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ def plan_strip(nodes: Sequence[NodeVerdict]) -> str:
     return figure("strip", WIDTH, 104, label, parts, attributes)
 
 
-def depth_chart(nodes: Sequence[NodeVerdict], depth: Sequence[Parted], floor_db: float | None = None) -> str:
+def depth_chart(nodes: Sequence[NodeVerdict], depth: Sequence[TensorDivergence], floor_db: float | None = None) -> str:
     """SQNR (dB) of inner tensors along the network, on the same horizontal scale as plan_strip of ``nodes``.
 
     Values above 100 dB are drawn at 100. Tensors whose SQNR is undefined interrupt the line.
@@ -287,7 +287,7 @@ def _runs(values: Sequence[T], merge: bool) -> Iterator[tuple[int, int, T]]:
             start = i
 
 
-def _segments(ordered: Sequence[tuple[int, Parted]]) -> list[list[tuple[int, float]]]:
+def _segments(ordered: Sequence[tuple[int, TensorDivergence]]) -> list[list[tuple[int, float]]]:
     """Unbroken stretches of known values; of very many, the lowest in each neighbourhood."""
     stride = max(1, len(ordered) // 1200)
     segments: list[list[tuple[int, float]]] = [[]]

@@ -29,7 +29,7 @@ from planner.search.candidates import IDEAL, Assignment
 from planner.search.ranker import BlockRanker, mean_db
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
-from planner.verification.divergence import Parting, find_parting
+from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.emulated import emulated_fidelity
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
@@ -242,7 +242,7 @@ class PlanEvaluator:
             try:
                 path = self._save(assignment, emulation=False)
                 on_ep, emulated = (
-                    find_parting(
+                    find_divergence(
                         path, self._reference_file, self._target, sample, timeout=self._timeout, emulated=emulation
                     )
                     for emulation in (False, True)
@@ -411,8 +411,8 @@ def _noise(decibels: Iterable[float]) -> float:
     return max((10 ** (-db / 10) for db in decibels), default=NOISE_LIMIT)
 
 
-def _decibels(parting: Parting) -> dict[str, float]:
-    return {t.tensor: t.sqnr_db if t.finite else WORST for t in parting.tensors}
+def _decibels(divergence: Divergence) -> dict[str, float]:
+    return {t.tensor: t.sqnr_db if t.finite else WORST for t in divergence.tensors}
 
 
 __all__ = ["Evaluations", "OutOfTime", "PlanEvaluator", "leaving"]

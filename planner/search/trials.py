@@ -34,7 +34,7 @@ from planner.verification.emulated import emulated_fidelity
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria, Verification, verify, with_parting
+from planner.verification.verify import Criteria, Verification, verify, with_divergence
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared.
 _CORRECTING, _COMPARING = 6, 12
@@ -274,12 +274,12 @@ class Trials:
     def explained(self, kept: Attempt) -> Attempt:
         """The attempt that is kept, with where it loses what it loses."""
         found = kept.verification
-        if found.passed or found.parting is not None or not found.fidelity or found.faithful:
+        if found.passed or found.divergence is not None or not found.fidelity or found.faithful:
             return kept
         file, place = Path(kept.artifact.path), self.attempts.index(kept)
         index, apart = found.worst_sample[0], self.inputs.evaluation
         worst = apart[index] if index < len(apart) else self.inputs.calibration[index - len(apart)]
-        found = with_parting(found, file, self.reference, self.target.identity, worst)
+        found = with_divergence(found, file, self.reference, self.target.identity, worst)
         self.attempts[place] = replace(kept, verification=found)
         return self.attempts[place]
 

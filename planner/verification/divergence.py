@@ -43,7 +43,7 @@ _FALL_DB = 1.0
 
 
 @dataclass(frozen=True)
-class Parted:
+class TensorDivergence:
     """One inner tensor, compared.
 
     Attributes:
@@ -83,7 +83,7 @@ class Fusion:
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """All compared tensors in the order of the graph, and the first at which the candidate leaves the reference.
 
     Attributes:
@@ -93,8 +93,8 @@ class Parting:
         fusion: what the EP fuses, where laying it open makes the loss go away.
     """
 
-    tensors: tuple[Parted, ...]
-    first: Parted | None
+    tensors: tuple[TensorDivergence, ...]
+    first: TensorDivergence | None
     ran_on: str
     opened_db: float | None = None
     explained_db: float | None = None
@@ -107,7 +107,7 @@ class Parting:
         """Names of the suspects, worst first."""
         return tuple(entry.tensor for entry in self.suspects())
 
-    def suspects(self) -> tuple[Parted, ...]:
+    def suspects(self) -> tuple[TensorDivergence, ...]:
         """The suspects, worst first.
 
         First what is not finite, in the order of the graph (the first makes the others). Then what falls by 1 dB or more from
@@ -147,7 +147,7 @@ class Parting:
         )
 
 
-def find_parting(
+def find_divergence(
     candidate: Path,
     reference: Path,
     target: TargetIdentity,
@@ -156,7 +156,7 @@ def find_parting(
     timeout: float | None = None,
     emulated: bool = False,
     explained_db: float | None = None,
-) -> Parting:
+) -> Divergence:
     """Run both models with their inner tensors exposed and find where they part.
 
     Runs on the target's EP where it is here, else, or where ``emulated`` says so, on the CPU EP's emulation of it
@@ -295,7 +295,7 @@ def shared_tensors(reference: ir.Model, candidate: ir.Model) -> dict[str, str]:
     return pairs
 
 
-def _added(part: Parted) -> float:
+def _added(part: TensorDivergence) -> float:
     """Error energy, relative to the signal's, beyond that of the least faithful input."""
     before = min(BEST, max(WORST, part.sqnr_db + part.drop_db))
     return 10 ** (-min(BEST, max(WORST, part.sqnr_db)) / 10) - 10 ** (-before / 10)
@@ -329,7 +329,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class Row:
-    """Measured of one tensor: see Parted."""
+    """Measured of one tensor: see TensorDivergence."""
 
     sqnr_db: float
     low: float | None
@@ -372,12 +372,12 @@ def _rows(sums: Mapping[str, _Sums], precisions: Mapping[str, str]) -> dict[str,
     }
 
 
-def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
+def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Divergence:
     """Put the measured tensors in the order of the graph and name the first that parts. Pure."""
     depths: dict[str, int] = {}
     # SQNR that a tensor carries on: its own if measured, else the least of the inputs of its node.
     carried: dict[str, float] = {}
-    tensors: list[Parted] = []
+    tensors: list[TensorDivergence] = []
     for node in reference.graph:
         inputs = [v.name or "" for v in node.inputs if v is not None]
         depth = 1 + max((depths.get(name, 0) for name in inputs), default=0)
@@ -392,7 +392,7 @@ def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
             carried[name] = min(80.0, row.sqnr_db)
             drop = best - carried[name]
             tensors.append(
-                Parted(
+                TensorDivergence(
                     name,
                     node.name or "",
                     node.op_type,
@@ -416,7 +416,7 @@ def rank(reference: ir.Model, rows: Mapping[str, Row], ran_on: str) -> Parting:
             if t.sqnr_db < limit and t.drop_db >= _STEEP_DB and lasting[t.tensor] < t.sqnr_db + _STEEP_DB
         )
         first = next(suspects, None)
-    return Parting(tuple(tensors), first, ran_on)
+    return Divergence(tuple(tensors), first, ran_on)
 
 
 def _lasting(reference: ir.Model, measured: Mapping[str, float]) -> dict[str, float]:

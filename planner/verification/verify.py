@@ -21,7 +21,7 @@ from planner.errors import EPError, RequestError
 from planner.estimation.estimate import Estimate
 from planner.estimation.timeline import Summary
 from planner.resolve.plan import TargetIdentity
-from planner.verification.divergence import Parting, find_parting
+from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.feed import load
 from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
@@ -92,7 +92,7 @@ class Verification:
         metric: its value, where the floor is one.
         reasons: why it did not pass; empty if it passed.
         session_error: the EP's message where it built no session.
-        parting: where the run leaves the reference on the worst sample, looked for where the fidelity did not pass, or
+        divergence: where the run leaves the reference on the worst sample, looked for where the fidelity did not pass, or
             when asked.
         notes: what whoever relies on it should know.
         contradictions: nodes that the EP placed otherwise than the profile predicts.
@@ -115,7 +115,7 @@ class Verification:
     floor: Floor = DEFAULT_FLOOR
     reasons: tuple[str, ...] = ()
     session_error: str | None = None
-    parting: Parting | None = None
+    divergence: Divergence | None = None
     metric: MetricValue | None = None
     notes: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
@@ -243,11 +243,11 @@ def verify(
     if bisect or (bisect is None and shortfalls):
         place = compared.worst[0]
         worst = samples[place] if place < len(samples) else more[place - len(samples)]
-        return with_parting(found, candidate, normalized or reference, target, worst, timeout=timeout)
+        return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout)
     return found
 
 
-def with_parting(
+def with_divergence(
     found: Verification,
     candidate: Path,
     normalized: Path,
@@ -268,13 +268,13 @@ def with_parting(
     """
     explained = found.worst_sample[1]
     try:
-        parting = find_parting(candidate, normalized, target, [worst], timeout=timeout, explained_db=explained)
+        divergence = find_divergence(candidate, normalized, target, [worst], timeout=timeout, explained_db=explained)
     except EPError as error:
         return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
     reasons = found.reasons
     if not found.faithful:
-        reasons = (*reasons, f"where the two part: {parting.sentence()}")
-    return replace(found, parting=parting, reasons=reasons)
+        reasons = (*reasons, f"where the two part: {divergence.sentence()}")
+    return replace(found, divergence=divergence, reasons=reasons)
 
 
 def _without_session(
@@ -317,4 +317,4 @@ def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> 
         )
 
 
-__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify", "with_parting"]
+__all__ = ["Causes", "Criteria", "MetricValue", "Seconds", "Verification", "verify", "with_divergence"]

@@ -36,11 +36,11 @@ def test_the_spoilt_node_is_named_first(ep: str, tmp_path: Path, capsys: pytest.
     model, _, _ = digits.model()
     command = ["--reference", str(model), "--ep", ep, "--inputs", "examples.inputs:digits", "--bisect", "--json"]
     assert main(["verify", str(bad), *command, "--floor", "30"]) == 1
-    parting = json.loads(capsys.readouterr().out)["verification"]["parting"]
+    divergence = json.loads(capsys.readouterr().out)["verification"]["divergence"]
     convolution = [n for n in onnx.load(model).graph.node if n.op_type == "Conv"][1]
-    first = parting["first"]
+    first = divergence["first"]
     assert (first["tensor"], first["op_type"]) == (convolution.output[0], "Conv")
-    assert parting["ranked"][0] == convolution.output[0]
+    assert divergence["ranked"][0] == convolution.output[0]
     assert first["precision"] == "uint8"
     low, high = first["reference_range"]
     assert low < 0 < high
@@ -48,4 +48,4 @@ def test_the_spoilt_node_is_named_first(ep: str, tmp_path: Path, capsys: pytest.
     assert main(["verify", str(good), *command, "--floor", "20"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["passed"]
-    assert document["verification"]["parting"]["tensors"]
+    assert document["verification"]["divergence"]["tensors"]

@@ -166,8 +166,8 @@ def test_a_range_too_small_is_found_at_the_tensor_that_it_clips(tmp_path: Path) 
     halves = [{"x": 0.5 * sample["x"]} for sample in samples(2, 8)]
     found = verify(candidate, reference, target(), halves, Criteria(Floor("sqnr", 30)))
     assert not found.passed
-    assert found.parting is not None and found.parting.first is not None
-    first = found.parting.first
+    assert found.divergence is not None and found.divergence.first is not None
+    first = found.divergence.first
     assert (first.tensor, first.op_type, first.precision) == ("m", "MatMul", "uint16")
     assert found.reasons[-1].startswith("where the two part: MatMul 'm'")
 
@@ -199,8 +199,8 @@ def test_det_in_float16_loses_it_all_in_the_last_sigmoid(example: Callable[[str]
     assert found.placement.on_target == found.placement.total
     assert not found.passed
     assert found.causes[0].quantizing == 200  # float32 against itself: the loss is all the EP's
-    assert found.parting is not None and found.parting.first is not None
-    assert found.parting.first.op_type == "Sigmoid"
+    assert found.divergence is not None and found.divergence.first is not None
+    assert found.divergence.first.op_type == "Sigmoid"
 
 
 @pytest.mark.models
@@ -216,7 +216,7 @@ def test_magika_in_float16_overflows_in_its_second_layer_normalization(
     sample = {"bytes": np.array([[*text, *text]], np.int32)}
     found = verify(path, path, target(), [sample], Criteria(Floor("sqnr", 20)))
     assert found.fidelity[0].sqnr_db < -50
-    assert found.parting is not None and found.parting.first is not None
-    assert found.parting.first.op_type == "ReduceSum"
-    assert "LayerNorm_1/Sum_1" in found.parting.first.node
-    assert "beyond float16's 65504" in found.parting.sentence()
+    assert found.divergence is not None and found.divergence.first is not None
+    assert found.divergence.first.op_type == "ReduceSum"
+    assert "LayerNorm_1/Sum_1" in found.divergence.first.node
+    assert "beyond float16's 65504" in found.divergence.sentence()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from planner.reporting import Inputs, Model, Range, Report, Row
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import NodeVerdict, Violation
-from planner.verification.divergence import Parted, Parting
+from planner.verification.divergence import Divergence, TensorDivergence
 from planner.verification.fidelity import Fidelity
 from planner.verification.placement import Fallback, Placement
 from planner.verification.verify import Seconds, Verification
@@ -57,8 +57,8 @@ def nodes(
     return tuple(made)
 
 
-def depth(planned: tuple[NodeVerdict, ...], start: float = 62.0) -> Parting:
-    return Parting(
+def depth(planned: tuple[NodeVerdict, ...], start: float = 62.0) -> Divergence:
+    return Divergence(
         tuple(
             tensor(n, start - 30 * i / len(planned) + 5 * math.sin(i) - (12 if i == 70 else 0))
             for i, n in enumerate(planned)
@@ -68,8 +68,8 @@ def depth(planned: tuple[NodeVerdict, ...], start: float = 62.0) -> Parting:
     )
 
 
-def tensor(node: NodeVerdict, sqnr_db: float) -> Parted:
-    return Parted(f"{node.name}_out", node.name, node.op_type, 1, sqnr_db, 0.0, (-1.0, 1.0), True)
+def tensor(node: NodeVerdict, sqnr_db: float) -> TensorDivergence:
+    return TensorDivergence(f"{node.name}_out", node.name, node.op_type, 1, sqnr_db, 0.0, (-1.0, 1.0), True)
 
 
 def ranges(count: int) -> tuple[Range, ...]:
@@ -82,7 +82,12 @@ def ranges(count: int) -> tuple[Range, ...]:
 
 
 def run(
-    ran_on: str, kind: str, sqnr: float, total: int, fallback: tuple[Fallback, ...] = (), parting: Parting | None = None
+    ran_on: str,
+    kind: str,
+    sqnr: float,
+    total: int,
+    fallback: tuple[Fallback, ...] = (),
+    divergence: Divergence | None = None,
 ) -> Verification:
     return Verification(
         ran_on,
@@ -92,7 +97,7 @@ def run(
         (Fidelity("boxes", sqnr, 0.9991, 0.031, None), Fidelity("scores", sqnr + 6.2, 0.9998, 0.004, 0.984)),
         seconds=Seconds(0.42, 1.31),
         peak_rss_mb=512.0,
-        parting=parting,
+        divergence=divergence,
     )
 
 
@@ -116,7 +121,7 @@ def passed(
         size_bytes=4_812_331,
         latency_ms=1310.0,
         inputs=Inputs("calibration.npz", 64, False),
-        verification=run(target.ep, "simulator", 31.4, 120, parting=depth(planned)),
+        verification=run(target.ep, "simulator", 31.4, 120, divergence=depth(planned)),
         nodes=planned,
         ranges=ranges(14),
     )
@@ -240,7 +245,7 @@ def full() -> Report:
 
 def large(count: int = 10_000) -> Report:
     planned = nodes(count, off=(4321,))
-    verification = run(QNN.ep, "simulator", 31.4, 120, parting=depth(planned))
+    verification = run(QNN.ep, "simulator", 31.4, 120, divergence=depth(planned))
     row = replace(passed(), nodes=planned, verification=verification, model=model("large", count))
     return Report("0.1.0", "2026-11-24", (row,))
 
@@ -258,7 +263,7 @@ def hostile() -> Report:
         verification = Verification(
             bad, "emulation", {bad: bad}, Placement(2, 1, (Fallback(bad, bad, bad),)),
             (Fidelity(bad, 3.0), Fidelity(f"{bad}2", 4.0)),
-            parting=Parting((Parted(bad, bad, bad, 1, 4.0, 0.0, None, True),), None, bad),
+            divergence=Divergence((TensorDivergence(bad, bad, bad, 1, 4.0, 0.0, None, True),), None, bad),
         )  # fmt: skip
         made.append(
             Row(

@@ -30,7 +30,7 @@ from planner.reporting import (
 from planner.reporting.text import ICONS, size, visible
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import NodeVerdict
-from planner.verification.divergence import Parted
+from planner.verification.divergence import TensorDivergence
 from tests.unit import report_samples as samples
 
 HERE = Path(__file__).parent
@@ -289,8 +289,8 @@ def test_one_node_off_target_shows_among_ten_thousand() -> None:
     assert len(svg.plan_strip(samples.nodes(10_000))) < 150_000
 
 
-def tensor(name: str, node: str, op_type: str, sqnr_db: float | None) -> Parted:
-    return Parted(name, node, op_type, 1, sqnr_db, 0.0, None, True)  # type: ignore[arg-type]  # undefined in an old report
+def tensor(name: str, node: str, op_type: str, sqnr_db: float | None) -> TensorDivergence:
+    return TensorDivergence(name, node, op_type, 1, sqnr_db, 0.0, None, True)  # type: ignore[arg-type]  # undefined in an old report
 
 
 def test_the_depth_chart_names_the_lowest_tensor_and_the_floor() -> None:

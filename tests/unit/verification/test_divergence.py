@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.codec import to_json
 from planner.resolve.plan import TargetIdentity
-from planner.verification.divergence import Fusion, Parting, Row, find_parting, first_that, rank, shared_tensors
+from planner.verification.divergence import Divergence, Fusion, Row, find_divergence, first_that, rank, shared_tensors
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
 
@@ -43,10 +43,10 @@ def row(db: float, finite: bool = True) -> Row:
 
 def test_the_first_value_that_is_not_finite_is_to_blame() -> None:
     rows = {"v0": row(70), "v1": row(12), "v2": row(-50, finite=False), "v3": row(-90, finite=False)}
-    parting = rank(chain("Relu", "Exp", "Sqrt", "Abs"), rows, "EP")
-    assert parting.first is not None
-    assert (parting.first.node, parting.first.op_type, parting.first.depth) == ("n2", "Sqrt", 3)
-    assert "infinite or NaN" in parting.sentence()
+    divergence = rank(chain("Relu", "Exp", "Sqrt", "Abs"), rows, "EP")
+    assert divergence.first is not None
+    assert (divergence.first.node, divergence.first.op_type, divergence.first.depth) == ("n2", "Sqrt", 3)
+    assert "infinite or NaN" in divergence.sentence()
 
 
 def test_else_the_first_steep_fall() -> None:
@@ -74,17 +74,17 @@ def test_an_error_that_the_next_node_mends_wholly_is_not_to_blame() -> None:
 
 def test_an_error_that_grows_step_by_step_has_no_single_culprit() -> None:
     rows = {f"v{i}": row(80 - 8 * i) for i in range(8)}
-    parting = rank(chain(*["Relu"] * 8), rows, "EP")
-    assert parting.first is None
-    assert "step by step" in parting.sentence()
-    assert [t.drop_db for t in parting.tensors] == [0, *[8] * 7]
+    divergence = rank(chain(*["Relu"] * 8), rows, "EP")
+    assert divergence.first is None
+    assert "step by step" in divergence.sentence()
+    assert [t.drop_db for t in divergence.tensors] == [0, *[8] * 7]
 
 
 def test_a_steep_loss_is_named_even_where_more_is_lost_later() -> None:
     rows = {"v0": row(80), "v1": row(38), "v2": row(32), "v3": row(26), "v4": row(20), "v5": row(14), "v6": row(8)}
-    parting = rank(chain(*["Relu"] * 7), rows, "EP")
-    assert parting.first is None
-    assert "'n1'" in parting.sentence() and "42.0 dB less than its inputs" in parting.sentence()
+    divergence = rank(chain(*["Relu"] * 7), rows, "EP")
+    assert divergence.first is None
+    assert "'n1'" in divergence.sentence() and "42.0 dB less than its inputs" in divergence.sentence()
 
 
 @pytest.mark.parametrize("least", [1, 2, 5, 9, 10])
@@ -101,9 +101,9 @@ def test_the_first_tensor_that_mends_is_found_in_few_runs(least: int) -> None:
 
 def test_a_fusion_of_the_ep_is_named_where_laying_it_open_makes_the_loss_go_away() -> None:
     fusion = Fusion("c", ("conv", "sig", "silu"), ("Conv", "Sigmoid", "Mul"), 43.2)
-    parting = Parting((), None, "AcmeExecutionProvider", 44.0, 2.9, fusion)
-    assert "fusion of Conv 'conv', Sigmoid 'sig', Mul 'silu'" in parting.sentence()
-    assert "43.2 dB" in parting.sentence() and "2.9" in parting.sentence()
+    divergence = Divergence((), None, "AcmeExecutionProvider", 44.0, 2.9, fusion)
+    assert "fusion of Conv 'conv', Sigmoid 'sig', Mul 'silu'" in divergence.sentence()
+    assert "43.2 dB" in divergence.sentence() and "2.9" in divergence.sentence()
 
 
 def test_a_tensor_that_was_not_measured_hands_its_inputs_fidelity_on() -> None:
@@ -152,11 +152,15 @@ def overflow_pair(folder: Path) -> tuple[Path, Path]:
 
 def test_a_float16_overflow_is_named_by_the_emulation(tmp_path: Path) -> None:
     candidate, reference = overflow_pair(tmp_path)
-    parting = find_parting(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}])
-    assert parting.ran_on == "CPUExecutionProvider"
-    assert parting.first is not None
-    assert (parting.first.node, parting.first.op_type, parting.first.precision) == ("too_large", "Mul", "float16")
-    assert "beyond float16's 65504" in parting.sentence()
+    divergence = find_divergence(candidate, reference, ELSEWHERE, [{"x": np.ones((1, 4), np.float32)}])
+    assert divergence.ran_on == "CPUExecutionProvider"
+    assert divergence.first is not None
+    assert (divergence.first.node, divergence.first.op_type, divergence.first.precision) == (
+        "too_large",
+        "Mul",
+        "float16",
+    )
+    assert "beyond float16's 65504" in divergence.sentence()
 
 
 def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +173,7 @@ def test_verifying_fails_and_says_which_node(tmp_path: Path, monkeypatch: pytest
     assert (data["ran_on"], data["kind"]) == ("CPUExecutionProvider", "emulation")
     assert data["placement"]["on_target"] is None
     assert data["fidelity"][0]["sqnr_db"] == -200
-    assert data["parting"]["first"]["node"] == "too_large"
+    assert data["divergence"]["first"]["node"] == "too_large"
 
 
 def test_the_same_model_within_range_passes(tmp_path: Path) -> None:
@@ -178,4 +182,4 @@ def test_the_same_model_within_range_passes(tmp_path: Path) -> None:
         candidate, reference, ELSEWHERE, [{"x": np.full((1, 4), 0.1, np.float32)}], Criteria(Floor("sqnr", 40))
     )
     assert found.passed, found.reasons
-    assert found.parting is None
+    assert found.divergence is None

@@ -77,7 +77,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     candidate, reference = write(tmp_path / "c.onnx", TensorProto.FLOAT16, gain=2), write(tmp_path / "r.onnx")
-    assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 50))).parting is not None
+    assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 50))).divergence is not None
     assert list(temporary.iterdir()) == []
 
 
