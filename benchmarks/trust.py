@@ -17,6 +17,7 @@ import io
 import os
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ def nodes(every: int, *, run: bool) -> int:
     """Onnx's node cases; the number of faults."""
     from onnx.backend.test.case.node import collect_testcases
 
+    warnings.simplefilter("ignore")  # of numpy, while onnx makes its cases
     tally: Counter[tuple[str, int]] = Counter()
     faults = blamed = models = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -120,8 +122,9 @@ def repeat(count: int, *, every: int) -> int:
     """So many models, each checked, planned and quantized, every few of them also verified; the number of faults."""
     faults, first = 0, held()
     with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(tempfile.gettempdir())
-        before = {p.name for p in temporary.iterdir() if p.name.startswith(".planner-")}
+        temporary = Path(folder, "tmp")
+        temporary.mkdir()
+        tempfile.tempdir = str(temporary)  # what other processes of the machine leave is not ours
         model, plan, output = (Path(folder, name) for name in ("m.onnx", "plan.json", "out.onnx"))
         for i in range(count):
             small(model, 8 + i % 8)
@@ -142,8 +145,9 @@ def repeat(count: int, *, every: int) -> int:
             if i + 1 == every or (i + 1) % 50 == 0:
                 print(f"{i + 1} models: {held()}", flush=True)
                 first = held() if i + 1 == every else first
-        left = {p.name for p in temporary.iterdir() if p.name.startswith(".planner-")} - before
-        left |= {p.name for p in Path(folder).iterdir()} - {"m.onnx", "plan.json", "out.onnx"}
+        tempfile.tempdir = None
+        left = {p.name for p in temporary.iterdir()}
+        left |= {p.name for p in Path(folder).iterdir()} - {"tmp", "m.onnx", "plan.json", "out.onnx"}
     last = held()
     faults += last["MiB"] > first["MiB"] + 20 or last["children"] > 0 or last["descriptors"] > first["descriptors"]
     faults += bool(left)

@@ -35,7 +35,7 @@ class Result:
     """What `planner target` came to for one model on one EP.
 
     Attributes:
-        outcome: "verified", "not verified", "illegal", "unknown" or "error". reason: why not, in planner's words.
+        outcome: "verified", "not verified", "illegal", "unknown", "error" or "unfinished". reason: why not, in planner's words.
         kind: what the numbers ran on: "hardware", "simulator" or "emulation". placed_by: what decided the placement, or None.
         precision: of the plan that was kept. least_db: of its worst output or part.
         judged: nodes whose placement was predicted and seen. contradicted: those that fared otherwise.
@@ -143,7 +143,7 @@ def markdown(results: dict[tuple[str, str], Result]) -> str:
         f"Versions: {'; '.join(dict.fromkeys(r.runtime for r in results.values() if r.runtime))}. A cell says the precision that "
         "planner chose by itself,",
         "and the least SQNR of an output or part against float32. Weights are random: the figures show that a kind works, not how",
-        "accurate a trained model of it stays.",
+        "accurate a trained model of it stays. A dash: not measured yet.",
         "",
         *_summary(results, shown),
         "",

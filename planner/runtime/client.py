@@ -310,6 +310,12 @@ class Worker:
         process, self._process = self._process, None
         how, last = process.died()
         said = f"; it last said: {' / '.join(last[-3:])}" if last else ""
+        if "SIGBUS" in how:
+            # What a process gets that reads a mapped file beyond its end; no other cause is likely.
+            return WorkerCrashed(
+                f"{self.ep} lost a file of the model ({how}) while {doing}{said}",
+                "something cut the file short while it was read: run again when nothing else writes to it",
+            )
         return WorkerCrashed(
             f"{self.ep} crashed ({how}) while {doing}{said}",
             "the EP itself fails on this model: reduce the model to find the node, and report it to the EP's makers",

@@ -122,7 +122,7 @@ def compute_all(
     cell_seconds: list[float] = []
     eps = tuple(dict.fromkeys(tasks[i].ep for i in missing))
     with _executor(workers, scheduler, limits, eps) as (submit, width):
-        for i, future in in_bounded_batches(missing, lambda i: submit(tasks[i]), _AHEAD * width):
+        for i, future in in_bounded_batches(apart(missing, tasks, width), lambda i: submit(tasks[i]), _AHEAD * width):
             answer = _answer_of(future, tasks[i])
             rows[i] = codec.from_json(Row, answer.row) if isinstance(answer, _Answer) else answer
             if isinstance(answer, _Answer):
@@ -285,6 +285,20 @@ class Asked(Future[_Answer]):
             self.set_result(asked.result())
         else:
             self.set_exception(CellDied(f"the cluster says: {asked.status}"))
+
+
+def apart(missing: Sequence[int], tasks: Sequence[Task], width: int) -> list[int]:
+    """The order in which cells are handed to so many workers.
+
+    The cells of a model on a target share its reading (`task.compute`). Handed over one after the other, each worker would get one of
+    them, and all would read. So a round gives each worker the first cell of a pair of its own, and the next round the second.
+    """
+    pairs: dict[tuple[str, str, str], list[int]] = {}
+    for i in missing:
+        pairs.setdefault((tasks[i].name, tasks[i].ep, tasks[i].device), []).append(i)
+    groups = list(pairs.values())
+    blocks = (groups[first : first + width] for first in range(0, len(groups), width))
+    return [i for block in blocks for round_ in itertools.zip_longest(*block) for i in round_ if i is not None]
 
 
 def in_bounded_batches(

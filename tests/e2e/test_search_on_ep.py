@@ -65,7 +65,8 @@ def test_a_loss_that_only_the_ep_has_is_seen_and_avoided_with_a_legal_plan(
     # With scales as wide apart as this the NPU gets the depthwise Conv wrong at w8a16; the quantizer keeps them closer.
     monkeypatch.setattr(parameters, "WIDEST_SPREAD", 2.0**10)
     model, inputs = _stage_of_table_cls(tmp_path)
-    status, document = _target(capsys, model, "--inputs", str(inputs), "--floor", "35")
+    # The search itself: what is compared by schedule afterwards is another matter.
+    status, document = _target(capsys, model, "--inputs", str(inputs), "--floor", "35", "--no-estimate")
     assert status == 0
     levels = {level["precision"]: level for level in document["search"]["levels"]}
     emulated, real = levels["w8a16"]["emulated"]["sqnr_db"], levels["w8a16"]["real"]["sqnr_db"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from msgspec import Meta, Struct
@@ -14,6 +15,8 @@ from msgspec import Meta, Struct
 from planner.codec import FLAT, HIDDEN, MalformedError, from_json, named, read_json, to_json
 from planner.dtypes import DType
 from planner.errors import RequestError
+from planner.profiles.schema import ProfileFile, RulesFile
+from planner.sweeps.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,30 @@ def test_a_file_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match=r"f\.json: not a line file"):
         read_json(Line, path, "planner/line/1", "a line file")
+
+
+def _hints(hint: Any) -> Iterator[Any]:
+    yield hint
+    for part in get_args(hint):
+        yield from _hints(part)
+
+
+def _has_pattern(hint: Any) -> bool:
+    return any(isinstance(part, Meta) and part.pattern is not None for part in _hints(hint))
+
+
+@pytest.mark.parametrize("kind", [ProfileFile, RulesFile, Spec])
+def test_no_pattern_stands_beside_a_container_in_a_union(kind: type[Struct]) -> None:
+    """msgspec 0.22 frees such a pattern once too often: the process crashes later, at its end for the most part."""
+    pending, seen = [kind], set[type[Struct]]()
+    while pending:
+        struct = pending.pop()
+        seen.add(struct)
+        for whole in get_type_hints(struct, include_extras=True).values():
+            for hint in _hints(whole):
+                if isinstance(hint, type) and issubclass(hint, Struct) and hint not in seen:
+                    pending.append(hint)
+                if get_origin(hint) in (Union, types.UnionType):
+                    texts = [part for part in get_args(hint) if get_origin(part) is Annotated and _has_pattern(part)]
+                    containers = [part for part in get_args(hint) if get_origin(part) in (list, dict, tuple)]
+                    assert not (texts and containers), f"{struct.__name__}: {hint}"

@@ -103,6 +103,26 @@ def test_after_a_crash_the_error_says_how_and_the_next_call_starts_anew(tmp_path
         assert worker.run({"x": np.ones((1, 3), np.float32)}).outputs["y"].sum() == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there onnxruntime maps external data")
+def test_a_model_that_is_cut_while_it_is_mapped_is_not_put_down_to_the_ep(tmp_path: Path) -> None:
+    rows, data = 1 << 16, tmp_path / "table.data"
+    data.write_bytes(bytes(rows * 16))
+    table = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[rows, 4])
+    table.data_location = TensorProto.EXTERNAL
+    table.external_data.add(key="location", value=data.name)
+    index = helper.make_tensor_value_info("i", TensorProto.INT64, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph([helper.make_node("Gather", ["t", "i"], ["y"])], "g", [index], [result], [table])
+    path = tmp_path / "gather.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with Worker(CPU) as worker:
+        worker.open(path, {})
+        os.truncate(data, 0)
+        with pytest.raises(WorkerCrashed, match="lost a file of the model") as caught:
+            worker.run({"i": np.array([rows - 1], np.int64)})
+        assert "cut" in caught.value.hint
+
+
 @posix
 def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
     path = model(tmp_path)
