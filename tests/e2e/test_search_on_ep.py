@@ -71,7 +71,7 @@ def test_a_loss_that_only_the_ep_has_is_seen_and_avoided_with_a_legal_plan(
     levels = {level["precision"]: level for level in document["search"]["levels"]}
     emulated, real = levels["w8a16"]["emulated"]["sqnr_db"], levels["w8a16"]["real"]["sqnr_db"]
     assert emulated > 40
-    assert real < emulated - 20, "no loss that only the EP has"
+    assert real < emulated - 15, "no loss that only the EP has"
     pairs = {n["name"]: (n["weight"], n["activation"]) for n in document["plan"]["nodes"]}
     assert pairs["Conv_228"] != ("int8", "uint16")
     assert pairs["Conv_219"][0] == "int8", "what the EP computes well keeps its 8-bit weight"

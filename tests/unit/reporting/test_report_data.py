@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from planner import codec
 from planner.errors import RequestError
+from planner.estimation.estimate import Estimate
 from planner.reporting import Model, Range, Report, Row, read_report, unique_names, write_report
 from planner.reporting.json import render
 from planner.resolve.plan import TargetIdentity
-from planner.verification.fidelity import Fidelity
+from planner.verification.fidelity import Fidelity, PartFidelity
 from planner.verification.placement import Placement
 from planner.verification.verify import Seconds, Verification
 
@@ -27,6 +29,16 @@ TARGET = TargetIdentity("QNNExecutionProvider", "npu")
 # Every field of every dataclass, from its type hint alone: a new field is tested without touching this file.
 finite = st.floats(allow_nan=False, allow_infinity=False)
 st.register_type_strategy(float, finite)
+
+
+def shown(kind: type) -> st.SearchStrategy[Any]:
+    """Values of a class that has fields which its JSON does not show: those stay at their defaults."""
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{f.name: st.from_type(hints[f.name]) for f in fields(kind) if "hidden" not in f.metadata})
+
+
+for hiding in (PartFidelity, Fidelity, Estimate, Verification):
+    st.register_type_strategy(hiding, shown(hiding))
 rows = st.from_type(Row)
 
 

@@ -108,7 +108,7 @@ def test_the_interpreter_is_named_by_a_variable_or_lies_beside(monkeypatch: pyte
 
 
 def test_an_ep_that_the_build_lacks_can_not_run() -> None:
-    found = launcher("VitisAIExecutionProvider").availability()
+    found = launcher("AclExecutionProvider").availability()
     assert found.kind is None
     assert "CPUExecutionProvider" in found.reason
 
