@@ -28,6 +28,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 NOT_RUN = {
     ("adding-evidence.md", "needs the hardware"),
     ("scale.md", "needs a cluster"),
+    ("webgpu.md", "needs WebGPU's environment"),
     ("writing-a-profile.md", "rewrites a shipped file; takes minutes"),
     ("getting-started.md", "the tests already run in an environment that has planner"),
     ("adding-an-ep.md", "makes an environment and downloads packages"),
