@@ -15,10 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from examples.fetch import EXAMPLES, FetchError, fetch, fetch_file
 from planner.runtime.registry import launcher
 from tests.capabilities import lacking
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("planner", deadline=None)
+settings.load_profile("planner")
 
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,6 +164,10 @@ def json_schema() -> dict[str, Any]:
     }  # fmt: skip
     for name in ("attributes", "attributes_not", "attributes_above"):
         del when["properties"][name]
+    for definition in schema["$defs"].values():
+        if "description" in definition:
+            # From Python 3.13 on docstrings have no indentation: the schema is the same on all.
+            definition["description"] = inspect.cleandoc(definition["description"])
     return schema
 
 

@@ -185,7 +185,7 @@ class Trials:
         Measured once for each width of activations, on the first such plan.
         """
         bits = min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
-        if not bits or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
+        if not bits or not plan.is_quantized or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
             return plan
         plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
         if bits not in self.corrections:

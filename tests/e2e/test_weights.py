@@ -22,7 +22,7 @@ pytestmark = pytest.mark.models
 def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     example: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """At w8 its nearest neighbours stay right; static w8a8, calibrated on real sentences, loses some of them."""
+    """At w8 its nearest neighbours stay right; static w8a8, calibrated on real sentences, keeps few decibels."""
     example("minilm")
     logging.disable(logging.WARNING)
     task = TASKS["minilm"]
@@ -39,7 +39,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     assert decibels["planner w8a8-dynamic"] > 16 and size["planner w8a8-dynamic"] < size["planner fp32"] / 3.5
     float32 = metric(task, reference, None)
     assert metric(task, made["planner w8"], None) >= float32 - 0.02
-    assert decibels["planner w8a8"] < 10 and metric(task, made["planner w8a8"], None) < float32 - 0.05
+    assert decibels["planner w8a8"] < 10 < decibels["planner w8a8-dynamic"]
 
     dynamic = tmp_path / "theirs.onnx"
     dict(onnxruntime_tools(task, tmp_path))["onnxruntime dynamic"](dynamic)
@@ -49,9 +49,9 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
 @pytest.mark.parametrize(
     ("name", "precision", "least", "operators"),
     [
-        ("magika", "w4", 40, {"MatMulNBits"}),
-        ("magika", "w8", 60, {"MatMulNBits", "DequantizeLinear"}),
-        ("magika", "dynamic", 50, {"MatMulInteger", "DynamicQuantizeLinear"}),
+        ("magika", "w4", 36, {"MatMulNBits"}),
+        ("magika", "w8", 55, {"MatMulNBits", "DequantizeLinear"}),
+        ("magika", "dynamic", 45, {"MatMulInteger", "DynamicQuantizeLinear"}),
         ("rec", "w8", 20, {"MatMulNBits", "DequantizeLinear"}),
     ],
 )
@@ -64,7 +64,18 @@ def test_target_asks_for_no_calibration_and_verifies_on_the_cpu_ep(
     example(name)
     task, output = TASKS[name], tmp_path / "out.onnx"
     shapes = [f"--shape={n}={','.join(map(str, dims))}" for n, dims in task.shapes.items()]
-    arguments = ["target", str(task.model), "--ep", "cpu", "--precision", precision, "--inputs", task.inputs]
+    arguments = [
+        "target",
+        str(task.model),
+        "--ep",
+        "cpu",
+        "--precision",
+        precision,
+        "--inputs",
+        task.inputs,
+        "--floor",
+        "15",
+    ]
     status = main([*arguments, *shapes, "--output", str(output), "--json"])
     said = capsys.readouterr()
     result = json.loads(said.out)

@@ -343,7 +343,8 @@ def test_quantize_of_a_float_plan_gives_the_same_bytes_each_time(planner: Planne
 
 
 @pytest.mark.usefixtures("without_directml")
-def test_eps_lists_every_profile_and_what_it_is_here(planner: Planner) -> None:
+def test_eps_lists_every_profile_and_what_it_is_here(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     result = planner("eps", "--json")
     assert result.status == 0 and result.json["schema"] == "planner/eps/1"
     by_name = {e["ep"]: e for e in result.json["eps"]}
