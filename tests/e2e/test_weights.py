@@ -20,11 +20,11 @@ pytestmark = pytest.mark.models
 
 @pytest.mark.slow
 def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
-    example: Callable[[str], Path], tmp_path: Path
+    example: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At w8 its nearest neighbours stay right; static w8a8, calibrated on real sentences, keeps few decibels."""
     example("minilm")
-    logging.disable(logging.WARNING)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.WARNING)
     task = TASKS["minilm"]
     model = Target.open("cpu").read(task.model, task.shapes)
     samples = list(load_inputs(task.inputs, model).evaluation)
