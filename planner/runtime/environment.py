@@ -5,8 +5,10 @@ Read by the worker too, in whatever environment an EP needs: the standard librar
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,3 +93,18 @@ def distributions(python: Path | None = None) -> dict[str, str]:
             name, _, version = found.name.removesuffix(".dist-info").partition("-")
             result.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
     return result
+
+
+@functools.cache
+def printed(python: Path, code: str) -> tuple[str, ...] | None:
+    """The words that some code prints in an interpreter; None where it fails.
+
+    For what a runtime knows of itself: importing one may fail or chatter, which is not to happen in the caller's process.
+    """
+    try:
+        done = subprocess.run(
+            [str(python), "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return tuple(done.stdout.split())

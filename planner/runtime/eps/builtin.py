@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import subprocess
-from pathlib import Path
 
+from ..environment import printed
 from .launcher import Kind, Launcher
+
+_LIST = "import onnxruntime; print('\\n'.join(onnxruntime.get_available_providers()))"
 
 
 class Builtin(Launcher):
@@ -19,28 +19,9 @@ class Builtin(Launcher):
         return cls(ep, re.sub(r"[^a-z0-9]", "", ep.removesuffix("ExecutionProvider").lower()))
 
     def kind(self) -> tuple[Kind | None, str]:
-        listed = _listed(self.python)
+        listed = printed(self.python, _LIST)
         if listed is None:
             return None, "the installed onnxruntime cannot be imported"
         if self.ep in listed:
             return "hardware", ""
         return None, f"the installed onnxruntime does not have {self.ep}: it has {', '.join(listed)}"
-
-
-@functools.cache
-def _listed(python: Path) -> tuple[str, ...] | None:
-    """The EPs of an environment's onnxruntime; None where it cannot be imported."""
-    code = "import onnxruntime; print('\\n'.join(onnxruntime.get_available_providers()))"
-    try:
-        # Importing onnxruntime may itself fail or chatter: not in the caller's process.
-        done = subprocess.run(
-            [str(python), "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return tuple(done.stdout.split())

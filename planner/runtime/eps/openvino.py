@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ..environment import variable
+from ..environment import printed, variable
 from .launcher import Launcher
 
 # Of the options of the EP (onnxruntime, "OpenVINO Execution Provider"), those that take a number or a word. Left out:
@@ -25,6 +22,7 @@ _OPTIONS = frozenset(
         "precision",
     }
 )
+_LIST = "import openvino; print('\\n'.join(openvino.Core().available_devices))"
 
 
 class OpenVino(Launcher):
@@ -35,8 +33,10 @@ class OpenVino(Launcher):
 
     def lacks(self, options: Mapping[str, str]) -> str:
         wanted = options.get("device_type", "CPU")
-        there = _devices(self.python)
-        if wanted == "CPU" or any(name.partition(".")[0] == wanted for name in there):
+        if wanted == "CPU":
+            return ""
+        there = printed(self.python, _LIST) or ()
+        if any(name.partition(".")[0] == wanted for name in there):
             return ""
         return f"OpenVINO finds no {wanted} on this machine, only {', '.join(there) or 'nothing'}"
 
@@ -44,19 +44,6 @@ class OpenVino(Launcher):
         import openvino  # type: ignore[import-not-found, unused-ignore] # noqa: F401 - loads the libraries the EP links to
 
         super().start(ort)
-
-
-@functools.cache
-def _devices(python: Path) -> tuple[str, ...]:
-    """The devices that OpenVINO finds on this machine; none where it cannot be asked."""
-    code = "import openvino; print('\\n'.join(openvino.Core().available_devices))"
-    try:
-        done = subprocess.run(
-            [str(python), "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(done.stdout.split())
 
 
 LAUNCHER = OpenVino("OpenVINOExecutionProvider", "openvino", ("onnxruntime-openvino", "openvino"), _OPTIONS)
