@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from planner.errors import EPError
 from planner.estimation.compile import read_compiled
 from planner.estimation.estimate import Estimate, price
 from planner.estimation.latency import latency_model
+from planner.model.check import graphs
 from planner.quantization.write import with_data
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened
@@ -43,13 +42,5 @@ def node_names(path: Path) -> frozenset[str]:
     """The names of a model file's nodes but for Q and DQ, which only say how others compute; inner graphs among them."""
     import onnx
 
-    nodes = _nodes(onnx.load(path, load_external_data=False).graph)
+    nodes = (node for graph in graphs(onnx.load(path, load_external_data=False).graph) for node in graph.node)
     return frozenset(n.name for n in nodes if n.op_type not in ("QuantizeLinear", "DequantizeLinear"))
-
-
-def _nodes(graph: Any) -> Iterable[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)

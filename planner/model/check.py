@@ -90,7 +90,7 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -
     """
     files: dict[str, Snapshot] = {}
     for graph in _main_graphs(proto):
-        for inner in _graphs(graph):
+        for inner in graphs(graph):
             _check_graph(inner, path)
     for function in proto.functions:
         _check_nodes(function.node, path)
@@ -129,7 +129,7 @@ def _main_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         yield training.algorithm
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph and every graph within it."""
     pending = [graph]
     while pending:
@@ -177,7 +177,7 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
 def _tensors(proto: onnx.ModelProto) -> Iterator[_Tensor]:
     """Every tensor of every graph, function body and attribute."""
     for graph in _main_graphs(proto):
-        for inner in _graphs(graph):
+        for inner in graphs(graph):
             main = inner is proto.graph
             for i, tensor in enumerate(inner.initializer):
                 yield _Tensor(tensor, f"initializer {tensor.name!r}", True, i if main else None)
@@ -189,7 +189,7 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[_Tensor]:
             yield from _of_attribute(attribute, f"function {function.name!r}")
         yield from _of_nodes(function.node)
         for body in _bodies(function.node):
-            for inner in _graphs(body):
+            for inner in graphs(body):
                 for tensor in inner.initializer:
                     yield _Tensor(tensor, f"initializer {tensor.name!r}")
                 for sparse in inner.sparse_initializer:

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from planner import codec
-from planner.codec import MalformedError
+from planner.codec import FLAT, HIDDEN, MalformedError
 from planner.errors import RequestError
 from planner.probe.run import Outcome, Result
 from planner.profiles.shipped import folder_of
@@ -53,7 +53,7 @@ class Evidence:
     runtime: Mapping[str, str]
     date: str
     probe: int
-    outcomes: Mapping[str, Outcome] = field(repr=False)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict, repr=False, metadata=HIDDEN)
 
     def of_operator(self, name: str) -> dict[str, Outcome]:
         """The outcomes of one operator by case id (case of letters does not matter)."""
@@ -155,19 +155,14 @@ def load(path: Path) -> Evidence:
             raise RequestError(f"{path}: base: {file.base!r} has a base itself")
         base = _outcomes(other, below)
     outcomes = {case: outcome for case, outcome in {**base, **own}.items() if outcome is not None}
-    return Evidence(file.ep, file.device, file.options, file.runtime, file.date, file.probe, outcomes)
+    return replace(file.evidence, outcomes=outcomes)
 
 
 @dataclass(frozen=True)
 class _File:
     """The file as it is written."""
 
-    ep: str
-    device: str
-    options: Mapping[str, str]
-    runtime: Mapping[str, str]
-    date: str
-    probe: int
+    evidence: Evidence = field(metadata=FLAT)
     reasons: tuple[str, ...]
     cases: Mapping[str, Mapping[str, Mapping[str, str]]]
     base: str | None = None

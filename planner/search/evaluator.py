@@ -33,11 +33,11 @@ from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.emulated import emulated_fidelity
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
-from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
+from planner.verification.fidelity import WORST, Comparison, Fidelity, compare_one, sqnr
 from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
-from planner.verification.spread import spread
+from planner.verification.spread import evenly, spread
 
 # Calibration samples that every plan runs on by emulation; those on which blocks are ranked, and mixes estimated; those on
 # the EP.
@@ -124,7 +124,7 @@ class PlanEvaluator:
         self._shares = floor.kind == "top1"
         count = min(len(samples), _SHARE_POOL if self._shares else _POOL)
         # Evenly spaced: samples that come in a row may be of one kind.
-        self._samples = [samples[i * len(samples) // count] for i in range(count)]
+        self._samples = evenly(samples, count)
         # Indices of the samples, the hardest first; as they come, until something was measured.
         self._order = list(range(count))
         self._ordered = False
@@ -333,10 +333,9 @@ class PlanEvaluator:
             ran, expected = worker.run(cast_feed(self._samples[index], dtypes)), self._expected.read(index)
             if worker is self._ep:
                 self.real_seconds = (self.real_seconds[0], ran.seconds)
-            one = Comparison(self._parts)
-            for target in (comparison, one):
-                target.add(expected, ran.outputs)
-            alone[index] = min((entry.least_db for entry in one.results()), default=WORST)
+            comparison.add(expected, ran.outputs)
+            one = compare_one(expected, ran.outputs, self._parts)
+            alone[index] = min((entry.least_db for entry in one), default=WORST)
             if enough is not None and enough(comparison):
                 break
         metric = None

@@ -123,6 +123,6 @@ def estimates(
             except (EPError, RangeMissingError):
                 found[plan.precision] = None
                 continue
-            whole = rates is not None and not compiled.elsewhere
+            whole = not compiled.elsewhere
             found[plan.precision] = rates.interval(compiled.schedule) if rates is not None and whole else None
     return found

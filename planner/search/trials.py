@@ -34,6 +34,7 @@ from planner.verification.emulated import emulated_fidelity
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
+from planner.verification.spread import evenly
 from planner.verification.verify import Criteria, Verification, verify, with_divergence
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared.
@@ -189,14 +190,9 @@ class Trials:
             return plan
         plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
         if bits not in self.corrections:
-            some = self.some(_CORRECTING)
+            some = evenly(self.inputs.calibration, _CORRECTING)
             self.corrections[bits] = self.emulated(plan, some) >= self.emulated(plain_biases, some)
         return plan if self.corrections[bits] else plain_biases
-
-    def some(self, count: int) -> list[Sample]:
-        """So many calibration samples at even distances."""
-        samples = self.inputs.calibration
-        return [samples[i] for i in sorted({i * len(samples) // count for i in range(count)})]
 
     def emulated(self, plan: Plan, samples: Sequence[Sample]) -> float:
         """Least SQNR of any output over the samples, by emulation."""
@@ -217,14 +213,16 @@ class Trials:
 
     def build(self, plan: Plan) -> ir.Model:
         """The model of a plan."""
-        ranges = self.ranges if plan.is_quantized else {}
-        return apply_plan(self.model, plan, ranges, float16_io=self.demands.float16_io).model
+        return apply_plan(self.model, plan, self._ranges_for(plan), float16_io=self.demands.float16_io).model
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
-        ranges = self.ranges if plan.is_quantized else {}
+        ranges = self._ranges_for(plan)
         # Whoever asks runs it next.
         return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
+
+    def _ranges_for(self, plan: Plan) -> dict[str, Range]:
+        return self.ranges if plan.is_quantized else {}
 
     def attempt(self, plan: Plan) -> Attempt | None:
         """Apply, verify, time; None where that is not possible and other plans may be.
@@ -290,7 +288,7 @@ class Trials:
         """
         kept = self.attempts[-1]
         rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
-        some = self.some(_COMPARING)
+        some = evenly(self.inputs.calibration, _COMPARING)
         least: float | None = None
         for resolution in resolutions:
             if not resolution.legal:
@@ -302,12 +300,13 @@ class Trials:
             if plan_cost(done, plan.nodes, rates) >= plan_cost(done, kept.plan.nodes, rates):
                 continue
             least = self.emulated(kept.plan, some) if least is None else least
-            if self.emulated(plan, some) < least:
+            reached = self.emulated(plan, some)
+            if reached < least:
                 continue
             cheaper = self.attempt(plan)
             if cheaper is not None and cheaper.passed and cheaper.worst_db >= kept.worst_db:
                 self.undercutting = kept = cheaper
-                least = None
+                least = reached
 
     def time(self, plan: Plan, path: Path) -> Latency | None:
         """The latency of a plan's model; None where the EP is not hardware."""

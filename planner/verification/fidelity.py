@@ -212,6 +212,17 @@ class Comparison:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
 
+def compare_one(
+    reference: Mapping[str, np.ndarray[Any, Any]],
+    candidate: Mapping[str, np.ndarray[Any, Any]],
+    parts: Mapping[str, Parts],
+) -> tuple[Fidelity, ...]:
+    """Each output of a single sample. Arguments and errors are those of `Comparison`."""
+    one = Comparison(parts)
+    one.add(reference, candidate)
+    return one.results()
+
+
 def low_end(energies: Sequence[Sequence[float]]) -> float | None:
     """Lower end of the 90 % interval of the SQNR over the samples, by bootstrap, in dB; the same samples give the same figure.
 

@@ -26,7 +26,7 @@ from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes
-from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
+from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison, compare_one
 from planner.verification.floor import Run
 from planner.verification.parts import Parts
 from planner.verification.placement import Placement, own_name, placement_of, unplaced
@@ -133,7 +133,7 @@ class Runs:
             notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
         # Real hardware is measured: profiling would slow it down.
-        estimated = estimate_as is not None and launcher(target.ep).schedules and available.kind == "simulator"
+        estimated = estimate_as is not None and launcher(target.ep).schedules and kind == "simulator"
         folder = stack.enter_context(temporary_folder()) if estimated else None
         worker = stack.enter_context(Worker(target.ep, timeout=timeout))
         try:
@@ -237,9 +237,7 @@ class Runs:
 
     def least(self, expected: Outputs, got: Outputs) -> tuple[float, float]:
         """What counts of one sample, and what its outputs have, each as a whole."""
-        one = Comparison(self.parts)
-        one.add(expected, got)
-        found = one.results()
+        found = compare_one(expected, got, self.parts)
         return min((e.least_db for e in found), default=0.0), min((e.sqnr_db for e in found), default=0.0)
 
     def measure(self, metric: Callable[[Run], float]) -> tuple[float, float]:

@@ -37,10 +37,15 @@ def compiler() -> Iterator[Compiler]:
         yield made
 
 
-def compile_conv(compiler: Compiler, folder: Path) -> Compiled:
+def save_conv(folder: Path, channels: int = 64, side: int = 32) -> Path:
+    """A convolution "conv" with a 1x1 kernel that keeps the shape of what it reads."""
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
-    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
-    return compiler.compile(save(folder / "conv.onnx", node, shapes, [64, 64, 1, 1]), _OPTIONS)
+    shapes = {name: [1, channels, side, side] for name in ("x", "y")}
+    return save(folder / "conv.onnx", node, shapes, [channels, channels, 1, 1])
+
+
+def compile_conv(compiler: Compiler, folder: Path) -> Compiled:
+    return compiler.compile(save_conv(folder), _OPTIONS)
 
 
 def test_a_convolution_reads_its_input_and_weights_and_writes_its_output(compiler: Compiler, tmp_path: Path) -> None:
@@ -83,9 +88,7 @@ def test_an_ep_without_a_schedule_is_a_wrong_request() -> None:
 def test_the_command_estimates_float_and_quantized_and_traces_the_time_to_the_node(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
-    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
-    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    model = save_conv(tmp_path)
     asked = ["--device", "snapdragon-x-elite", "--precision", "fp16,w8a8", "--by-node", "--json"]
     assert main(["estimate", str(model), "--ep", "qnn", *asked]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -101,9 +104,7 @@ def test_the_command_estimates_float_and_quantized_and_traces_the_time_to_the_no
 
 
 def test_what_is_illegal_has_no_estimate_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
-    shapes = {"x": [1, 8, 8, 8], "y": [1, 8, 8, 8]}
-    model = save(tmp_path / "conv.onnx", node, shapes, [8, 8, 1, 1])
+    model = save_conv(tmp_path, channels=8, side=8)
     asked = ["--device", "snapdragon-8cx-gen3", "--precision", "w16a16", "--json"]
     assert main(["estimate", str(model), "--ep", "qnn", *asked]) == 1
     said = capsys.readouterr()
@@ -112,9 +113,7 @@ def test_what_is_illegal_has_no_estimate_and_says_why(tmp_path: Path, capsys: py
 
 
 def test_a_session_whose_schedule_is_written_down_computes_the_same(tmp_path: Path) -> None:
-    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
-    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
-    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    model = save_conv(tmp_path)
     sample = {"x": np.random.default_rng(0).normal(size=(1, 64, 32, 32)).astype(np.float32)}
     with Worker(_QNN) as worker:
         worker.open(model, _OPTIONS)
@@ -127,9 +126,7 @@ def test_a_session_whose_schedule_is_written_down_computes_the_same(tmp_path: Pa
 def test_the_whole_job_carries_the_schedule_and_the_estimate_unless_it_is_spared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
-    shapes = {"x": [1, 64, 32, 32], "y": [1, 64, 32, 32]}
-    model = save(tmp_path / "conv.onnx", node, shapes, [64, 64, 1, 1])
+    model = save_conv(tmp_path)
     asked = [
         "target",
         str(model),
