@@ -33,7 +33,7 @@ from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.emulated import emulated_fidelity
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
-from planner.verification.fidelity import WORST, Comparison, Fidelity, compare_one, sqnr
+from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
 from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
@@ -175,7 +175,10 @@ class PlanEvaluator:
         return self._real if self.has_ep else {a: m for a, m in self._emulated.items() if IDEAL not in a}
 
     def emulated(self, assignment: Assignment) -> Measured:
-        """By emulation on the CPU EP: computed as the file says, or, for mixes, as the switched model has it where that agrees."""
+        """By emulation on the CPU EP: computed as the file says.
+
+        A mix is estimated on some samples, by the switched model where that agrees.
+        """
         mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
         if not mixed:
             return self._exactly(assignment)
@@ -185,12 +188,10 @@ class PlanEvaluator:
             fidelity = self._switched(assignment, some)
             if fidelity is not None:
                 self._estimated[assignment] = self._measured(_Ran(fidelity, {}))
-            elif ranking:
-                ran = self._emulate(assignment, some, hopeless=False)
+            else:
+                ran = self._emulate(assignment, some, hopeless=not ranking)
                 self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
-        if assignment in self._estimated and assignment not in self._emulated:
-            return self._estimated[assignment]
-        return self._exactly(assignment)
+        return self._emulated[assignment] if assignment in self._emulated else self._estimated[assignment]
 
     def real(self, assignment: Assignment) -> Measured:
         """On the EP, placement included: the emulation's figure, less what the EP loses against it.
@@ -333,9 +334,7 @@ class PlanEvaluator:
             ran, expected = worker.run(cast_feed(self._samples[index], dtypes)), self._expected.read(index)
             if worker is self._ep:
                 self.real_seconds = (self.real_seconds[0], ran.seconds)
-            comparison.add(expected, ran.outputs)
-            one = compare_one(expected, ran.outputs, self._parts)
-            alone[index] = min((entry.least_db for entry in one), default=WORST)
+            alone[index] = comparison.add(expected, ran.outputs).least_db
             if enough is not None and enough(comparison):
                 break
         metric = None

@@ -14,7 +14,7 @@ from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.switched import Switched
-from planner.verification.fidelity import WORST, Comparison, Fidelity, compare_one
+from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.parts import Parts
 
 # The switched model is believed at a level where, with all its switches on, it comes this close to the plan that was measured.
@@ -117,6 +117,5 @@ class BlockRanker:
         switches, comparison, alone = self._switched.feed(by_unit), Comparison(parts), []
         for sample, outputs in zip(samples, expected, strict=True):
             got = self._worker.run({**sample, **switches}).outputs
-            comparison.add(outputs, got)
-            alone.append(min((entry.least_db for entry in compare_one(outputs, got, parts)), default=WORST))
+            alone.append(comparison.add(outputs, got).least_db)
         return _Ran(comparison.results(), mean_db(alone))

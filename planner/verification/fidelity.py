@@ -19,6 +19,8 @@ BEST, WORST = 200.0, -200.0
 _LOW_QUANTILE, _RESAMPLINGS, _LEAST_SAMPLES, _SEED = 0.05, 1000, 4, 0
 # From so many samples on the interval is worth something: a floor is compared with its lower end.
 ENOUGH_SAMPLES = 8
+# Elements that are compared at once.
+_PIECE = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,19 @@ class Fidelity:
         return min([self.least_db, *ends])
 
 
+@dataclass(frozen=True)
+class SampleFidelity:
+    """One sample by itself, in dB.
+
+    Attributes:
+        least_db: the SQNR of the output, or of its weakest part.
+        sqnr_db: of the output as a whole.
+    """
+
+    least_db: float
+    sqnr_db: float
+
+
 @dataclass
 class Accumulator:
     """Sums over the samples of one output, in float64."""
@@ -112,8 +127,8 @@ class Accumulator:
     ranks_like_scores: bool = True
     finite: bool = True
 
-    def add(self, reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any]) -> None:
-        """Take one sample's output in.
+    def add(self, reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any]) -> SampleFidelity:
+        """Take one sample's output in, and say what it has by itself.
 
         Integers and booleans are compared as numbers, texts as equal (0) or not (1).
 
@@ -130,7 +145,6 @@ class Accumulator:
             reference, candidate = np.ones(reference.shape), (reference == candidate).astype(np.float64)
             self.ranks_like_scores = False
         is_float = reference.dtype.kind == "f" and candidate.dtype.kind == "f"
-        ref, out = reference.astype(np.float64).ravel(), candidate.astype(np.float64).ravel()
         if reference.ndim == 2 and reference.shape[-1] >= 2 and is_float and self.ranks_like_scores:
             self.rows += reference.shape[0]
             agree = reference.argmax(axis=-1) == candidate.argmax(axis=-1)
@@ -138,19 +152,21 @@ class Accumulator:
             self.agreeing_rows += int((agree & ~np.isnan(candidate).any(axis=-1)).sum())
         else:
             self.ranks_like_scores = False
-        if not (np.isfinite(ref).all() and np.isfinite(out).all()):
-            self.finite = False
-            return
-        error = ref - out
-        self.energies.append((float(ref @ ref), float(error @ error)))
-        self.candidate_energy += float(out @ out)
         # With another shape than was expected, where each part lies is not known.
-        if self.parts is not None and self.parts.labels.shape == reference.shape:
-            labels, count = self.parts.labels.ravel(), len(self.parts.names)
-            sums = [np.bincount(labels, values**2, count) for values in (ref, out, error)]
-            self.part_energies.append(np.array(sums))
-        self.product += float(ref @ out)
-        self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max(initial=0.0)))
+        parts = self.parts if self.parts is not None and self.parts.labels.shape == reference.shape else None
+        sums = _sums(reference, candidate, parts)
+        if sums is None:
+            self.finite = False
+            return SampleFidelity(WORST, WORST)
+        self.energies.append((sums.reference, sums.error))
+        self.candidate_energy += sums.candidate
+        self.product += sums.product
+        self.max_abs_error = max(self.max_abs_error, sums.max_abs_error)
+        whole = least = _of_sums(sums.reference, sums.candidate, sums.error)
+        if sums.parts is not None:
+            self.part_energies.append(sums.parts)
+            least = min([whole, *(_of_sums(*part) for part in sums.parts.T.tolist())])
+        return SampleFidelity(least, whole)
 
     def result(self) -> Fidelity:
         """What the sums come to."""
@@ -197,30 +213,61 @@ class Comparison:
     parts: Mapping[str, Parts] = field(default_factory=dict)
     outputs: dict[str, Accumulator] = field(default_factory=dict)
 
-    def add(self, reference: Mapping[str, np.ndarray[Any, Any]], candidate: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Take one sample in.
+    def add(
+        self, reference: Mapping[str, np.ndarray[Any, Any]], candidate: Mapping[str, np.ndarray[Any, Any]]
+    ) -> SampleFidelity:
+        """Take one sample in, and say what its worst output has.
 
         Raises:
             EPError: the candidate lacks an output of the reference, or shapes differ.
         """
+        alone = SampleFidelity(BEST, BEST)
         for name, value in reference.items():
             if name not in candidate:
                 raise EPError(f"the candidate has no output {name!r}", f"it has {', '.join(candidate)}")
-            self.outputs.setdefault(name, Accumulator(name, self.parts.get(name))).add(value, candidate[name])
+            own = self.outputs.setdefault(name, Accumulator(name, self.parts.get(name))).add(value, candidate[name])
+            alone = SampleFidelity(min(alone.least_db, own.least_db), min(alone.sqnr_db, own.sqnr_db))
+        return alone
 
     def results(self) -> tuple[Fidelity, ...]:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
 
-def compare_one(
-    reference: Mapping[str, np.ndarray[Any, Any]],
-    candidate: Mapping[str, np.ndarray[Any, Any]],
-    parts: Mapping[str, Parts],
-) -> tuple[Fidelity, ...]:
-    """Each output of a single sample. Arguments and errors are those of `Comparison`."""
-    one = Comparison(parts)
-    one.add(reference, candidate)
-    return one.results()
+@dataclass(frozen=True)
+class _Sums:
+    """Of one sample of an output: energies of reference, candidate and error, their product, and the parts' energies.
+
+    Attributes:
+        parts: shape (3, parts), float64.
+    """
+
+    reference: float
+    candidate: float
+    error: float
+    product: float
+    max_abs_error: float
+    parts: np.ndarray[Any, Any] | None
+
+
+def _sums(reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any], parts: Parts | None) -> _Sums | None:
+    """The sums in float64; None where either holds a value that is not finite."""
+    flat, other = reference.ravel(), candidate.ravel()
+    totals, greatest = np.zeros(4), 0.0
+    of_parts = None if parts is None else np.zeros((3, len(parts.names)))
+    labels = None if parts is None else parts.labels.ravel()
+    # By pieces that stay in the processor's cache: four times as fast as whole outputs.
+    for start in range(0, flat.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        ref, out = flat[piece].astype(np.float64), other[piece].astype(np.float64)
+        if not (np.isfinite(ref).all() and np.isfinite(out).all()):
+            return None
+        error = ref - out
+        totals += (ref @ ref, out @ out, error @ error, ref @ out)
+        greatest = max(greatest, float(error.max()), -float(error.min()))
+        if of_parts is not None and labels is not None:
+            of_parts += [np.bincount(labels[piece], values**2, of_parts.shape[1]) for values in (ref, out, error)]
+    own, candidates, errors, product = totals.tolist()
+    return _Sums(own, candidates, errors, product, greatest, of_parts)
 
 
 def low_end(energies: Sequence[Sequence[float]]) -> float | None:

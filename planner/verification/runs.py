@@ -26,7 +26,7 @@ from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes
-from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison, compare_one
+from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
 from planner.verification.floor import Run
 from planner.verification.parts import Parts
 from planner.verification.placement import Placement, own_name, placement_of, unplaced
@@ -168,9 +168,9 @@ class Runs:
             for index, sample in enumerate(itertools.chain(samples, more)):
                 expected = self.reference.run(sample).outputs
                 written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
-                emulated.add(expected, written)
+                one = emulated.add(expected, written)
                 if index >= len(samples):
-                    alone.append(self.least(expected, written)[0])
+                    alone.append(one.least_db)
         else:
             alone = [0.0] * len(more)
         if self.emulated:
@@ -205,10 +205,9 @@ class Runs:
             found.seconds += ran.seconds
             found.count += 1
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
-            found.total.add(expected, ran.outputs)
-            counted, whole = self.least(expected, ran.outputs)
-            if counted < worst_db:
-                found.worst, worst_db = (place, whole), counted
+            one = found.total.add(expected, ran.outputs)
+            if one.least_db < worst_db:
+                found.worst, worst_db = (place, one.sqnr_db), one.least_db
             if self.yardstick is not None:
                 written = self.yardstick.run(feed).outputs
                 found.quantizing.add(expected, written)
@@ -234,11 +233,6 @@ class Runs:
             while batch := list(itertools.islice(samples, len(workers))):
                 feeds = [cast_feed(sample, self.dtypes) for sample in batch]
                 yield from zip(batch, pool.map(lambda w, feed: w.run(feed), workers, feeds), strict=True)
-
-    def least(self, expected: Outputs, got: Outputs) -> tuple[float, float]:
-        """What counts of one sample, and what its outputs have, each as a whole."""
-        found = compare_one(expected, got, self.parts)
-        return min((e.least_db for e in found), default=0.0), min((e.sqnr_db for e in found), default=0.0)
 
     def measure(self, metric: Callable[[Run], float]) -> tuple[float, float]:
         """The user's metric of the candidate on ran_on, and of the reference on the CPU EP."""
