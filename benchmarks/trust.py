@@ -3,8 +3,10 @@
     python -m benchmarks.trust nodes                   # every test model of onnx through check
     python -m benchmarks.trust nodes --every 40 --run  # every 40th through check, plan, quantize and verify too
     python -m benchmarks.trust repeat --models 200     # so many small models in one process: does anything grow?
+    python -m benchmarks.trust faults                  # killed processes, full disks, files that change while they are read
+    python -m benchmarks.trust faults --only samples   # those with this in their name
 
-All of it runs in this one process, as `planner.cli.main.main` does it, on the CPU EP; sessions are built in planner's workers. A
+The first two run in this one process, as `planner.cli.main.main` does it, on the CPU EP; sessions are built in planner's workers. A
 status that is none of the contract's, a traceback, an internal error, or a file that is left behind counts as a fault. The
 models are those that onnx generates (onnx.backend.test.case.node): one operator each, for the most part.
 """
@@ -25,6 +27,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from benchmarks.faults import faults
 from planner.cli.main import main as command
 
 _PRECISIONS = ("w8a8", "w8a16", "fp16")
@@ -158,12 +161,19 @@ def repeat(count: int, *, every: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of them; status 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("nodes", "repeat"))
+    parser.add_argument("what", choices=("nodes", "repeat", "faults"))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth case; repeat: run every Nth")
     parser.add_argument("--run", action="store_true", help="plan, quantize and verify too")
     parser.add_argument("--models", type=int, default=200)
+    parser.add_argument("--only", default="", metavar="WORDS", help="faults: those with these words in their name")
     args = parser.parse_args(argv)
-    found = nodes(args.every, run=args.run) if args.what == "nodes" else repeat(args.models, every=args.every)
+    match args.what:
+        case "nodes":
+            found = nodes(args.every, run=args.run)
+        case "repeat":
+            found = repeat(args.models, every=args.every)
+        case _:
+            found = faults(args.only)
     return 1 if found else 0
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from planner.calibrate.source import Source, blaming_synthetic, files_read, load_samples, planned_samples
 from planner.dtypes import Precision, as_precision
 from planner.errors import RequestError
-from planner.files import check_output, temporary_folder, write_text
+from planner.files import check_output, temporary_folder, unchanged, write_text
 from planner.model.binding import Dims
 from planner.model.read import Model
 from planner.progress import Progress, silent
@@ -234,7 +234,7 @@ def verify(
     every = loaded.held_apart and not loaded.synthetic
     samples = (*loaded.calibration, *loaded.evaluation) if every else loaded.evaluation
     assert read.ir is not None
-    with temporary_folder() as folder, blaming_synthetic(loaded):
+    with temporary_folder() as folder, unchanged(read.sources), blaming_synthetic(loaded):
         normalized = Path(folder) / "reference.onnx"
         save(read.ir, normalized)
         verification = run_verification(

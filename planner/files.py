@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -137,7 +137,27 @@ class Snapshot:
         return data
 
     def _changed(self) -> RequestError:
-        return RequestError(f"{self.path} was changed while planner was reading it", _SETTLE)
+        return RequestError(f"{self.path} was changed while planner was working on it", _SETTLE)
+
+
+@contextlib.contextmanager
+def unchanged(sources: Sequence[Snapshot]) -> Iterator[None]:
+    """What comes of the work in here is worth nothing, error or result, where a file that it reads is another one by then.
+
+    Raises:
+        RequestError: a file is gone, or is no longer what it was.
+    """
+    try:
+        yield
+    except Exception:
+        _check(sources)
+        raise
+    _check(sources)
+
+
+def _check(sources: Sequence[Snapshot]) -> None:
+    for source in sources:
+        source.check()
 
 
 _SETTLE = "run again when nothing else writes to it"

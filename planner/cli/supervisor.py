@@ -20,6 +20,7 @@ from types import FrameType
 
 from planner import limits
 from planner.errors import EPError, PlannerError, RequestError
+from planner.runtime.lifeline import end_with
 
 # How long the working process has to clear up after a signal before it is ended.
 _GRACE = 0.6
@@ -76,23 +77,13 @@ def supervise() -> None:
         _working = True
         os.close(heard)
         os.close(lifeline)
-        _end_with(alive)
+        end_with(alive)
         _obey()
         limits.watch_by(told)
         return
     os.close(told)
     os.close(alive)
     _Supervisor(process, heard).run()
-
-
-def _end_with(alive: int) -> None:
-    """Let the kernel end this process when the supervisor is gone: no thread could, while native code holds the interpreter."""
-    import fcntl
-
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(alive, getattr(fcntl, "F_SETSIG", 10), signal.SIGKILL)
-        fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _obey() -> None:
@@ -201,13 +192,16 @@ class _Supervisor:
 
     def _fate(self, number: int) -> PlannerError:
         name = signal.Signals(number).name
+        if number == signal.SIGKILL:
+            doing = f" while {self.step}" if self.step else ""
+            return EPError(
+                f"planner was killed{doing}: the machine may have run out of memory", "use fewer or smaller samples"
+            )
         if self.step:
             return RequestError(
                 f"{self.step} ended planner itself ({name})",
                 "the model brings down the ONNX library, or something outside ended planner; `onnx.checker` may say more",
             )
-        if number == signal.SIGKILL:
-            return EPError("planner was killed: the machine may have run out of memory", "use fewer or smaller samples")
         return EPError(f"planner itself crashed ({name})", "this is a defect of planner; PLANNER_DEBUG=1 shows more")
 
     @contextlib.contextmanager

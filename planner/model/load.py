@@ -21,9 +21,14 @@ from planner.model.weights import OWN, Weight, parse
 
 def load(path: Path) -> ir.Model:
     """The file as an onnx-ir model, checked for what every later step relies on."""
+    return load_with_sources(path)[0]
+
+
+def load_with_sources(path: Path) -> tuple[ir.Model, tuple[Snapshot, ...]]:
+    """As `load`, and the files that the model is made of."""
     own = source_of(path)
     with limits.reading(path, own.size):
-        return load_source(own)[0]
+        return load_source(own)
 
 
 def source_of(path: Path) -> Snapshot:

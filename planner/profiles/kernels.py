@@ -25,6 +25,7 @@ from planner.errors import EPError, RequestError
 from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
 from planner.runtime import kernel_registry
+from planner.runtime.environment import discreet
 from planner.runtime.environment import cache_folder
 from planner.runtime.registry import launcher
 
@@ -161,6 +162,7 @@ def installed(ep: str) -> Table:
             timeout=120,
             check=True,
             stdin=subprocess.DEVNULL,
+            env=discreet(),
         )
         table: Table = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:

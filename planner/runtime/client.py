@@ -23,11 +23,13 @@ import numpy as np
 from planner import limits
 from planner.errors import EPError, RequestError
 from planner.runtime import worker
+from planner.runtime.environment import discreet
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
 from planner.runtime.registry import launcher
 
-_START_TIMEOUT = 120.0
+# Seconds that starting an EP may take, whatever the limit of a request is: importing its packages does not depend on a model.
+_LEAST_START, _MOST_START = 20.0, 120.0
 _STDERR_LINES = 40
 # What Qualcomm's library prints at every start; of no use in a message about a crash.
 _CHATTER = "# LIBNATIVE"
@@ -329,9 +331,10 @@ class Worker:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
         self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
-            if not self._process.connection.poll(_START_TIMEOUT):
+            seconds = min(_MOST_START, max(_LEAST_START, self.timeout))
+            if not self._process.connection.poll(seconds):
                 self.close()
-                raise WorkerTimeout(f"{self.ep} did not start within {_START_TIMEOUT:g} s", "see `planner eps`")
+                raise WorkerTimeout(f"{self.ep} did not start within {seconds:g} s", "see `planner eps`")
             reply, _ = worker.read(self._process.connection)
         except (EOFError, OSError):
             raise self._crashed("starting") from None
@@ -353,7 +356,7 @@ class _Process:
     def __init__(self, python: Path, ep: str, memory: int | None) -> None:
         mine, theirs = connection.Pipe()
         handle = theirs.fileno()
-        environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONUTF8="1")
+        environment = discreet() | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         if python != Path(sys.executable):
             # Another interpreter must not find this one's packages.
             for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):

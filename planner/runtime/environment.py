@@ -95,6 +95,13 @@ def distributions(python: Path | None = None) -> dict[str, str]:
     return result
 
 
+def discreet() -> dict[str, str]:
+    """The environment for a process that loads onnxruntime: from 1.29 on that tells its makers of the models that it opens (names,
+    operators, hashes) unless told not to. Whoever wants that says ORT_DISABLE_TELEMETRY=0.
+    """
+    return {"ORT_DISABLE_TELEMETRY": "1", **os.environ}
+
+
 @functools.cache
 def printed(python: Path, code: str) -> tuple[str, ...] | None:
     """The words that some code prints in an interpreter; None where it fails.
@@ -103,8 +110,9 @@ def printed(python: Path, code: str) -> tuple[str, ...] | None:
     """
     try:
         done = subprocess.run(
-            [str(python), "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
-        )
+            [str(python), "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL,
+            env=discreet(),
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     return tuple(done.stdout.split())

@@ -303,12 +303,12 @@ def _connection(handle: int) -> Any:
     return kind(handle)
 
 
-def _registry() -> Any:
-    """Load registry.py from this file's folder: the planner around it may not be importable here, or be another one."""
+def _beside(name: str) -> Any:
+    """Load a module of this file's folder: the planner around it may not be importable here, or be another one."""
     package = types.ModuleType("planner_runtime")
     package.__path__ = [str(Path(__file__).parent)]
-    sys.modules[package.__name__] = package
-    return importlib.import_module("planner_runtime.registry")
+    sys.modules.setdefault(package.__name__, package)
+    return importlib.import_module(f"planner_runtime.{name}")
 
 
 def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
@@ -317,6 +317,8 @@ def _started(launcher: Any) -> tuple[Any, dict[str, str]]:
         return server, dict(server.runtime)
     import onnxruntime as ort
 
+    if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+        ort.disable_telemetry_events()  # Windows has no regard for the variable
     launcher.start(ort)
     needs = [name for need in launcher.needs for name in need.split("|")]
     packages = versions(needs) or {"onnxruntime": ort.__version__}
@@ -353,7 +355,8 @@ def main(ep: str, handle: int, memory: int) -> None:
     threading.Thread(target=_lifeline, daemon=True).start()
     connection = _connection(handle)
     try:
-        server, runtime = _started(_registry().launcher(ep))
+        _beside("lifeline").end_with(0)
+        server, runtime = _started(_beside("registry").launcher(ep))
     except Exception as error:
         write(connection, {"status": "missing", "message": f"{type(error).__name__}: {error}"}, {})
         return

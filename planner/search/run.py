@@ -14,7 +14,7 @@ from planner.calibrate.inputs import Inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import DType
 from planner.errors import RangeMissingError
-from planner.files import atomic, temporary_folder
+from planner.files import atomic, temporary_folder, unchanged
 from planner.limits import stoppable
 from planner.model.read import Model
 from planner.progress import Progress, silent
@@ -110,15 +110,8 @@ def select(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
             timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
-        report = _try(trials, resolutions)
-        if not trials.attempts:
-            raise trials.failed[0].error
-        kept = trials.undercutting or max(trials.attempts, key=_merit)
-        finalists: tuple[Finalist, ...] = ()
-        compares = auto and kept.passed and demands.estimated and not demands.allow_fallback and trials.left != 0
-        if compares and comparable(target.identity):
-            kept, finalists = _by_schedule(trials, kept, report)
-        kept = trials.explained(kept)
+        with unchanged(model.sources):
+            kept, report, finalists = _best(trials, resolutions)
         with atomic(output) as temporary:
             source = Path(kept.artifact.path)
             for file in with_data(source):
@@ -126,6 +119,22 @@ def select(
         notes = (*kept.artifact.notes, *(_notes_on_processor(kept.plan) if trials.timed else ()))
         kept = replace(kept, artifact=replace(kept.artifact, path=str(output), notes=notes))
         return Selection(kept, tuple(trials.attempts), report, tuple(trials.failed), finalists)
+
+
+def _best(
+    trials: Trials, resolutions: Iterator[Resolution]
+) -> tuple[Attempt, SearchReport | None, tuple[Finalist, ...]]:
+    """The attempt to keep, the report of the search, and what was compared by schedule."""
+    report = _try(trials, resolutions)
+    if not trials.attempts:
+        raise trials.failed[0].error
+    kept = trials.undercutting or max(trials.attempts, key=_merit)
+    finalists: tuple[Finalist, ...] = ()
+    demands = trials.demands
+    compares = trials.auto and kept.passed and demands.estimated and not demands.allow_fallback and trials.left != 0
+    if compares and comparable(trials.target.identity):
+        kept, finalists = _by_schedule(trials, kept, report)
+    return trials.explained(kept), report, finalists
 
 
 def _try(trials: Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:

@@ -20,9 +20,10 @@ from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
 from planner.estimation.estimate import Estimate
 from planner.estimation.timeline import Summary
+from planner.files import unchanged
+from planner.model.load import load_with_sources
 from planner.resolve.plan import TargetIdentity
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.feed import load
 from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import read_parts
@@ -197,8 +198,8 @@ def verify(
     if not samples:
         raise RequestError("nothing to verify on: no samples", "give --inputs")
     metric = None if criteria.floor.metric is None else load_metric(criteria.floor.metric)
-    model = load(candidate)
-    with contextlib.ExitStack() as stack:
+    model, sources = load_with_sources(candidate)
+    with unchanged(sources), contextlib.ExitStack() as stack:
         try:
             runs = Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
             runs.parts = read_parts(normalized or reference)
