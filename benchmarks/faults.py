@@ -92,7 +92,7 @@ class Scene:
 
     def ep(self) -> int:
         """A process of the EP, once it is there."""
-        return _awaited(lambda: children(self.working()))
+        return _awaited(lambda: [number for number in children(self.working()) if _runs(number, "worker.py")])
 
     def alive(self) -> list[int]:
         """The processes of the scene."""
@@ -161,6 +161,13 @@ def gone(process: int) -> bool:
         return True
 
 
+def _runs(process: int, script: str) -> bool:
+    """Whether a process has got as far as running a script: just forked, it is still a copy of its parent."""
+    with contextlib.suppress(OSError):
+        return script in Path(f"/proc/{process}/cmdline").read_text()
+    return False
+
+
 def _awaited(found: Callable[[], list[int]], seconds: float = 10.0) -> int:
     deadline = time.monotonic() + seconds
     while not (numbers := found()) and time.monotonic() < deadline:
@@ -216,21 +223,22 @@ def _full(what: str) -> Strike:
     return strike
 
 
-def _as_nobody(scene: Scene) -> None:
-    """As a user who may not write everywhere."""
+def _as_nobody(scene: Scene, user: int = _NOBODY) -> None:
+    """As a user who may not write everywhere; HOME stays as it is."""
     if os.geteuid() == 0:
-        scene.prefix = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+        scene.prefix = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
         for path in (scene.root, *scene.root.iterdir()):
-            os.chown(path, _NOBODY, _NOBODY)
+            os.chown(path, user, user)
+
+
+def _nameless(scene: Scene) -> None:
+    _as_nobody(scene, 54321)
+    scene.environment["HOME"] = None
 
 
 def _read_only(scene: Scene) -> None:
     """The folder of the output may not be written."""
     _as_nobody(scene)
-    scene.output.parent.chmod(0o555)
-
-
-def _become_read_only(scene: Scene) -> None:
     scene.output.parent.chmod(0o555)
 
 
@@ -244,6 +252,8 @@ def _environment(**changes: str | None) -> Strike:
 
 _IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 _NO_MOUNT = "" if _IS_ROOT else "only root may mount a small file system"
+_FOLDERS = Path(sys.executable).resolve().parents
+_NO_PYTHON = "" if all(folder.stat().st_mode & 0o1 for folder in _FOLDERS) else "nobody but root may run this Python"
 _NO_SETPRIV = "" if not _IS_ROOT or shutil.which("setpriv") else "root writes everywhere, and there is no setpriv"
 _SEARCH = ("--floor", "65", "--precision", "auto")
 _LIMIT = ("--precision", "w8a8", "--time-limit", "3")
@@ -276,13 +286,15 @@ FAULTS = (
     Fault("the samples deleted", _delete("samples.npz"), WORKING, (0,), changes=True),
     Fault("the samples cut short", _cut("samples.npz"), WORKING, (0,), changes=True),
     Fault("other samples in their place", _rewrite("samples.npz"), WORKING, (0,), changes=True),
-    Fault("no room for the output", _full("out"), ("",), (2,), "No space left", lacks=_NO_MOUNT),
-    Fault("no room for temporary files", _full("tmp"), ("",), (2,), "No space left", lacks=_NO_MOUNT),
+    Fault("no room for the output", _full("out"), ("",), (2,), r"out/.*No space left", lacks=_NO_MOUNT),
+    Fault("no room for temporary files", _full("tmp"), ("",), (2,), r"tmp/.*No space left", lacks=_NO_MOUNT),
     Fault("a read-only output folder", _read_only, ("",), (2,), "out: no permission", lacks=_NO_SETPRIV),
-    Fault("the output folder deleted", _remove_folder("out"), STAGES, (2,), "out"),
+    Fault("the output folder deleted", _remove_folder("out"), STAGES, (2,), "out.*(no such folder|removed)"),
     Fault("the folder of temporary files deleted", _remove_folder("tmp"), STAGES, (0, 2)),
     Fault("a second writer", _second_writer, ("", "calibrating"), (0, 2)),
     Fault("no HOME", _environment(HOME=None), ("",), (0,)),
+    Fault("no HOME, a user without a name", _nameless, ("",), (0,), lacks=_NO_SETPRIV or _NO_PYTHON),
+    Fault("HOME of somebody else's", _as_nobody, ("",), (0,), lacks=_NO_SETPRIV or _NO_PYTHON),
     Fault("HOME that does not exist", _environment(HOME="/nonexistent"), ("",), (0,)),
     Fault("TMPDIR that does not exist", _environment(TMPDIR="/nonexistent"), ("",), (0,)),
 )  # fmt: skip
@@ -295,7 +307,9 @@ def furnish(root: Path, seed: int = 0) -> None:
     """A convolutional network with 150 KB of weights, and 32 samples of it."""
     rng = np.random.default_rng(seed)
     shapes = [(16, 3, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3), (10, 64, 5, 5)]
-    weights = [numpy_helper.from_array((rng.standard_normal(s) / 9).astype(np.float32), f"w{i}") for i, s in enumerate(shapes)]
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(s) / 9).astype(np.float32), f"w{i}") for i, s in enumerate(shapes)
+    ]
     nodes, value = [], "x"
     for i in range(len(shapes)):
         nodes.append(helper.make_node("Conv", [value, f"w{i}"], [f"c{i}"], f"conv{i}", strides=[2, 2], pads=[1] * 4))
@@ -395,7 +409,12 @@ def _left(scene: Scene, passed: bool, *, later: bool) -> Iterator[str]:
             os.kill(number, signal.SIGKILL)
     if later:
         _run_again(scene)
-    extra = [str(p.relative_to(scene.root)) for folder in ("out", "tmp") for p in _entries(scene.root / folder) if p != scene.output]
+    extra = [
+        str(p.relative_to(scene.root))
+        for folder in ("out", "tmp")
+        for p in _entries(scene.root / folder)
+        if p != scene.output
+    ]
     if extra:
         yield f"files left: {', '.join(extra)}"
     if scene.output.exists():
@@ -432,7 +451,7 @@ def _loads(path: Path) -> bool:
 def faults(only: str) -> int:
     """Each fault whose name has these words, at each of its stages; the number of those that came out wrong."""
     count = wrong = 0
-    print(f"{'fault':40} {'before' :12} status  message, what is wrong")
+    print(f"{'fault':40} {'before':12} status  message, what is wrong")
     for fault in FAULTS:
         if only not in fault.name:
             continue

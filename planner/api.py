@@ -175,7 +175,7 @@ def quantize(
         with blaming_synthetic(loaded):
             ranges = calibrate(read, loaded.calibration, progress, loaded.method)
         made = without_uncalibrated(target, read, made, ranges)
-    artifact = write_quantized(read, made, ranges, written, float16_io=float16_io)
+    artifact = write_quantized(read, made, ranges, written, float16_io=float16_io, overwrite=overwrite)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
 
 
@@ -333,11 +333,14 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io, estimated, time_budget), auto=asked is None, progress=progress,
+                Demands(floor, allow_fallback, float16_io, estimated, time_budget), auto=asked is None, overwrite=overwrite,
+                progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:
-            compiled_model, problem = try_compile(written, context, opened.ep, opened.options, loaded.evaluation[0])
+            compiled_model, problem = try_compile(
+                written, context, opened.ep, opened.options, loaded.evaluation[0], overwrite=overwrite
+            )
             result = replace(result, compiled=compiled_model, compile_error=problem)
     if report_to is not None:
         made = target_report(opened, read, asked, first, result.selection, result.inputs)

@@ -200,13 +200,22 @@ def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
 
     Args:
         beside: the folder to make it in; None for the system's own place for such things.
+
+    Raises:
+        RequestError: it was removed, and something in here failed for that.
     """
     place = Path(tempfile.gettempdir()) if beside is None else beside
     _clear_stale(place)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True) as name:
         limits.tell_watcher("made", str(Path(name).absolute()))
-        with _locked(Path(name)):
-            yield Path(name)
+        try:
+            with _locked(Path(name)):
+                yield Path(name)
+        except Exception:
+            if not Path(name).is_dir():
+                gone = place if not place.is_dir() else name
+                raise RequestError(f"{gone}: was removed while planner was working in it", "run again") from None
+            raise
     limits.tell_watcher("removed", str(Path(name).absolute()))
 
 
@@ -247,42 +256,57 @@ def _clear_stale(place: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path in a folder beside ``path``; what was written there takes its place at the end, or nothing does.
 
     Further files written in the temporary folder (external data) move along, under their own names.
+
+    Args:
+        path: of the file.
+        overwrite: whether what has these names at the end may be replaced.
+
+    Raises:
+        RequestError: the disk is full, nothing may be written there, or another process wrote there meanwhile.
     """
-    new = not os.path.lexists(path)
     try:
         with temporary_folder(path.parent) as folder:
             temporary = folder / path.name
             yield temporary
-            for extra in sorted(folder.iterdir()):
-                if extra != temporary and extra.name != _LOCK:
-                    extra.replace(path.parent / extra.name)
-            _take_name(temporary, path, new=new)
+            extra = sorted(p for p in folder.iterdir() if p != temporary and p.name != _LOCK)
+            _take_names((*extra, temporary), path.parent, overwrite=overwrite)
     except OSError as error:
         raise RequestError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _take_name(temporary: Path, path: Path, *, new: bool) -> None:
-    """Give a finished file its name; where nothing had that name before, nothing that came meanwhile is replaced.
+def _take_names(finished: Sequence[Path], folder: Path, *, overwrite: bool) -> None:
+    """Move finished files into a folder: all of them or, where one would replace what it may not, none."""
+    taken: list[Path] = []
+    try:
+        for temporary in finished:
+            path = folder / temporary.name
+            if overwrite:
+                temporary.replace(path)
+                continue
+            _take_free_name(temporary, path)
+            taken.append(path)
+    except BaseException:
+        for path in taken:
+            path.unlink(missing_ok=True)
+        raise
 
-    Raises:
-        RequestError: another process wrote there meanwhile.
-    """
-    if not new:
-        temporary.replace(path)
-        return
+
+def _take_free_name(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise RequestError(f"{path}: was written by another process meanwhile", "give another --output") from None
-    except OSError:  # the file system has no links
-        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, FileExistsError) or os.path.lexists(path):
+            raise RequestError(
+                f"{path}: was written by another process meanwhile", "give another --output, or --overwrite"
+            ) from None
+        temporary.replace(path)  # the file system has no links
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic(path) as temporary:
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a text file whole or not at all; arguments and errors are those of `atomic`."""
+    with atomic(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")

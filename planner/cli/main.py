@@ -151,7 +151,7 @@ def _told(error: Exception) -> tuple[int, str, str, str]:
         return error.exit_status, "ep" if isinstance(error, EPError) else "request", str(error), error.hint
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        hint = "check the disk, the permissions, and where the output goes"
+        hint = "check the disk, the permissions, and where the output and TMPDIR lie"
         return 2, "system", f"{where}{error.strerror or error}", hint
     if isinstance(error, MemoryError):
         return 3, "memory", "out of memory", "use fewer or smaller samples, or a machine with more memory"

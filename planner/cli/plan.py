@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             common.print_document(error.check.to_json())
         return check.conclude(error.check, allow_unknown=False)
     document = plan.to_json()
-    write_text(args.output, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(args.output, json.dumps(document, indent=1, allow_nan=False) + "\n", overwrite=args.overwrite)
     if args.json:
         common.print_document(document)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from planner.estimation.compile import Compiled, Compiler
 from planner.estimation.estimate import AS_IT_IS, Estimate, price
 from planner.estimation.file import node_names
 from planner.estimation.latency import latency_model
+from planner.files import temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
@@ -55,8 +55,8 @@ def estimate(
 
     ep, done, total = targets[0].ep, 0, len(targets) * len(precisions)
     rates = latency_model(ep)
-    with tempfile.TemporaryDirectory(prefix="planner-") as folder, Compiler(ep) as compiler:
-        forms, known = _Forms(Path(folder), progress), dict[object, Compiled]()
+    with temporary_folder() as folder, Compiler(ep) as compiler:
+        forms, known = _Forms(folder, progress), dict[object, Compiled]()
         for target, model in zip(targets, models, strict=True):
             for precision in precisions:
                 progress("estimating", done, total)

@@ -52,6 +52,9 @@ def save(model: ir.Model, path: Path, *, embed: bool = True) -> None:
             ir.save(model, path, external_data=f"{path.name}.data")
     except ir.serde.SerdeError as error:
         raise planner_error_in(error) or error from None
+    except OSError as error:
+        # Writing, unlike opening, does not name the file; whose disk is full has to be said.
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
 
 
 def _write(model: ir.Model, stream: BinaryIO) -> None:

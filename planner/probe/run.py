@@ -6,7 +6,6 @@ import contextlib
 import json
 import queue
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import onnx
 
 from planner.errors import PlannerError
+from planner.files import temporary_folder
 from planner.probe.build import NODE, build, inputs_of
 from planner.probe.case import Case
 from planner.probe.cases import PROBE_VERSION, case_by_id
@@ -157,8 +157,8 @@ class _Interview:
 
 def _versions(worker: Worker, options: Mapping[str, str]) -> dict[str, str]:
     """Start the EP once, on the smallest case, to learn the versions before anything is asked in earnest."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "start.onnx")
+    with temporary_folder() as folder:
+        path = folder / "start.onnx"
         path.write_bytes(build(case_by_id("Relu/float32")).SerializeToString())
         with contextlib.suppress(SessionFailed):
             worker.open(path, options)
@@ -192,22 +192,23 @@ class _Asker:
         self.reference = Worker(CPU, timeout=_TIMEOUT)
         self.asked = 0
         self.process_is_new = True
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> _Asker:
-        self._folder = tempfile.TemporaryDirectory(prefix="planner-probe-")
+        self._folder = self._open.enter_context(temporary_folder())
         return self
 
     def __exit__(self, *_: object) -> None:
         self.worker.close()
         self.reference.close()
-        self._folder.cleanup()
+        self._open.close()
 
     def ask(self, case: Case) -> Outcome:
         self.asked += 1
         if self.asked % _CASES_PER_PROCESS == 0:
             self.worker.close()
             self.process_is_new = True
-        path = Path(self._folder.name, "case.onnx")
+        path = self._folder / "case.onnx"
         try:
             if self.process_is_new:
                 self._warm_up(path)

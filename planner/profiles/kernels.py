@@ -25,8 +25,7 @@ from planner.errors import EPError, RequestError
 from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
 from planner.runtime import kernel_registry
-from planner.runtime.environment import discreet
-from planner.runtime.environment import cache_folder
+from planner.runtime.environment import cache_folder, discreet
 from planner.runtime.registry import launcher
 
 INSTALLED = "installed"

@@ -58,6 +58,7 @@ def write_quantized(
     *,
     float16_io: bool = False,
     proven: bool = True,
+    overwrite: bool = True,
 ) -> Artifact:
     """Apply the plan and write the model to ``output``.
 
@@ -70,13 +71,14 @@ def write_quantized(
         output: an ONNX file; large weights lie beside it in ``output``.data.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         proven: open what was written before it gets its name; false where whoever calls runs it anyway.
+        overwrite: whether what lies at ``output`` in the end may be replaced.
 
     Raises:
         RequestError: the model's file has changed meanwhile.
         EPError: what was written does not load; nothing is left of it.
     """
     applied = apply_plan(model, plan, ranges, float16_io=float16_io)
-    with atomic(output) as temporary:
+    with atomic(output, overwrite=overwrite) as temporary:
         save(applied.model, temporary)
         model.check_unchanged()
         if proven:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json as stdlib_json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from planner.errors import RequestError
-from planner.files import read_text
+from planner.files import atomic, read_text
 from planner.reporting import html, json, junit, markdown, sarif, svg, text
 from planner.reporting.data import Report, Row
 
@@ -108,18 +107,5 @@ def _slug(row: Row) -> str:
 
 def _replace(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(content)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with atomic(path) as temporary:
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")

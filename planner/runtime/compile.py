@@ -55,6 +55,7 @@ def compile_model(
     sample: Mapping[str, np.ndarray[Any, Any]],
     *,
     timeout: float = 600,
+    overwrite: bool = True,
 ) -> Compiled:
     """Compile the model for the chip, load what was written in a fresh session, and run one sample through both.
 
@@ -65,13 +66,17 @@ def compile_model(
         options: provider options of the device.
         sample: a feed of the model.
         timeout: seconds that one request to the worker may take.
+        overwrite: whether what lies at ``output`` in the end may be replaced.
 
     Raises:
         EPError: compiling, loading or running failed; nothing is left at ``output`` then.
         RequestError: as `require_compiler`.
     """
     require_compiler(ep)
-    with atomic(output) as temporary, Worker(ep, timeout=limits.current().seconds or timeout) as worker:
+    with (
+        atomic(output, overwrite=overwrite) as temporary,
+        Worker(ep, timeout=limits.current().seconds or timeout) as worker,
+    ):
         soc, seconds = worker.compile(model, temporary, options)
         opened = worker.open(temporary, options)
         elsewhere = [a for a in opened.assignment if a.ep != ep]
@@ -103,7 +108,13 @@ def _difference(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float
 
 
 def try_compile(
-    model: Path, output: Path, ep: str, options: Mapping[str, str], sample: Mapping[str, np.ndarray[Any, Any]]
+    model: Path,
+    output: Path,
+    ep: str,
+    options: Mapping[str, str],
+    sample: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    overwrite: bool = True,
 ) -> tuple[Compiled | None, str | None]:
     """As `compile_model`; what the EP fails at is told, not raised.
 
@@ -111,6 +122,6 @@ def try_compile(
         The compiled model, or None and why there is none.
     """
     try:
-        return compile_model(model, output, ep, options, sample), None
+        return compile_model(model, output, ep, options, sample, overwrite=overwrite), None
     except EPError as error:
         return None, str(error)

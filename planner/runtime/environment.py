@@ -5,6 +5,7 @@ Read by the worker too, in whatever environment an EP needs: the standard librar
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -34,7 +35,14 @@ def interpreter(alias: str) -> Path:
         return Path(named)
     executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
     otherwise = made_folder(alias) / executable if "@" in alias else Path(sys.executable)
-    return next((found for folder in places(alias) if (found := folder / executable).is_file()), otherwise)
+    return next((found for folder in places(alias) if _is_file(found := folder / executable)), otherwise)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file that this user may know of: the home folder may be somebody else's, as after sudo."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def places(alias: str) -> tuple[Path, ...]:
@@ -55,12 +63,22 @@ def cache_folder() -> Path:
     if named := os.environ.get("PLANNER_CACHE"):
         return Path(named)
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return base / "planner"
+
+
+def _home() -> Path:
+    """The user's folder. A user who has none, as a number without a name in a container, gets one in which nothing can be: what
+    others can write to must not lend planner an interpreter.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 def conflicts(python: Path | None = None) -> tuple[str, ...]:

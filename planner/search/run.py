@@ -76,6 +76,7 @@ def select(
     demands: Demands,
     *,
     auto: bool,
+    overwrite: bool = True,
     calibrations: Calibrations | None = None,
     progress: Progress = silent,
 ) -> Selection:
@@ -96,6 +97,7 @@ def select(
         output: where the kept model is written.
         demands: what it must meet.
         auto: whether no precision was named: then plans are compared and searched for.
+        overwrite: whether what lies at ``output`` in the end may be replaced.
         calibrations: shared with other calls about the same model: it is calibrated once for all of them.
         progress: told of each step.
 
@@ -112,7 +114,7 @@ def select(
         )  # fmt: skip
         with unchanged(model.sources):
             kept, report, finalists = _best(trials, resolutions)
-        with atomic(output) as temporary:
+        with atomic(output, overwrite=overwrite) as temporary:
             source = Path(kept.artifact.path)
             for file in with_data(source):
                 file.replace(temporary.with_name(file.name.replace(source.name, output.name)))

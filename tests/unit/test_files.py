@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from planner.errors import RequestError
-from planner.files import atomic, check_output, write_text
+from planner.errors import EPError, RequestError
+from planner.files import Snapshot, atomic, check_output, unchanged, write_text
 
 
 def test_a_new_file_in_an_existing_folder_is_fine(tmp_path: Path) -> None:
@@ -110,13 +111,61 @@ def test_a_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> N
     assert (tmp_path / "out").stat().st_mode == plain.stat().st_mode
 
 
-def test_of_two_writers_the_second_replaces_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "out.onnx"
-    with pytest.raises(RequestError, match="meanwhile"), atomic(path) as one:
+@pytest.mark.parametrize("early", [True, False])
+def test_of_two_writers_the_second_replaces_nothing(early: bool, tmp_path: Path) -> None:
+    path, data = tmp_path / "out.onnx", tmp_path / "out.onnx.data"
+    if early:  # the other one is done before this one begins to write; both were asked for when there was nothing
+        path.write_text("other")
+    with pytest.raises(RequestError, match="meanwhile"), atomic(path, overwrite=False) as one:
         one.write_text("one")
-        with atomic(path) as other:
-            other.write_text("other")
+        one.with_name(data.name).write_text("weights of one")
+        if not early:
+            with atomic(path, overwrite=False) as other:
+                other.write_text("other")
     assert path.read_text() == "other" and [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_data_beside_the_output_is_replaced_only_where_asked(tmp_path: Path) -> None:
+    data = tmp_path / "out.onnx.data"
+    data.write_text("somebody's")
+    with (
+        pytest.raises(RequestError, match=r"out\.onnx\.data.*meanwhile"),
+        atomic(tmp_path / "out.onnx", overwrite=False) as one,
+    ):
+        one.write_text("one")
+        one.with_name(data.name).write_text("weights of one")
+    assert data.read_text() == "somebody's" and [p.name for p in tmp_path.iterdir()] == [data.name]
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_a_folder_that_is_removed_while_it_is_used_is_said(outer: bool, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    place.mkdir()
+    with pytest.raises(RequestError, match="was removed while planner was working in it"), atomic(place / "m") as path:
+        shutil.rmtree(place if outer else path.parent)
+        path.write_text("m")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_work_on_a_file_that_is_another_one_by_then_is_worth_nothing(fails: bool, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("before")
+    with (
+        pytest.raises(RequestError, match="was changed while planner was working on it"),
+        unchanged([Snapshot.of(path)]),
+    ):
+        path.write_text("another")
+        if fails:
+            raise EPError("the EP could not build a session")
+
+
+def test_work_on_a_file_that_stays_ends_as_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("before")
+    with unchanged([Snapshot.of(path)]):
+        pass
+    with pytest.raises(EPError, match="session"), unchanged([Snapshot.of(path)]):
+        raise EPError("the EP could not build a session")
 
 
 def test_what_was_there_before_is_replaced(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from planner.errors import EPError, RequestError
+from planner.runtime import client
 from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.environment import discreet
 from planner.runtime.worker import as_array
 from tests.limits import HANGS
 
@@ -124,6 +126,25 @@ def test_a_model_that_is_cut_while_it_is_mapped_is_not_put_down_to_the_ep(tmp_pa
 
 
 @posix
+def test_a_start_that_hangs_is_ended_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(f"import time; time.sleep({HANGS})")
+    monkeypatch.setattr(client.worker, "__file__", str(tmp_path / "worker.py"))
+    monkeypatch.setattr(client, "_LEAST_START", 0.2)
+    with Worker(CPU, timeout=0.2) as worker, pytest.raises(WorkerTimeout, match=r"did not start within 0\.2 s"):
+        worker.open(model(tmp_path), {})
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, "1"), ("0", "0")])
+def test_no_makers_are_told_of_models_unless_the_user_says_so(
+    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if said is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", said)
+    assert discreet()["ORT_DISABLE_TELEMETRY"] == kept
+
+
+@posix
 def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
     path = model(tmp_path)
     with Worker(CPU, timeout=0.5) as worker:
@@ -150,8 +171,15 @@ def alive(process: int) -> bool:
 
 
 @posix
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_no_worker_outlives_its_caller(end: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "stopped"),
+    [
+        (signal.SIGKILL, False),
+        (signal.SIGINT, False),
+        pytest.param(signal.SIGKILL, True, marks=pytest.mark.skipif(sys.platform != "linux", reason="F_SETSIG")),
+    ],
+)
+def test_no_worker_outlives_its_caller(end: signal.Signals, stopped: bool, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from planner.runtime.client import Worker\n"
         f"w = Worker({CPU!r}); w.open(Path({str(model(tmp_path))!r}), {{}})\n"
@@ -161,6 +189,8 @@ def test_no_worker_outlives_its_caller(end: signal.Signals, tmp_path: Path) -> N
     assert caller.stdout is not None
     child = int(caller.stdout.readline())
     assert alive(child)
+    if stopped:
+        os.kill(child, signal.SIGSTOP)
     caller.send_signal(end)
     caller.wait(HANGS)
     caller.stdout.close()
