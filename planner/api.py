@@ -160,13 +160,13 @@ def quantize(
     made = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     target = open_planned(made, profiles, evidence)
     written = Path(output) if output is not None else default_output(source, made.precision, target.identity)
-    given = (source, *([] if plan_file is None else [plan_file]), *files_read(inputs, profiles, evidence))
+    stood = evidence or [Path(entry.path) for entry in made.evidence]
+    given = (source, *filter(None, [plan_file]), *files_read(inputs or made.inputs, profiles, stood))
     check_output(written, given, overwrite=overwrite)
     read = _read(target, source, made.shapes)
     if read.sha256 != made.model.sha256:
-        whose = "the plan" if plan_file is None else str(plan_file)
         raise RequestError(
-            f"{model} is not the model that {whose} was made for (its hash differs)",
+            f"{model} is not the model that {plan_file or 'the plan'} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
     ranges = {}
@@ -333,8 +333,8 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io, estimated, time_budget), auto=asked is None, overwrite=overwrite,
-                progress=progress,
+                Demands(floor, allow_fallback, float16_io, estimated, time_budget),
+                auto=asked is None, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)
         if compiled and selection.kept.passed:

@@ -72,8 +72,8 @@ def planned_samples(inputs: Mapping[str, Any] | None, model: Model, path: str | 
     """
     planned = inputs or {"synthetic": True, "seed": 0}
     given = path is not None
-    if path is None and not planned.get("synthetic"):
-        path = str(planned.get("source"))
+    if path is None:
+        path = planned_source(inputs)
     method, seed = planned.get("calibration", "minmax"), planned.get("seed") or 0
     if not isinstance(method, str) or type(seed) is not int or seed < 0:
         raise RequestError("inputs of the plan: expected a method's name and a seed from 0 on", "make the plan anew")
@@ -84,6 +84,11 @@ def planned_samples(inputs: Mapping[str, Any] | None, model: Model, path: str | 
             "make the plan anew with `planner plan --inputs`",
         )
     return loaded
+
+
+def planned_source(inputs: Mapping[str, Any] | None) -> str | None:
+    """Where the samples of a plan lay when it was made; None where it was made without any, or with synthetic ones."""
+    return None if inputs is None or inputs.get("synthetic") else str(inputs.get("source"))
 
 
 @contextlib.contextmanager
@@ -103,8 +108,18 @@ def blaming_synthetic(loaded: Inputs) -> Iterator[None]:
         raise
 
 
-def files_read(inputs: str | Source | None, profiles: Sequence[Path], evidence: Sequence[Path]) -> tuple[Path, ...]:
-    """The files that are read beside the model: no output may take their place."""
+def files_read(
+    inputs: str | Source | Mapping[str, Any] | None, profiles: Sequence[Path], evidence: Sequence[Path]
+) -> tuple[Path, ...]:
+    """The files that are read beside the model: no output may take their place.
+
+    Args:
+        inputs: where samples come from, or what a plan says of them.
+        profiles: of the user's own.
+        evidence: of the user's own.
+    """
+    if isinstance(inputs, Mapping):
+        inputs = planned_source(inputs)
     named = inputs.path if isinstance(inputs, Source) else inputs
     source = Path(named) if named is not None and "\0" not in named else None
     data = () if source is None else tuple(source.glob("*.npz")) if source.is_dir() else (source,)

@@ -40,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     from planner import api
+    from planner.calibrate.source import files_read
     from planner.files import check_output, write_text
     from planner.results import NotLegalError
 
-    check_output(args.output, (args.model,), overwrite=args.overwrite)
+    read = files_read(arguments.source(args), args.profile, args.evidence)
+    check_output(args.output, (args.model, *read), overwrite=args.overwrite)
     try:
         plan = api.plan(
             args.model,

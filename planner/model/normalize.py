@@ -66,7 +66,9 @@ def normalize(
         eliminate_identities(model, as_stored)
         common.RemoveUnusedNodesPass()(model)
         lift_constants(model)
+        opset = model.opset_imports.get("", target_opset)
         common.RemoveUnusedOpsetsPass()(model)
+        model.opset_imports[""] = opset  # of the nodes that a plan adds, where all others are of other domains
         # Two inputs of the folded graph may hold equal tensors; left as they are, since names are what users know.
         infer_shapes(model)
     name_values(model)

@@ -256,8 +256,13 @@ def make_plan(target: Target, model: Model, resolution: Resolution, inputs: Inpu
         inputs: what calibrates the plan, where it needs any.
 
     Raises:
-        RequestError: it asks for a type that is judged but not written.
+        RequestError: it asks for a type that is judged but not written, or there is nothing to decide.
     """
+    if not model.nodes:
+        raise RequestError(
+            f"{model.path}: no node is left when constants are folded: no output depends on an input",
+            "there is nothing to quantize; check how the model was exported",
+        )
     types = {t for v in resolution.verdicts for t in (v.config.weight, v.config.activation) if t is not None}
     if unwritten := sorted(types - WRITTEN):
         raise RequestError(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
-from planner.errors import EPError
+from planner.errors import EPError, RequestError
 from planner.estimation.estimate import Estimate
 from planner.estimation.file import estimate_session
 from planner.files import temporary_folder
@@ -123,7 +123,7 @@ class Runs:
         dtypes, operators = input_dtypes(model), operators_of(model)
         plain = stack.enter_context(as_written(candidate, model))
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
-        float32.open(reference, {})
+        _open_reference(float32, reference)
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability(target.options)
         kind = available.kind
@@ -270,6 +270,18 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
     """Reasons by the candidate's own node names."""
     named = ((own_name(refusal.name, candidate), refusal.reason) for refusal in refusals)
     return {name: reason for name, reason in named if name is not None}
+
+
+def _open_reference(worker: Worker, reference: Path) -> None:
+    try:
+        worker.open(reference, {})
+    except SessionFailed as error:
+        if "invalid model" in str(error):
+            raise RequestError(
+                f"onnxruntime does not take the float32 model itself: {error}",
+                "correct the model: no EP runs it as it is",
+            ) from None
+        raise
 
 
 def operators_of(model: ir.Model) -> dict[str, str]:

@@ -31,6 +31,8 @@ def compute_in_float32(model: ir.Model) -> str | None:
     graphs = (model.graph, *model.graph.subgraphs())
     if any(node.domain not in _DOMAINS for node in model.graph.all_nodes()):
         return None  # nobody knows what an operator of another domain takes
+    if any(node.op_type == "BitCast" for node in model.graph.all_nodes()):
+        return None  # it gives the bits of a number a meaning, which those of another type do not have
     values = [v for graph in graphs for v in _values(graph)]
     if not any(v.dtype in _OTHER for v in values):
         return None

@@ -199,6 +199,36 @@ def test_no_output_takes_the_place_of_what_was_read(output: str, run: Run, model
     assert status == 2 and (tmp_path / output).read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["quantize", "plan"])
+def test_no_output_takes_the_place_of_the_inputs_of_a_plan(command: str, run: Run, model: Path, tmp_path: Path) -> None:
+    samples, plan = tmp_path / "samples.npz", tmp_path / "plan.json"
+    np.savez(samples, x=f32(np.ones((8, 2, 4))))
+    before = samples.read_bytes()
+    planning = ("plan", model, "--ep", "cpu", "--precision", "w8a8", "--inputs", samples, "--overwrite", "-o")
+    if command == "quantize":
+        assert run(*planning, plan)[0] == 0
+        status, said = run("quantize", model, "--plan", plan, "--output", samples, "--overwrite")
+    else:
+        status, said = run(*planning, samples)
+    assert status == 2 and "would overwrite the input" in said and samples.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["plan", "target"])
+def test_a_model_that_folds_away_is_said_to_be_one(command: str, run: Run, tmp_path: Path) -> None:
+    made = graph("(float[3] x) => (float[3] y)", "y = Add(a, a)", {"a": f32(np.ones(3))})
+    asked = (command, save(made, tmp_path), "--ep", "cpu", "--precision", "w8a8", "-o", tmp_path / "out")
+    status, said = run(*asked)
+    assert status == 2 and "no output depends on an input" in said
+
+
+def test_a_model_that_onnxruntime_itself_refuses_is_not_put_down_to_the_ep(run: Run, tmp_path: Path) -> None:
+    made = graph("(float[2,4] x) => (float[2,8] y)", "h = MatMul(x, w)\ny = Relu(h)", {"w": f32(np.ones((4, 8)))})
+    for node in made.graph.node:
+        node.name = "same"
+    status, said = run("verify", save(made, tmp_path), "--reference", tmp_path / "model.onnx", "--ep", "cpu")
+    assert status == 2 and "onnxruntime does not take the float32 model itself" in said
+
+
 def sequence(folder: Path) -> Path:
     """A model that gives out a sequence."""
     info = onnx.helper.make_tensor_value_info

@@ -25,6 +25,18 @@ def normalized(model: onnx.ModelProto, opset: int = 21, **shapes: tuple[int, ...
     return found
 
 
+def test_a_float64_whose_bits_are_read_stays_one() -> None:
+    made = graph("(int64[4] x) => (double[4] y)", "y = BitCast<to=11>(x)", opset=26, check=False)
+    model = normalized(made, opset=26)
+    assert model.graph.outputs[0].dtype == ir.DataType.DOUBLE
+
+
+def test_a_model_of_other_domains_alone_has_an_opset_for_what_a_plan_adds() -> None:
+    body = "y = com.microsoft.Gelu(x)"
+    made = graph("(float[4] x) => (float[4] y)", body, domains=["com.microsoft"], check=False)
+    assert normalized(made).opset_imports[""] == 21
+
+
 def operators(model: ir.Model) -> list[str]:
     return [n.op_type for n in model.graph.all_nodes()]
 
