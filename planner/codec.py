@@ -190,7 +190,7 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
     if origin in (list, Sequence):
         return _items(arguments[0], value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping(arguments[1], value, where)
+        return _mapping(arguments[0], arguments[1], value, where)
     return _leaf(hint, value, where)
 
 
@@ -217,9 +217,11 @@ def _items(hint: Any, value: Any, where: Place) -> list[Any]:
     return [_decode(hint, item, (*where, i)) for i, item in enumerate(value)]
 
 
-def _mapping(hint: Any, value: Any, where: Place) -> dict[str, Any]:
+def _mapping(key_hint: Any, hint: Any, value: Any, where: Place) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
+    for key in value:
+        _leaf(key_hint, key, where)
     return {key: _decode(hint, item, (*where, key)) for key, item in value.items()}
 
 
@@ -243,19 +245,27 @@ def _locate(hint: Any, value: Any, where: Place) -> None:
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        if not isinstance(value, Mapping):
-            raise _wrong(where, "an object", value)
-        known = {entry.key: entry for entry in _fields(hint)}
-        for key, item in value.items():
-            if key in known:
-                _decode(known[key].hint, item, (*where, key))
-            elif hint.__struct_config__.forbid_unknown_fields:
-                raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
-        for entry in known.values():
-            if entry.required and entry.key not in value:
-                raise MalformedError((*where, entry.key), "is missing")
+        _locate_in_struct(hint, value, where)
+    elif get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            if isinstance(value, list) and _has_items(member):
+                _decode(member, value, where)
     elif _has_items(hint):
         _decode(hint, value, where)
+
+
+def _locate_in_struct(kind: type[msgspec.Struct], value: Any, where: Place) -> None:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "an object", value)
+    known = {entry.key: entry for entry in _fields(kind)}
+    for key, item in value.items():
+        if key in known:
+            _decode(known[key].hint, item, (*where, key))
+        elif kind.__struct_config__.forbid_unknown_fields:
+            raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
+    for entry in known.values():
+        if entry.required and entry.key not in value:
+            raise MalformedError((*where, entry.key), "is missing")
 
 
 def _has_items(hint: Any) -> bool:

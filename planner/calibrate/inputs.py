@@ -26,7 +26,7 @@ import numpy as np
 
 from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError
-from planner.files import open_plain
+from planner.files import exists, open_plain
 from planner.model.read import Model
 
 Sample = Mapping[str, np.ndarray]
@@ -157,7 +157,7 @@ def data_beside(folder: Path, text: str, where: str) -> str:
         RequestError: there is no such file or folder; a function, above all.
     """
     path = folder / text
-    if "\0" not in text and path.exists():
+    if exists(path):
         return str(path)
     if ":" in text and path.suffix != ".npz":
         raise RequestError(

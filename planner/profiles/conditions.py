@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import onnx
 
-from planner.profiles.document import Document, Where
+from planner.document import Document, Where
 from planner.profiles.schema import OperandCondition, When
 
 _ATTRIBUTES = ("attributes", "attributes_not", "attributes_above")
