@@ -45,10 +45,11 @@ class MalformedError(RequestError):
     Attributes:
         where: keys and indices that lead to what is wrong.
         problem: what is wrong there.
+        expected: whether it says what is expected in the place of a value.
     """
 
-    def __init__(self, where: Place, problem: str, hint: str = "", source: str = "") -> None:
-        self.where, self.problem = where, problem
+    def __init__(self, where: Place, problem: str, hint: str = "", source: str = "", *, expected: bool = False) -> None:
+        self.where, self.problem, self.expected = where, problem, expected
         super().__init__(": ".join(filter(None, (source, dotted(where), problem))), hint)
 
 
@@ -182,7 +183,7 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
             try:
                 return _decode(others[0], value, where)
             except MalformedError as error:
-                if error.where == where and error.problem.startswith("expected "):
+                if error.where == where and error.expected:
                     raise _wrong(where, f"{_describe(others[0])} or null", value) from None
                 raise
     if origin is tuple and arguments[-1] is Ellipsis:
@@ -312,4 +313,4 @@ def _bounds(meta: msgspec.Meta) -> Iterable[str]:
 
 
 def _wrong(where: Place, expected: str, value: object) -> MalformedError:
-    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}")
+    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}", expected=True)

@@ -25,7 +25,7 @@ from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
-from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
+from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 _FLOATS = {
     ir.DataType.FLOAT: DType.FLOAT32,
@@ -435,7 +435,7 @@ def _before_qdq(value: ir.Value) -> str | None:
 
 def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
     """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
-    if node.op_type in EXACT_OPERATORS:
+    if operator(node.op_type).exact:
         return NO_PRECISION
     weight: DType | None = None
     activation: DType | None = None

@@ -7,26 +7,13 @@ import json
 from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 
-from planner import codec
 from planner.reporting import text
 from planner.reporting.baseline import Change, Difference
 
-SCHEMA = "planner/diff/1"
-
-
-def to_json(difference: Difference) -> dict[str, object]:
-    """The document of `planner diff --json`."""
-    return {
-        "schema": SCHEMA,
-        "compared": difference.compared,
-        "worse": len(difference.worse),
-        "changes": codec.plain(difference.sorted()),
-    }
-
 
 def render_json(difference: Difference) -> str:
-    """As `to_json`, as text."""
-    return json.dumps(to_json(difference), indent=1, allow_nan=False) + "\n"
+    """The document of `planner diff --json`, as text."""
+    return json.dumps(difference.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def render_junit(difference: Difference) -> str:
