@@ -165,7 +165,9 @@ def simulate(args: argparse.Namespace) -> None:
     drawn = random.Random(0)
     times = [drawn.choice(recorded) / args.speed for _ in range(args.cells)]
     with cluster(0, folder) as address:
-        workers = subprocess.Popen([sys.executable, "-c", _WORKERS, address, str(args.workers)])
+        # A hundred workers in one process answer late, and would say so thousands of times.
+        quiet = os.environ | {"DASK_LOGGING__DISTRIBUTED": "error"}
+        workers = subprocess.Popen([sys.executable, "-c", _WORKERS, address, str(args.workers)], env=quiet)
         try:
             with Client(address) as client:  # type: ignore[no-untyped-call]
                 client.wait_for_workers(args.workers, timeout=120)
