@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, ge
 
 import msgspec
 
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import read_text
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def read_document(path: Path, schema: str, what: str, hint: str = "") -> dict[st
     except RequestError as error:
         raise RequestError(str(error), hint) from None
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not {what}: {str(error).splitlines()[0]}", hint) from None
+        raise RequestError(f"{path}: not {what}: {first_line(error)}", hint) from None
     found = data.get("schema") if isinstance(data, dict) else type(data).__name__
     if found != schema:
         raise RequestError(f"{path}: not {what}: schema is {str(found)[:60]!r}, expected {schema!r}", hint)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 
 from planner.codec import MalformedError, dotted, from_json
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import read_text
 
 # libyaml reads a large profile ten times faster; a platform without it has the same loader in Python.
@@ -125,7 +125,7 @@ def parse(path: Path, text: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or first_line(error)
         raise RequestError(f"{where}: not valid YAML: {problem}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise RequestError(f"{path}: not valid YAML: {type(error).__name__}") from None

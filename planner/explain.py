@@ -92,7 +92,7 @@ def explain_node(
         EPError: the EP cannot run here.
     """
     target = Target.open(ep, device, profiles, evidence)
-    precisions = target.profile.prefer[target.device]
+    precisions = target.preferred
     checked = api.check(model, ep, device=device, precision=precisions[0], profiles=profiles, evidence=evidence)
     op_types = {verdict.node.name: verdict.node.op_type for verdict in checked.verdicts}
     if node not in op_types:

@@ -9,8 +9,12 @@ def name_nodes(model: ir.Model) -> None:
     """Give each node a unique name: its own, else operator and first output; a repeated one gets a number."""
     seen: dict[str, int] = {}
     for node in model.graph.all_nodes():
-        outputs = [o.name for o in node.outputs if o.name]
-        node.name = _free(node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}", seen, "#")
+        node.name = _free(name_of(node), seen, "#")
+
+
+def name_of(node: ir.Node) -> str:
+    """The node's own name, else its operator and first output."""
+    return node.name or f"{node.op_type}:{next((out.name for out in node.outputs if out.name), 'unnamed')}"
 
 
 def name_values(model: ir.Model) -> None:

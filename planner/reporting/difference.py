@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 
-from planner.reporting import text
+from planner.reporting import json, text
 from planner.reporting.baseline import Change, Difference
-
-
-def render_json(difference: Difference) -> str:
-    """The document of `planner diff --json`, as text."""
-    return json.dumps(difference.to_json(), indent=1, allow_nan=False) + "\n"
 
 
 def render_junit(difference: Difference) -> str:
@@ -50,7 +44,7 @@ def render_html(difference: Difference) -> str:
 RENDERERS: Mapping[str, Callable[[Difference], str]] = {
     "diff.html": render_html,
     "diff.md": lambda difference: difference.to_markdown("What changed"),
-    "diff.json": render_json,
+    "diff.json": json.render,
     "diff.xml": render_junit,
 }
 

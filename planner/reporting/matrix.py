@@ -175,7 +175,7 @@ def make_report(
     for subject in subjects:
         model = targets[0].read(subject.path, subject.shapes, seen=partial(sample_shapes, subject.inputs))
         loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
-    asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
+    asked = [(t, tuple(precisions) or t.preferred) for t in targets]
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
@@ -187,7 +187,7 @@ def make_report(
                 cell.append(row)
                 if told is not None:
                     told(row, len(found) + len(cell), total)
-            found += rows.recommend(cell, map(str, target.profile.prefer[target.device]))
+            found += rows.recommend(cell, map(str, target.preferred))
     return Report(planner.__version__, date or now(), tuple(found))
 
 

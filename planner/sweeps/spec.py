@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from planner.calibrate.inputs import data_beside
 from planner.document import read_yaml
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import exists
 from planner.runtime.environment import cache_folder
 
@@ -148,6 +148,4 @@ def _fetched(url: str, where: str) -> Path:
         return Path(fsspec.open_local(f"filecache::{url}", filecache={"cache_storage": storage, "check_files": True}))
     except Exception as error:
         # Each storage has errors of its own.
-        raise RequestError(
-            f"{where}: {url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None
+        raise RequestError(f"{where}: {url}: {first_line(error)}") from None

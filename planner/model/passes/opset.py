@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from planner.errors import first_line
 from planner.model.names import Names
 from planner.model.passes.edit import new_constant
 from planner.model.passes.match import float_attribute, graph_of, int_attribute, own
@@ -62,7 +63,7 @@ def _raise_oldest(model: ir.Model) -> None:
     try:
         version_converter.convert_version(model, _OLDEST, fallback=True)
     except Exception as error:
-        raise _CannotRaiseError(next(iter(str(error).splitlines()), type(error).__name__)) from None
+        raise _CannotRaiseError(first_line(error)) from None
     if model.opset_imports.get("", 0) < _OLDEST:
         raise _CannotRaiseError(f"ONNX's converter does not reach opset {_OLDEST}")
 
