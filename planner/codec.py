@@ -28,7 +28,7 @@ from planner.errors import RequestError, first_line
 from planner.files import read_text
 
 T = TypeVar("T")
-Place = tuple[str | int, ...]
+Where = tuple[str | int, ...]
 
 FLAT: Mapping[str, Any] = {"flat": True}
 HIDDEN: Mapping[str, Any] = {"hidden": True}
@@ -48,7 +48,7 @@ class MalformedError(RequestError):
         expected: whether it says what is expected in the place of a value.
     """
 
-    def __init__(self, where: Place, problem: str, hint: str = "", source: str = "", *, expected: bool = False) -> None:
+    def __init__(self, where: Where, problem: str, hint: str = "", source: str = "", *, expected: bool = False) -> None:
         self.where, self.problem, self.expected = where, problem, expected
         super().__init__(": ".join(filter(None, (source, dotted(where), problem))), hint)
 
@@ -171,7 +171,7 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
     )
 
 
-def _decode(hint: Any, value: Any, where: Place) -> Any:
+def _decode(hint: Any, value: Any, where: Where) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _object(hint, value, where)
     origin, arguments = get_origin(hint), get_args(hint)
@@ -195,7 +195,7 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
     return _leaf(hint, value, where)
 
 
-def _object(kind: Any, value: Any, where: Place) -> Any:
+def _object(kind: Any, value: Any, where: Where) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
     arguments: dict[str, Any] = {}
@@ -212,13 +212,13 @@ def _object(kind: Any, value: Any, where: Place) -> Any:
         raise MalformedError(where, str(error)) from None
 
 
-def _items(hint: Any, value: Any, where: Place) -> list[Any]:
+def _items(hint: Any, value: Any, where: Where) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _wrong(where, "a list", value)
     return [_decode(hint, item, (*where, i)) for i, item in enumerate(value)]
 
 
-def _mapping(key_hint: Any, hint: Any, value: Any, where: Place) -> dict[str, Any]:
+def _mapping(key_hint: Any, hint: Any, value: Any, where: Where) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
     for key in value:
@@ -226,7 +226,7 @@ def _mapping(key_hint: Any, hint: Any, value: Any, where: Place) -> dict[str, An
     return {key: _decode(hint, item, (*where, key)) for key, item in value.items()}
 
 
-def _leaf(hint: Any, value: Any, where: Place) -> Any:
+def _leaf(hint: Any, value: Any, where: Where) -> Any:
     """A scalar, or a Struct: msgspec checks it, with its constraints; where it refuses, the place is looked for."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(where, _describe(hint), value)
@@ -241,7 +241,7 @@ def _leaf(hint: Any, value: Any, where: Place) -> Any:
         raise MalformedError(where, "is nested too deep") from None
 
 
-def _locate(hint: Any, value: Any, where: Place) -> None:
+def _locate(hint: Any, value: Any, where: Where) -> None:
     """Raise for the innermost part of a Struct or of what holds Structs that is wrong; return where the whole is."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
@@ -255,7 +255,7 @@ def _locate(hint: Any, value: Any, where: Place) -> None:
         _decode(hint, value, where)
 
 
-def _locate_in_struct(kind: type[msgspec.Struct], value: Any, where: Place) -> None:
+def _locate_in_struct(kind: type[msgspec.Struct], value: Any, where: Where) -> None:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
     known = {entry.key: entry for entry in _fields(kind)}
@@ -312,5 +312,5 @@ def _bounds(meta: msgspec.Meta) -> Iterable[str]:
         yield f"that matches {meta.pattern}"
 
 
-def _wrong(where: Place, expected: str, value: object) -> MalformedError:
+def _wrong(where: Where, expected: str, value: object) -> MalformedError:
     return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}", expected=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 
-from planner.codec import MalformedError, dotted, from_json
+from planner.codec import MalformedError, Where, dotted, from_json
 from planner.errors import RequestError, first_line
 from planner.files import read_text
 
@@ -17,7 +17,6 @@ from planner.files import read_text
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST_FILE = 4 << 20
 _DEEPEST = 32
-Where = tuple[str | int, ...]
 T = TypeVar("T")
 
 
@@ -110,7 +109,8 @@ def parse(path: Path, text: str) -> Document:
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RequestError(f"{path}:{_event_line(event)}: anchors and aliases are not allowed")
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise RequestError(f"{path}:{line}: anchors and aliases are not allowed")
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -129,10 +129,6 @@ def parse(path: Path, text: str) -> Document:
         raise RequestError(f"{where}: not valid YAML: {problem}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise RequestError(f"{path}: not valid YAML: {type(error).__name__}") from None
-
-
-def _event_line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark is not None else 1
 
 
 def _walk(path: Path, node: yaml.Node, where: Where, lines: dict[Where, int]) -> None:

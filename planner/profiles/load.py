@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from planner.document import Document, Where, parse, read_yaml_text
+from planner.codec import Where
+from planner.document import Document, parse, read_yaml_text
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
 from planner.profiles.conditions import in_file, names_of, with_attributes
