@@ -13,11 +13,12 @@ import onnx_ir as ir
 
 from planner import limits
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
-from planner.errors import PlannerError, RequestError
+from planner.errors import PlannerError, RequestError, first_line
 from planner.files import Snapshot
 from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
 from planner.model.check import complaint
-from planner.model.load import first_line, load_source, source_of
+from planner.model.load import load_source, source_of
+from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
@@ -25,7 +26,7 @@ from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.values import constant_array, is_quantized
-from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
+from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 _FLOATS = {
     ir.DataType.FLOAT: DType.FLOAT32,
@@ -244,12 +245,12 @@ class _Original:
             self.values.update(o.name for o in node.outputs)
             if node.op_type in ("Constant", "Shape"):
                 continue  # they compute nothing of the data: no user looks for them
-            outputs = [o.name for o in node.outputs if o.name]
-            name = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
+            name = name_of(node)
             self.names[name] = node.op_type
             inputs = tuple(v.name for v in node.inputs if v is not None and v.name)
-            for out in outputs:
-                self.producers[out] = (name, inputs)
+            for out in node.outputs:
+                if out.name:
+                    self.producers[out.name] = (name, inputs)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
         """Names of the user's nodes that a normalized node stands for.
@@ -435,7 +436,7 @@ def _before_qdq(value: ir.Value) -> str | None:
 
 def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
     """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
-    if node.op_type in EXACT_OPERATORS:
+    if operator(node.op_type).exact:
         return NO_PRECISION
     weight: DType | None = None
     activation: DType | None = None
