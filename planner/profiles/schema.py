@@ -112,6 +112,17 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     attributes_above: dict[str, float] = {}
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
 
+    def spans(self, opset: int) -> bool:
+        """Whether an opset lies within the bounds."""
+        return (self.min_opset is None or self.min_opset <= opset) and (
+            self.max_opset is None or opset <= self.max_opset
+        )
+
+    @property
+    def asks_opset_alone(self) -> bool:
+        """Whether it asks nothing but bounds of the opset, or nothing at all."""
+        return structs.replace(self, min_opset=None, max_opset=None) == When()
+
 
 class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):
     """Output quantization parameters that the EP demands."""
