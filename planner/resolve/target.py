@@ -162,7 +162,6 @@ class Target:
             stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
             seen: what shapes the samples have.
         """
-
         wanted = self.profile.file.opset
 
         def opset(operators: Collection[str], have: int) -> int:
