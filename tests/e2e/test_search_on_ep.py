@@ -123,6 +123,7 @@ def test_only_fallback_saves_a_node_that_the_ep_does_not_have_and_the_result_nam
     assert any("only_on_the_cpu" in note for note in saved["verification"]["notes"])
 
 
+@pytest.mark.slow
 def test_a_top1_floor_keeps_the_answers_on_labelled_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "digits.onnx"
     model.write_bytes(digits.model()[0].read_bytes())
@@ -164,6 +165,7 @@ def test_an_interrupted_search_judges_and_writes_its_best_plan_so_far(tmp_path: 
     assert document["verification"]["samples"] >= 8
 
 
+@pytest.mark.slow
 def test_samples_held_apart_that_refute_a_plan_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every fourth sample is held apart; here these are three times as bright as anything that calibration saw."""
     model = tmp_path / "digits.onnx"

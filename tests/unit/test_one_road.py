@@ -189,6 +189,7 @@ def test_verify(command: Command, model: Path, samples: Path, tmp_path: Path, fl
     assert (status, steady(document)) == (0 if result.passed else 1, steady(result.to_json()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [None, "30"])
 def test_target(command: Command, model: Path, samples: Path, tmp_path: Path, floor: str | None) -> None:
     output, wanted = tmp_path / "out.onnx", None if floor is None else parse_floor(floor)
