@@ -58,7 +58,9 @@ def _ordered(parts: Sequence[tuple[_ByKey, _ByKey]]) -> dict[Key, tuple[Rule, ..
             if not (each == "*" and _refuses_all(rule) and (domain, op) in taken)
         ]
         # A table of all operators is asked last: what was observed corrects it.
-        found[domain, op] = tuple(rule for _, rule in sorted(rules, key=lambda r: r[0] == "*" and r[1].kernels is not None))
+        found[domain, op] = tuple(
+            rule for _, rule in sorted(rules, key=lambda r: r[0] == "*" and r[1].kernels is not None)
+        )
     return found
 
 
