@@ -15,7 +15,7 @@ else
 EXTRAS := cpu,test,lint
 endif
 
-.PHONY: setup setup-openvino setup-directml setup-webgpu demo examples reports test test-old-cpu fuzz lint format clean
+.PHONY: setup setup-openvino setup-directml setup-webgpu demo examples reports test test-slow test-old-cpu fuzz lint format clean
 
 # onnxruntime-openvino follows a new Python later than onnxruntime does: without it only its own tests are left out.
 setup: $(STAMP)
@@ -66,8 +66,14 @@ examples: $(STAMP)
 reports: $(STAMP)
 	$(BIN)/python -m reports.generate
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+	@echo "Not run: the tests that take longer than ten seconds each, on real models for the most part: make test-slow"
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
 
 # The tests that run integer kernels, on an x86-64 without VNNI as QEMU emulates it: this interpreter and the workers.
 OLD_CPU := Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid

@@ -155,6 +155,14 @@ async def main():
 asyncio.run(main())
 """
 
+# A hundred workers in one process: each would look into every thread of all of them a hundred times a second, and say
+# thousands of times that it answers late.
+_SHARED = {
+    "DASK_LOGGING__DISTRIBUTED": "error",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "60s",
+}
+
 
 def simulate(args: argparse.Namespace) -> None:
     """Tasks that wait as long as recorded cells took: throughput, and the scheduler's memory."""
@@ -165,7 +173,9 @@ def simulate(args: argparse.Namespace) -> None:
     drawn = random.Random(0)
     times = [drawn.choice(recorded) / args.speed for _ in range(args.cells)]
     with cluster(0, folder) as address:
-        workers = subprocess.Popen([sys.executable, "-c", _WORKERS, address, str(args.workers)])
+        workers = subprocess.Popen(
+            [sys.executable, "-c", _WORKERS, address, str(args.workers)], env=os.environ | _SHARED
+        )
         try:
             with Client(address) as client:  # type: ignore[no-untyped-call]
                 client.wait_for_workers(args.workers, timeout=120)

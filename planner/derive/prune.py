@@ -21,7 +21,8 @@ def superfluous(profile: Profile, evidence: Mapping[str, Evidence]) -> set[str]:
     """Ids of derived rules without which every case is still judged as it is now, found from the most special one on.
 
     Args:
-        profile: with the rules that may be left out; only those with a condition are tried.
+        profile: with the rules that may be left out; only those with a condition are tried, and where a kernel table stands
+            behind them, all.
         evidence: by device; devices of the same traits and outcomes are looked at once.
     """
     found: set[str] = set()
@@ -33,9 +34,9 @@ def superfluous(profile: Profile, evidence: Mapping[str, Evidence]) -> set[str]:
         (key, rule)
         for key, rules in profile.by_operator.items()
         for rule in rules
-        if rule.id.startswith(DERIVED) and _size(rule) > 0
+        if rule.id.startswith(DERIVED) and (_size(rule) > 0 or any(other.kernels is not None for other in rules))
     ]
-    for key, rule in sorted(candidates, key=lambda candidate: _size(candidate[1]), reverse=True):
+    for key, rule in sorted(candidates, key=lambda candidate: _rank(candidate[1]), reverse=True):
         domain, op = key
         places = [d for d in devices if rule in profile.rules_for(op, domain, d)]
         without = _without(profile, key, rule)
@@ -54,6 +55,11 @@ def _spoils(before: Profile, after: Profile, evidence: Evidence, device: str, ca
         if agrees(predict(case, before, device), outcome):
             return True
     return False
+
+
+def _rank(rule: Rule) -> tuple[bool, int]:
+    """What is tried first: what a kernel table takes too, since the refusals around it go with it; then what asks most."""
+    return rule.refuse is None and _size(rule) == 0, _size(rule)
 
 
 def _size(rule: Rule) -> int:

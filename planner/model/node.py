@@ -48,6 +48,7 @@ class Node:
             blocks' size open, says per channel.
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which does not reach the EP.
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear.
+        asymmetric: whether a Q or DQ around it has a zero point other than 0.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -66,6 +67,7 @@ class Node:
     stored: QuantConfig
     stored_blocked: bool = False
     integer_bias: bool = False
+    asymmetric: bool = False
     shape_arithmetic: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True

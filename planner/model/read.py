@@ -12,31 +12,21 @@ import onnx
 import onnx_ir as ir
 
 from planner import limits
-from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
-from planner.errors import PlannerError, RequestError
+from planner.errors import PlannerError, RequestError, first_line
 from planner.files import Snapshot
 from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
 from planner.model.check import complaint
-from planner.model.load import first_line, load_source, source_of
+from planner.model.load import load_source, source_of
+from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
-from planner.model.values import constant_array, is_quantized
-from planner.operators import EXACT_OPERATORS, Keeps, Role, known_operator, operator, role_of
-
-_FLOATS = {
-    ir.DataType.FLOAT: DType.FLOAT32,
-    ir.DataType.FLOAT16: DType.FLOAT16,
-    ir.DataType.BFLOAT16: DType.BFLOAT16,
-}
-_DTYPE_NAMES = {
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.DOUBLE: "float64",
-}
+from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymmetric, is_blocked, stored_config
+from planner.model.values import constant_array
+from planner.operators import Keeps, known_operator, operator, role_of
 
 
 @dataclass(frozen=True)
@@ -244,12 +234,12 @@ class _Original:
             self.values.update(o.name for o in node.outputs)
             if node.op_type in ("Constant", "Shape"):
                 continue  # they compute nothing of the data: no user looks for them
-            outputs = [o.name for o in node.outputs if o.name]
-            name = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
+            name = name_of(node)
             self.names[name] = node.op_type
             inputs = tuple(v.name for v in node.inputs if v is not None and v.name)
-            for out in outputs:
-                self.producers[out] = (name, inputs)
+            for out in node.outputs:
+                if out.name:
+                    self.producers[out.name] = (name, inputs)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
         """Names of the user's nodes that a normalized node stands for.
@@ -313,7 +303,7 @@ def _nodes(graph: ir.Graph, original: _Original, scope: tuple[str, ...]) -> list
 def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes: set[ir.Node]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     operands = tuple(None if v is None else _operand(node, i, v) for i, v in enumerate(node.inputs))
-    stored = _stored_config(node, operands)
+    stored = stored_config(node, operands)
     outputs = tuple(o.name or "" for o in node.outputs)
     return Node(
         name=node.name or "",
@@ -330,9 +320,10 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         },
         origins=original.of(node),
         stored=stored,
-        stored_blocked=_is_blocked(node, operands),
+        stored_blocked=is_blocked(node, operands),
         shape_arithmetic=node in on_shapes,
-        integer_bias=_has_integer_bias(node, operands),
+        integer_bias=has_integer_bias(node, operands),
+        asymmetric=is_asymmetric(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
@@ -375,27 +366,9 @@ def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
     return tuple(d if isinstance(d, int) else None for d in value.shape)
 
 
-def _dtype_name(dtype: ir.DataType | None) -> str | None:
-    return None if dtype is None else _DTYPE_NAMES.get(dtype, dtype.name.lower())
-
-
 def _dtype_of(value: ir.Value) -> str | None:
     """Element type of a tensor; None for a sequence or an optional, whatever it holds."""
-    return _dtype_name(value.dtype) if isinstance(value.type, ir.TensorType | None) else None
-
-
-def quantized_source(value: ir.Value | None) -> ir.Value | None:
-    """The quantized value that a DequantizeLinear makes this one from, looking through layout nodes; else None."""
-    for _ in range(4):
-        producer = value.producer() if value is not None else None
-        if producer is None:
-            return None
-        if producer.op_type == "DequantizeLinear":
-            return producer.inputs[0]
-        if operator(producer.op_type).keeps is not Keeps.ALL:
-            return None
-        value = producer.inputs[0]
-    return None
+    return dtype_name(value.dtype) if isinstance(value.type, ir.TensorType | None) else None
 
 
 def is_constant(value: ir.Value) -> bool:
@@ -418,7 +391,7 @@ def _passes_constants_on(op_type: str) -> bool:
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
-    is_float = value.dtype in _FLOATS or (value.dtype is None and constant_array(value) is None)
+    is_float = value.dtype in FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
     return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant, _before_qdq(value))
@@ -431,62 +404,3 @@ def _before_qdq(value: ir.Value) -> str | None:
     quantize = None if codes is None else codes.producer()
     source = quantize.inputs[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
     return None if source is None else source.name
-
-
-def _stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
-    """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
-    if node.op_type in EXACT_OPERATORS:
-        return NO_PRECISION
-    weight: DType | None = None
-    activation: DType | None = None
-    per_channel = False
-    for value, operand in zip(node.inputs, operands, strict=True):
-        if value is None or operand is None or operand.role not in (Role.WEIGHT, Role.ACTIVATION):
-            continue
-        source = quantized_source(value)
-        dtype = _quantized_dtype(source) if source is not None else _FLOATS.get(value.dtype or ir.DataType.UNDEFINED)
-        if operand.role is Role.WEIGHT:
-            weight = weight or dtype
-            producer = value.producer()
-            if source is not None and producer is not None and producer.op_type == "DequantizeLinear":
-                scale = constant_array(producer.inputs[1])
-                per_channel = per_channel or (scale is not None and scale.size > 1)
-        elif activation is None or (
-            not activation.is_float and dtype is not None and dtype.is_float and not operand.constant
-        ):
-            activation = dtype
-    floats = [out for out in node.outputs if out.dtype in _FLOATS]
-    if activation is None and floats:
-        activation = _FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
-    if activation is None:
-        return NO_PRECISION
-    if not activation.is_float and floats and not any(is_quantized(out) for out in floats):
-        # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
-        return in_float(DType.FLOAT32, has_weight=weight is not None)
-    return QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
-
-
-def _is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
-    """Whether a stored weight has one scale per block (DequantizeLinear's block_size, opset 21)."""
-    for value, operand in zip(node.inputs, operands, strict=True):
-        producer = value.producer() if value is not None else None
-        if operand is not None and operand.role is Role.WEIGHT and producer is not None:
-            size = producer.attributes.get("block_size")
-            if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
-                return True
-    return False
-
-
-def _has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
-    """Whether a bias is stored as int32 behind a DequantizeLinear."""
-    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
-    sources = [quantized_source(value) for value in biases]
-    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
-
-
-def _quantized_dtype(value: ir.Value) -> DType | None:
-    name = _dtype_name(value.dtype)
-    try:
-        return DType(name) if name else None
-    except ValueError:
-        return None

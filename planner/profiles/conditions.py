@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import onnx
 
-from planner.profiles.document import Document, Where
+from planner.codec import Where
+from planner.document import Document
 from planner.profiles.schema import OperandCondition, When
 
 _ATTRIBUTES = ("attributes", "attributes_not", "attributes_above")
@@ -164,6 +165,7 @@ _YES_OR_NO = {
     "static_outputs": ("shapes of results known", "shapes of results not known"),
     "shape_arithmetic": ("computes with shapes alone", "not with shapes alone"),
     "integer_bias": ("an int32 bias", "no int32 bias"),
+    "asymmetric": ("a zero point other than 0", "no zero point other than 0"),
     "cut_block": ("a block cut short", "no block cut short"),
     "empty": ("a tensor is empty", "no tensor is empty"),
 }

@@ -30,7 +30,7 @@ def index(file: ProfileFile, derived: RulesFile | None) -> dict[Key, tuple[Rule,
     """Rules by (domain, operator), in the order in which they are asked.
 
     What is written stands above what is derived; in each, refusals above what is taken, and what is said of an operator
-    above what is said of every operator of its domain.
+    above what is said of every operator of its domain. A kernel table of every operator comes last.
     """
     parts = [_rules(file.operators, file.source, "")]
     if derived is not None:
@@ -46,18 +46,22 @@ def index_rules(said: RulesFile, prefix: str) -> dict[Key, tuple[Rule, ...]]:
 def _ordered(parts: Sequence[tuple[_ByKey, _ByKey]]) -> dict[Key, tuple[Rule, ...]]:
     keys = dict.fromkeys(key for part in parts for kind in part for key in kind)
     taken = {key for _, takes in parts for key in takes}
-    return {
-        (domain, op): tuple(
-            rule
+    found: dict[Key, tuple[Rule, ...]] = {}
+    for domain, op in keys:
+        rules = [
+            (each, rule)
             for part in parts
             for kind in part
             for each in dict.fromkeys((op, "*"))
             for rule in kind.get((domain, each), ())
             # Every pair of every operator: that speaks of the operators that are not taken elsewhere.
             if not (each == "*" and _refuses_all(rule) and (domain, op) in taken)
+        ]
+        # A table of all operators is asked last: what was observed corrects it.
+        found[domain, op] = tuple(
+            rule for _, rule in sorted(rules, key=lambda r: r[0] == "*" and r[1].kernels is not None)
         )
-        for domain, op in keys
-    }
+    return found
 
 
 def _refuses_all(rule: Rule) -> bool:

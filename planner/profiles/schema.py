@@ -81,6 +81,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         min_rank, max_rank: bounds of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
+        asymmetric: whether a Q or DQ around it has a zero point other than 0 in the file. Plans avoid it where it is refused.
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used.
@@ -101,6 +102,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     max_rank: int | None = None
     blocked: bool | None = None
     integer_bias: bool | None = None
+    asymmetric: bool | None = None
     shape_arithmetic: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
@@ -111,6 +113,17 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     attributes_not: dict[str, list[AttributeValue]] = {}
     attributes_above: dict[str, float] = {}
     inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
+
+    def spans(self, opset: int) -> bool:
+        """Whether an opset lies within the bounds."""
+        return (self.min_opset is None or self.min_opset <= opset) and (
+            self.max_opset is None or opset <= self.max_opset
+        )
+
+    @property
+    def asks_opset_alone(self) -> bool:
+        """Whether it asks nothing but bounds of the opset, or nothing at all."""
+        return structs.replace(self, min_opset=None, max_opset=None) == When()
 
 
 class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):

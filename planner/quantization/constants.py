@@ -19,14 +19,20 @@ from planner.quantization.graph import (
     Rewriting,
     Stored,
     attributes_of,
-    initializer_graph,
+    graph_of,
     put,
     summed_axis,
 )
 
 
 def constant_activation(
-    rewriting: Rewriting, value: ir.Value, array: np.ndarray, dtype: DType, error: np.ndarray | None = None
+    rewriting: Rewriting,
+    value: ir.Value,
+    array: np.ndarray,
+    dtype: DType,
+    error: np.ndarray | None = None,
+    *,
+    symmetric: bool = False,
 ) -> ir.Value:
     """A constant in the place of an activation: stored in the activation's type, over its own range.
 
@@ -36,11 +42,12 @@ def constant_activation(
         array: its float numbers.
         dtype: of the activation.
         error: a number for each of the constant's: what it is to take off; None: nothing.
+        symmetric: with zero at the middle code.
 
     Raises:
         RequestError: it holds NaN.
     """
-    key = (value, "constant", dtype, None if error is None else error.tobytes())
+    key = (value, "constant", dtype, symmetric, None if error is None else error.tobytes())
     if key not in rewriting.made:
         array = (array if error is None else array - error.reshape(array.shape)).astype(np.float32)
         if np.isnan(array).any():
@@ -49,7 +56,7 @@ def constant_activation(
         if held.masked_low or held.masked_high:
             rewriting.notes.append(f"constant {value.name!r} holds masks: stored as the ends of its range")
         # A constant is known whole: it needs no headroom.
-        parameters = q.activation_parameters(held, dtype, bounded=True)
+        parameters = q.activation_parameters(held, dtype, bounded=True, zero_at_middle=symmetric)
         rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
     return rewriting.made[key]
 
@@ -134,7 +141,7 @@ def float_constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray) -> 
     key = (value, "numbers", array.tobytes())
     if key not in rewriting.made:
         numbers = array.astype(np.float32)
-        graph = initializer_graph(value)
+        graph = graph_of(value)
         rewriting.made[key] = rewriting.initializer(graph, f"{value.name}_float32", numbers, ir.DataType.FLOAT)
     return rewriting.made[key]
 
@@ -267,7 +274,7 @@ def _dequantized(
         suffix: of the new names.
         attributes: of the DequantizeLinear.
     """
-    graph = initializer_graph(value)
+    graph = graph_of(value)
     base = f"{value.name}{suffix}"
     inputs = [
         rewriting.initializer(graph, f"{base}_quantized", content[0], types[0]),

@@ -58,7 +58,9 @@ def asymmetric(low: float, high: float, dtype: DType) -> Parameters:
     return Parameters(dtype, np.array(scale, np.float32), numpy_codes(np.array(zero_point), dtype))
 
 
-def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = False) -> Parameters:
+def activation_parameters(
+    observed: Range, dtype: DType, *, bounded: bool = False, zero_at_middle: bool = False
+) -> Parameters:
     """Parameters of an activation from what calibration saw of it.
 
     8-bit codes cover the range that the calibration method chose; 16-bit codes all that was seen, with headroom.
@@ -67,6 +69,7 @@ def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = Fals
         observed: low and high of the tensor, masks apart.
         dtype: of the codes.
         bounded: the tensor cannot leave the observed range by much (a Softmax, say), so that headroom would be wasted.
+        zero_at_middle: symmetric around zero, which costs a code range that is not.
     """
     low, high = observed.low, observed.high
     if dtype.bits <= 8:
@@ -75,9 +78,9 @@ def activation_parameters(observed: Range, dtype: DType, *, bounded: bool = Fals
         low, high = low * HEADROOM, high * HEADROOM
     low, high = min(low, 0.0), max(high, 0.0)
     distance = _MASK_DISTANCE if low == high == 0 else _MASKED_MARGIN
-    return asymmetric(
-        low - distance if observed.masked_low else low, high + distance if observed.masked_high else high, dtype
-    )
+    low = low - distance if observed.masked_low else low
+    high = high + distance if observed.masked_high else high
+    return symmetric(np.array(max(-low, high)), dtype, None) if zero_at_middle else asymmetric(low, high, dtype)
 
 
 def symmetric(magnitude: np.ndarray, dtype: DType, axis: int | None) -> Parameters:

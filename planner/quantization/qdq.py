@@ -44,6 +44,7 @@ class _Node:
     Attributes:
         activation: type of its data.
         float_bias: its bias stays float.
+        symmetric: its activations have zero at the middle code.
         data: how its data is stored, once that is known.
         weight: how its weight is stored.
         error: what rounding the weight adds to each output channel on average.
@@ -53,6 +54,7 @@ class _Node:
     config: QuantConfig
     activation: DType
     float_bias: bool
+    symmetric: bool
     data: q.Parameters | None = None
     weight: q.Parameters | None = None
     error: np.ndarray | None = None
@@ -70,8 +72,9 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
         RequestError: a tensor has no range, or a constant holds NaN.
     """
     assert line.activation is not None
-    state = _Node(node, line.config, line.activation, line.float_bias or operator(node.op_type).float_bias)
-    joined = _joined_parameters(rewriting, node, line.activation)
+    float_bias = line.float_bias or operator(node.op_type).float_bias
+    state = _Node(node, line.config, line.activation, float_bias, line.symmetric)
+    joined = _joined_parameters(rewriting, state)
     for position, value in enumerate(list(node.inputs)):
         if value is None or tensor_dtype(value) not in FLOATS:
             continue
@@ -85,7 +88,7 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
         if tensor_dtype(out) == ir.DataType.FLOAT16:
             out.type = ir.TensorType(ir.DataType.FLOAT)
         if tensor_dtype(out) == ir.DataType.FLOAT and out.name:
-            parameters = _output_parameters(rewriting, out, line, state.activation, share)
+            parameters = _output_parameters(rewriting, out, line, state, share)
             _insert_qdq(rewriting, out, parameters, after=node, replace=True)
 
 
@@ -105,10 +108,10 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
             return as_float(rewriting, value, DType.FLOAT32, node)
         return _bias(rewriting, state, value, array)
     if array is None:
-        new = _as_quantized(rewriting, value, state.activation, node)
+        new = _as_quantized(rewriting, value, state)
     else:
         error = _error_before(rewriting, node, position, array)
-        new = constant_activation(rewriting, value, array, state.activation, error)
+        new = constant_activation(rewriting, value, array, state.activation, error, symmetric=state.symmetric)
     state.data = state.data or rewriting.stored[new].parameters
     return new
 
@@ -137,11 +140,11 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
 
 def _bias(rewriting: Rewriting, state: _Node, value: ir.Value, array: np.ndarray | None) -> ir.Value:
     if array is None:
-        return _as_quantized(rewriting, value, state.activation, state.node)
+        return _as_quantized(rewriting, value, state)
     if state.float_bias:
         return float_constant(rewriting, value, array)
     if state.data is None or state.weight is None:
-        return constant_activation(rewriting, value, array, state.activation)
+        return constant_activation(rewriting, value, array, state.activation, symmetric=state.symmetric)
     return int32_bias(rewriting, value, array, state.data, state.weight)
 
 
@@ -181,12 +184,13 @@ def _error_before(rewriting: Rewriting, node: ir.Node, position: int, array: np.
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
-def _joined_parameters(rewriting: Rewriting, node: ir.Node, dtype: DType) -> q.Parameters | None:
+def _joined_parameters(rewriting: Rewriting, state: _Node) -> q.Parameters | None:
     """The one way in which all is stored that an operator puts side by side: as its data, where these span the rest.
 
     None where what is put beside the data flows: on the HTP (onnxruntime-qnn 2.7) constants at another scale cost
     ScatterElements all but 5 dB, and so does a conversion of updates that flow, which at their own scale kept 43.6 dB.
     """
+    node, dtype = state.node, state.activation
     positions = [i for i in operator(node.op_type).joins if i < len(node.inputs)]
     values = [v for i in positions if (v := node.inputs[i]) is not None and v.dtype in FLOATS]
     if len(values) < 2 or any(constant_array(value) is None for value in values[1:]):
@@ -199,9 +203,9 @@ def _joined_parameters(rewriting: Rewriting, node: ir.Node, dtype: DType) -> q.P
         any(r.masked_high for r in seen),
     )
     stored = rewriting.stored.get(values[0])
-    if stored is not None and stored.parameters.dtype is dtype and union == seen[0]:
+    if stored is not None and _fits(stored.parameters, state) and union == seen[0]:
         return stored.parameters
-    return q.activation_parameters(union, dtype)
+    return q.activation_parameters(union, dtype, zero_at_middle=state.symmetric)
 
 
 def _range_of(rewriting: Rewriting, value: ir.Value) -> Range:
@@ -230,37 +234,43 @@ def _stored_as(rewriting: Rewriting, value: ir.Value, parameters: q.Parameters, 
     return rewriting.made[key]
 
 
-def _as_quantized(rewriting: Rewriting, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
-    """The value stored as dtype: itself if it is, else with a Q/DQ pair made once."""
+def _fits(stored: q.Parameters, state: _Node) -> bool:
+    """Whether the node can read a value that is stored so."""
+    return stored.dtype is state.activation and not (state.symmetric and stored.zero_point.any())
+
+
+def _as_quantized(rewriting: Rewriting, value: ir.Value, state: _Node) -> ir.Value:
+    """The value stored as the node reads it: itself if it is, else with a Q/DQ pair made once."""
     have = rewriting.stored.get(value)
-    if have is not None and have.parameters.dtype is dtype:
+    if have is not None and _fits(have.parameters, state):
         return value
-    key = (value, "q", dtype)
+    key = (value, "q", state.activation, state.symmetric)
     if key not in rewriting.made:
         name = value.name if have is None else have.source
-        parameters = _observed_parameters(rewriting, value, dtype, name)
-        as_float32 = as_float(rewriting, value, DType.FLOAT32, consumer)
-        place = place_of(as_float32, consumer)
+        parameters = _observed_parameters(rewriting, value, state, name)
+        as_float32 = as_float(rewriting, value, DType.FLOAT32, state.node)
+        place = place_of(as_float32, state.node)
         rewriting.made[key] = _insert_qdq(rewriting, as_float32, parameters, after=place, replace=False)
     return rewriting.made[key]
 
 
 def _output_parameters(
-    rewriting: Rewriting, out: ir.Value, line: PlanNode, dtype: DType, share: q.Parameters | None
+    rewriting: Rewriting, out: ir.Value, line: PlanNode, state: _Node, share: q.Parameters | None
 ) -> q.Parameters:
     """How a node's result is stored: as the EP demands, as the data that it was moved from, or by its range."""
     if line.fixed is not None:
-        zero = q.numpy_codes(np.array(line.fixed.zero_point), dtype)
-        return q.Parameters(dtype, np.array(line.fixed.scale, np.float32), zero)
-    if share is not None and share.dtype is dtype and share.axis is None:
+        zero = q.numpy_codes(np.array(line.fixed.zero_point), state.activation)
+        return q.Parameters(state.activation, np.array(line.fixed.scale, np.float32), zero)
+    if share is not None and _fits(share, state) and share.axis is None:
         return share
-    return _observed_parameters(rewriting, out, dtype, out.name)
+    return _observed_parameters(rewriting, out, state, out.name)
 
 
-def _observed_parameters(rewriting: Rewriting, value: ir.Value, dtype: DType, name: str | None) -> q.Parameters:
+def _observed_parameters(rewriting: Rewriting, value: ir.Value, state: _Node, name: str | None) -> q.Parameters:
     producer = value.producer()
     bounded = producer is not None and operator(producer.op_type).bounded
-    return q.activation_parameters(_observed(rewriting, value, name), dtype, bounded=bounded)
+    seen = _observed(rewriting, value, name)
+    return q.activation_parameters(seen, state.activation, bounded=bounded, zero_at_middle=state.symmetric)
 
 
 def _observed(rewriting: Rewriting, value: ir.Value, name: str | None) -> Range:

@@ -33,6 +33,8 @@ CORRECTS = "bias_correction"
 
 # Their bodies, or what they compute, have types of their own.
 _OWN_TYPES = frozenset({"If", "Loop", "Scan", "Cast", "CastLike"})
+# The type of one input binds that of another, or of what they compute: the model's own Q and DQ, with their scales.
+_BOUND_TYPES = frozenset({"BitCast", "QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,7 @@ def _graph(rewriting: Rewriting, graph: ir.Graph, planned: Mapping[str, PlanNode
     for node in list(graph):
         for body in _bodies(node):
             _graph(rewriting, body, planned, keep_outputs=True)
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            _node(rewriting, node, planned.get(node.name or ""))
+        _node(rewriting, node, planned.get(node.name or ""))
     for index, (name, dtype) in enumerate(outputs):
         _restore_output(rewriting, graph, index, name, dtype if keep_outputs else None)
 
@@ -147,7 +148,9 @@ def _bodies(node: ir.Node) -> list[ir.Graph]:
 
 
 def _node(rewriting: Rewriting, node: ir.Node, line: PlanNode | None) -> None:
-    if line is None or line.activation is None:
+    if node.op_type in _BOUND_TYPES:
+        _take_float32(rewriting, node)
+    elif line is None or line.activation is None:
         _leave(rewriting, node)
     elif line.replacement is not None:
         replace_node(rewriting, node, line)
@@ -178,15 +181,20 @@ def _leave(rewriting: Rewriting, node: ir.Node) -> None:
     """Leave the node alone; where it must choose between float types, it follows its first flowing input."""
     # The types of a body's values, and of a sequence's elements, are written down elsewhere as float32.
     if node.op_type in ("Loop", "Scan") or _has_sequences(node):
-        for i, value in enumerate(node.inputs):
-            if value is not None and tensor_dtype(value) == ir.DataType.FLOAT16:
-                node.replace_input_with(i, as_float(rewriting, value, DType.FLOAT32, node))
+        _take_float32(rewriting, node)
     if _has_sequences(node):
         return
     flowing = [v for v in node.inputs if v is not None and tensor_dtype(v) in FLOATS and constant_array(v) is None]
     if flowing and node.op_type not in _OWN_TYPES:
         dtype = DType.FLOAT16 if tensor_dtype(flowing[0]) == ir.DataType.FLOAT16 else DType.FLOAT32
         _compute_in_float(rewriting, node, dtype)
+
+
+def _take_float32(rewriting: Rewriting, node: ir.Node) -> None:
+    """Let the node have its inputs as the model has them, where a node before it computes in float16 now."""
+    for i, value in enumerate(node.inputs):
+        if value is not None and tensor_dtype(value) == ir.DataType.FLOAT16:
+            node.replace_input_with(i, as_float(rewriting, value, DType.FLOAT32, node))
 
 
 def _has_sequences(node: ir.Node) -> bool:

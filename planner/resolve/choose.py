@@ -298,6 +298,7 @@ def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
         replacement=ruling.replacement,
         fixed=ruling.fixed,
         float_bias=ruling.float_bias,
+        symmetric=ruling.symmetric,
         rule=ruling.rule,
         basis=ruling.basis,
         on_target=False if ruling.basis in (Basis.FALLBACK, Basis.REFERENCE) else ruling.legal,

@@ -44,6 +44,8 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield "its weight is not quantized by blocks" if when.blocked else "its weight is quantized by blocks"
     if when.integer_bias is not None and when.integer_bias != _has_integer_bias(node, config):
         yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
+    if when.asymmetric is not None and when.asymmetric != node.asymmetric:
+        yield f"{'all its zero points are' if when.asymmetric else 'one of its zero points is not'} 0"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
 

@@ -31,6 +31,7 @@ class Ruling:
         fixed: output scale and zero point that the rule demands, where it does.
         replacement: operator that takes the node's place; None: it keeps its own.
         float_bias: the node is taken only if its bias stays float: the EP refuses one that is stored as int32.
+        symmetric: its integer activations are to have a zero point of 0: the EP refuses others.
         basis: what kind of knowledge decided.
     """
 
@@ -41,6 +42,7 @@ class Ruling:
     fixed: FixedParameters | None = None
     replacement: Replacement | None = None
     float_bias: bool = False
+    symmetric: bool = False
     basis: Basis = Basis.RULE
 
 
@@ -88,6 +90,8 @@ def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int)
         ruling = replace(
             ruling, float_bias=not _by_rules(target, replace(node, integer_bias=True), config, opset).legal
         )
+    if ruling.legal and _would_have_zero_points(target, node, config):
+        ruling = replace(ruling, symmetric=not _by_rules(target, replace(node, asymmetric=True), config, opset).legal)
     if not target.profile.learned:
         return ruling
     seen = target.profile.learned.get((target.device, signature(node, config)))
@@ -103,6 +107,13 @@ def _judge_as_it_is(target: Target, node: Node, config: QuantConfig, opset: int)
         "choose another precision for it",
         basis=Basis.LEARNED,
     )
+
+
+def _would_have_zero_points(target: Target, node: Node, config: QuantConfig) -> bool:
+    """Whether its activations may get zero points that a rule might refuse."""
+    quantized = config.activation is not None and not config.activation.is_float
+    speaking = any(rule.when.asymmetric is not None for rule in target.rules_for(node.op_type, node.domain))
+    return quantized and not node.asymmetric and speaking
 
 
 def _would_store_integer_bias(target: Target, node: Node, config: QuantConfig) -> bool:

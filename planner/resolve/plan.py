@@ -27,8 +27,8 @@ class Basis(StrEnum):
 
     RULE: a rule of the profile. LEARNED: what the EP did with such a node of a model. FOLDED: the runtime computes the
     node while it loads the model. FALLBACK: it is left to the CPU EP, as --allow-fallback asks. UNCALIBRATED: it stays
-    float since no calibration sample reached it. DEFECT: what the EP would get wrong otherwise. RANGE: float16 would not hold its values. REFERENCE: a float32 node that
-    others are compared with. UNKNOWN: nothing is known of it.
+    float since no calibration sample reached it. DEFECT: what the EP would get wrong otherwise. RANGE: float16 would not
+    hold its values. REFERENCE: a float32 node that others are compared with. UNKNOWN: nothing is known of it.
     """
 
     RULE = "rule"
@@ -65,6 +65,7 @@ class PlanNode:
         config: what to store; without types for a node that is left alone.
         replacement: operator that takes the node's place ("com.microsoft.MatMulNBits"); None: it keeps its own.
         float_bias: its bias stays float though it is quantized.
+        symmetric: its integer activations have a zero point of 0.
         fixed: scale and zero point that the EP demands of the output, if it does.
         rule: the profile's rule that allows it.
         basis: what kind of knowledge decided.
@@ -79,6 +80,7 @@ class PlanNode:
     replacement: Replacement | None = None
     fixed: FixedParameters | None = None
     float_bias: bool = False
+    symmetric: bool = False
     rule: str | None = None
     basis: Basis = Basis.RULE
     on_target: bool | None = True

@@ -14,7 +14,7 @@ from planner.model.binding import Seen
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile, Rule, When
+from planner.profiles.schema import Profile, Rule
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, Plan, TargetIdentity
@@ -126,15 +126,23 @@ class Target:
         """
         domain, _, name = op_type.rpartition(".")
         for rule in self.rules_for(name, domain):
+            if not rule.when.spans(opset):
+                continue
             if rule.kernels is not None:
                 table = self.profile.tables[rule.kernels]
                 if table.types(name, domain, opset) is not None or (or_defined and serves(table, name, opset)):
                     return True
             elif rule.refuse is None:
                 return True
-            elif self.computes_float32 and rule.when == When() and DType.FLOAT32 in rule.activation:
-                return False  # its parts may be float32, the operator not
+            elif rule.when.asks_opset_alone and self._refuses_floats(rule):
+                return False
         return False
+
+    def _refuses_floats(self, rule: Rule) -> bool:
+        """Whether a refusal is of every pair, or of float32 where that stays so: the parts may be float32, the operator not."""
+        if rule.weight:
+            return False
+        return not rule.activation or (self.computes_float32 and DType.FLOAT32 in rule.activation)
 
     def read(
         self,
@@ -154,12 +162,12 @@ class Target:
             stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
             seen: what shapes the samples have.
         """
+        wanted = self.profile.file.opset
 
         def opset(operators: Collection[str], have: int) -> int:
-            wanted = self.profile.file.opset
             return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have, wanted)
 
-        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, PREFERRED)]
+        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
         binding = seen if self.profile.limits.static_shapes else None
         return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)
 

@@ -33,9 +33,13 @@ def interpreter(alias: str) -> Path:
     named = os.environ.get(variable(alias))
     if named:
         return Path(named)
-    executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
-    otherwise = made_folder(alias) / executable if "@" in alias else Path(sys.executable)
-    return next((found for folder in places(alias) if _is_file(found := folder / executable)), otherwise)
+    otherwise = python_in(made_folder(alias)) if "@" in alias else Path(sys.executable)
+    return next((found for folder in places(alias) if _is_file(found := python_in(folder))), otherwise)
+
+
+def python_in(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / (Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python"))
 
 
 def _is_file(path: Path) -> bool:

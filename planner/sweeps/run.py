@@ -8,10 +8,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from planner import codec
@@ -271,7 +272,7 @@ def _able(workers: Mapping[str, Mapping[str, bool]], ep: str) -> list[str] | Non
 
 
 class Asked(Future[_Answer]):
-    """A future of Dask as one of the standard library, which `wait` knows."""
+    """A future of Dask as one of the standard library."""
 
     def __init__(self, asked: Any) -> None:
         super().__init__()
@@ -305,10 +306,15 @@ def in_bounded_batches(
     items: Iterable[int], submit: Callable[[int], Future[_Answer]], most: int
 ) -> Iterator[tuple[int, Future[_Answer]]]:
     """Hand items over, never more than ``most`` at a time, and give each back when it is done."""
-    todo = iter(items)
-    running = {submit(i): i for i in itertools.islice(todo, most)}
+    todo, ready = iter(items), SimpleQueue[tuple[int, Future[_Answer]]]()
+
+    def hand_over(count: int) -> int:
+        handed = list(itertools.islice(todo, count))
+        for i in handed:
+            submit(i).add_done_callback(lambda future, i=i: ready.put((i, future)))  # type: ignore[misc]
+        return len(handed)
+
+    running = hand_over(most)
     while running:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield running.pop(future), future
-        running.update({submit(i): i for i in itertools.islice(todo, len(done))})
+        yield ready.get()
+        running += hand_over(1) - 1

@@ -81,6 +81,7 @@ def test_verify_tells_a_faithful_candidate_from_another_one(tmp_path: Path) -> N
     assert done.returncode == 1 and json.loads(done.stdout)["passed"] is False and "not verified" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_floor_decides(tmp_path: Path) -> None:
     path = _model(tmp_path, layers=3)
     asked = ("target", path, "--ep", "cpu", "--precision", "w8a8", "--overwrite", "-o", tmp_path / "out.onnx")

@@ -89,6 +89,7 @@ def test_text_lines_are_read_as_written(rec: Path) -> None:
     assert np.mean([r == label for r, (_, label) in zip(read, pairs, strict=True)]) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_direction_of_lines_pages_and_tables_is_told_right(example: Example) -> None:
     assert accuracy(example("cls"), inputs.cls_labelled()) >= 0.95

@@ -69,6 +69,7 @@ class TestQnn:
         found = answers(*ids, ep=QNN, options=self.options)
         assert {i: o.result for i, o in found.items()} == {i: evidence.outcomes[i].result for i in ids}
 
+    @pytest.mark.slow
     def test_diff_against_evidence_that_says_otherwise_exits_with_1(self, tmp_path: Path) -> None:
         path = tmp_path / "now.json"
         target = ("--ep", "qnn", "--device", self.device, "--op", "Softsign")
@@ -122,6 +123,7 @@ def wrong_profile(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_a_model_teaches_is_read_by_check_and_verify(tmp_path: Path) -> None:
     model, learned = tmp_path / "relu.onnx", tmp_path / "learned.json"
     model.write_bytes(build(case_by_id("Relu/float32")).SerializeToString())

@@ -283,6 +283,7 @@ def test_on_paper_every_reason_is_open_and_no_node_table_fills_a_book(show: Open
     assert len(page.find_elements(By.CSS_SELECTOR, "details:not([open])")) == folded > 0
 
 
+@pytest.mark.slow
 def test_a_matrix_of_a_thousand_models_draws_only_what_is_in_view(show: Open) -> None:
     page = show(samples.wide())
     rows = page.find_element(By.ID, "rows")

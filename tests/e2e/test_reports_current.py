@@ -56,6 +56,7 @@ def fetched(example: Callable[[str], Path], digits: Path) -> Callable[[str], str
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.parametrize("model", generate.MODELS)
 def test_what_the_profiles_say_is_current(model: str, fetched: Callable[[str], str]) -> None:

@@ -54,6 +54,7 @@ def dense_network(path: Path, layers: int = 6, channels: int = 64, side: int = 4
     return path
 
 
+@pytest.mark.slow
 def test_float16_goes_before_w8a16_where_the_compiled_schedule_shows_it_to_be_faster(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

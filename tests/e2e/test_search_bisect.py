@@ -30,6 +30,7 @@ def _candidate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path
     return good, bad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ep", ["cpu", pytest.param("qnn", marks=pytest.mark.qnn)])
 def test_the_spoilt_node_is_named_first(ep: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = _candidate(tmp_path, capsys)

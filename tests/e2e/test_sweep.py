@@ -79,6 +79,7 @@ def test_a_cluster_gives_what_local_processes_give_and_survives_a_killed_worker(
     assert untimed(remote) == untimed(local)
 
 
+@pytest.mark.slow
 def test_a_second_sweep_computes_only_what_changed(spec: Path, tmp_path: Path) -> None:
     first = planner.sweep(spec, tmp_path / "out", workers=1)
     again = planner.sweep(spec, tmp_path / "out", workers=1)
@@ -90,6 +91,7 @@ def test_a_second_sweep_computes_only_what_changed(spec: Path, tmp_path: Path) -
     assert (changed.computed, changed.reused) == (2, CELLS - 2)
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(spec: Path, tmp_path: Path) -> None:
     planner.sweep(spec, tmp_path / "out", workers=1)
     damaged = next((tmp_path / "out" / "cells").iterdir())
@@ -117,6 +119,7 @@ def test_a_version_of_an_ep_is_a_target_beside_another(
         assert (row.verification.ran_on, row.verification.kind) == (row.target.ep, "hardware")
 
 
+@pytest.mark.slow
 def test_the_command_and_its_diff(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert cli.main(["sweep", str(spec), "-o", str(out), "--workers", "1", "--json"]) == 0

@@ -30,6 +30,7 @@ def _target(capsys: pytest.CaptureFixture[str], tmp_path: Path, *options: str) -
     return status, json.loads(out) if out else {}
 
 
+@pytest.mark.slow
 @pytest.mark.qnn
 def test_a_low_floor_takes_the_cheapest_precision_and_a_higher_one_promotes_nodes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -86,6 +87,7 @@ def test_a_floor_that_nothing_reaches_is_a_no_with_the_most_faithful_plan(
     assert "below the floor of 190 dB" in document["verification"]["reasons"][0]
 
 
+@pytest.mark.slow
 def test_on_the_cpu_the_fastest_precision_within_the_floor_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

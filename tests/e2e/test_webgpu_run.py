@@ -91,3 +91,35 @@ def test_target_runs_float32_on_webgpu_and_places_float16_whether_or_not_the_gpu
         placement = verification["placement"]
         assert placement["fallback"] == [] and placement["on_target"] == placement["total"] > 0
         assert "onnxruntime-webgpu" in placement["by"]
+
+
+def test_four_bit_weights_run_on_webgpu_as_matmulnbits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weight = np.random.default_rng(1).normal(size=(64, 32)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 32])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    path, output = tmp_path / "m.onnx", tmp_path / "w4.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    asked = [
+        "target",
+        str(path),
+        "--ep",
+        "webgpu",
+        "--precision",
+        "w4",
+        "--floor",
+        "10",
+        "--output",
+        str(output),
+        "--json",
+    ]
+    assert cli.main(asked) == 0
+    assert [node.op_type for node in onnx.load(output).graph.node] == ["MatMulNBits"]
+    verification = json.loads(capsys.readouterr().out)["verification"]
+    assert verification["ran_on"] == WEBGPU and verification["placement"]["fallback"] == []
+    (fidelity,) = verification["fidelity"]
+    assert 10 < fidelity["sqnr_db"] < 40  # 4 bits: neither lost nor left in float32

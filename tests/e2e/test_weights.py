@@ -46,6 +46,7 @@ def test_a_sentence_encoder_keeps_its_retrieval_at_a_third_of_its_size(
     assert decibels["planner w8a8-dynamic"] >= sqnr(reference, dynamic, samples) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision", "least", "operators"),
     [

@@ -339,6 +339,20 @@ def test_float16_io_makes_inputs_and_outputs_float16() -> None:
     assert ops(proto) == ["MatMul"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = Relu (x)\nb = BitCast <to=6> (h)\ny = Cast <to=1> (b)",
+        "h = Relu (x)\ns = ReduceMax <keepdims=0> (h)\nq = QuantizeLinear (h, s, z)\ny = DequantizeLinear (q, s, z)",
+    ],
+)
+def test_where_one_type_binds_another_a_float16_plan_keeps_float32(body: str) -> None:
+    made = graph("(float[2,4] x) => (float[2,4] y)", body, {"z": np.uint8(0)}, opset=21, check=False)
+    made.opset_import[0].version = 26 if "BitCast" in body else 21
+    model = read(made)
+    session(proto_of(apply_plan(model, plan_of(model, (F16, F16)), {})))
+
+
 def test_opset_and_ir_version_allow_16_bit_quantization() -> None:
     model = read(graph("(float[2,4] x) => (float[2,4] y)", "y = MatMul (x, w)", {"w": weights(4, 4)}, opset=13))
     proto = check(model, (I8, U16), samples_of({"x": (2, 4)}), 25)

@@ -219,6 +219,25 @@ def test_what_a_device_takes_decides_what_is_fused(profile: Any) -> None:
     assert not Target.on(found, "npu").takes("Erf", 21) and Target.on(found, "npu").takes("MatMul", 21)
 
 
+@pytest.mark.parametrize(
+    ("statements", "taken_at", "not_at"),
+    [
+        ([{"when": {"max_opset": 18}, "activation": "uint8"}], [13, 18], [19]),
+        ([{"when": {"min_opset": 20}, "activation": "uint8"}], [20], [19]),
+        ([{"when": {"min_opset": 22}, "why": "no kernel"}, {"activation": "uint8"}], [21], [22, 23]),
+        ([{"when": {"min_opset": 22}, "why": "no kernel", "activation": "uint16"}, {"activation": "uint8"}], [22], []),
+        ([{"when": {"min_opset": 22, "min_rank": 5}, "why": "no kernel"}, {"activation": "uint8"}], [22], []),
+        ([{"when": {"max_opset": 12}, "activation": "int8"}, {"activation": "uint8"}], [12, 13], []),
+        ([{"why": "never"}, {"op": "*", "activation": "uint8"}], [], [13, 21]),
+    ],
+)
+def test_an_operator_is_taken_at_the_opsets_that_the_rules_speak_of(
+    statements: list[dict[str, Any]], taken_at: list[int], not_at: list[int], profile: Any
+) -> None:
+    target = Target.on(profile(*statements), "npu")
+    assert [opset for opset in (*taken_at, *not_at) if target.takes("MatMul", opset)] == taken_at
+
+
 @settings(deadline=None)
 @given(
     weight=st.sampled_from([None, *DType]),

@@ -22,6 +22,9 @@ def chosen(target: Target, operators: set[str], have: int) -> int:
         ("directml", "gpu", {"Conv", "Relu"}, 11, 21),
         ("directml", "gpu", {"Conv", "MaxPool"}, 22, 21),
         ("directml", "gpu", {"Attention", "RMSNormalization"}, 23, 21),
+        ("directml", "gpu", {"Conv", "Elu"}, 22, 21),
+        ("webgpu", "gpu", {"Conv", "AveragePool"}, 11, 18),
+        ("webgpu", "gpu", {"Conv", "GlobalAveragePool"}, 22, 21),
     ],
 )
 def test_the_preferred_opset_unless_it_loses_operators(

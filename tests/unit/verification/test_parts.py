@@ -111,6 +111,7 @@ def test_each_sample_counts_and_the_worst_is_told() -> None:
     assert fidelity.samples == 2 and fidelity.worst_sample_db == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 def test_a_search_keeps_every_part_alive(tmp_path: Path) -> None:
     """One scale for pixels and scores loses the scores at 8 bits: another precision is kept."""
     import onnx

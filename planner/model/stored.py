@@ -1,0 +1,127 @@
+"""What a file says of a node's precision: its own float type, or what the QuantizeLinear and DequantizeLinear around it store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnx_ir as ir
+
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
+from planner.model.node import Operand
+from planner.model.values import constant_array, is_quantized
+from planner.operators import Keeps, Role, operator
+
+FLOATS = {
+    ir.DataType.FLOAT: DType.FLOAT32,
+    ir.DataType.FLOAT16: DType.FLOAT16,
+    ir.DataType.BFLOAT16: DType.BFLOAT16,
+}
+_DTYPE_NAMES = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.DOUBLE: "float64",
+}
+
+
+def dtype_name(dtype: ir.DataType | None) -> str | None:
+    """An element type as planner writes it: "float32", "int64"."""
+    return None if dtype is None else _DTYPE_NAMES.get(dtype, dtype.name.lower())
+
+
+def quantized_source(value: ir.Value | None) -> ir.Value | None:
+    """The quantized value that a DequantizeLinear makes this one from, looking through layout nodes; else None."""
+    for _ in range(4):
+        producer = value.producer() if value is not None else None
+        if producer is None:
+            return None
+        if producer.op_type == "DequantizeLinear":
+            return producer.inputs[0]
+        if operator(producer.op_type).keeps is not Keeps.ALL:
+            return None
+        value = producer.inputs[0]
+    return None
+
+
+def stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
+    """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
+    if operator(node.op_type).exact:
+        return NO_PRECISION
+    weight: DType | None = None
+    activation: DType | None = None
+    per_channel = False
+    for value, operand in zip(node.inputs, operands, strict=True):
+        if value is None or operand is None or operand.role not in (Role.WEIGHT, Role.ACTIVATION):
+            continue
+        source = quantized_source(value)
+        dtype = _quantized_dtype(source) if source is not None else FLOATS.get(value.dtype or ir.DataType.UNDEFINED)
+        if operand.role is Role.WEIGHT:
+            weight = weight or dtype
+            producer = value.producer()
+            if source is not None and producer is not None and producer.op_type == "DequantizeLinear":
+                scale = constant_array(producer.inputs[1])
+                per_channel = per_channel or (scale is not None and scale.size > 1)
+        elif activation is None or (
+            not activation.is_float and dtype is not None and dtype.is_float and not operand.constant
+        ):
+            activation = dtype
+    floats = [out for out in node.outputs if out.dtype in FLOATS]
+    if activation is None and floats:
+        activation = FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
+    if activation is None:
+        return NO_PRECISION
+    if not activation.is_float and floats and not any(is_quantized(out) for out in floats):
+        # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
+        return in_float(DType.FLOAT32, has_weight=weight is not None)
+    return QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
+
+
+def is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a stored weight has one scale per block (DequantizeLinear's block_size, opset 21)."""
+    for value, operand in zip(node.inputs, operands, strict=True):
+        producer = value.producer() if value is not None else None
+        if operand is not None and operand.role is Role.WEIGHT and producer is not None:
+            size = producer.attributes.get("block_size")
+            if producer.op_type == "DequantizeLinear" and size is not None and size.as_int() > 0:
+                return True
+    return False
+
+
+def has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a bias is stored as int32 behind a DequantizeLinear."""
+    biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
+    sources = [quantized_source(value) for value in biases]
+    return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
+
+
+def _quantized_dtype(value: ir.Value) -> DType | None:
+    name = dtype_name(value.dtype)
+    try:
+        return DType(name) if name else None
+    except ValueError:
+        return None
+
+
+def is_asymmetric(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a Q or DQ around the node has a zero point other than 0. One that is not constant counts as such."""
+    return any(_has_zero_point(conversion) for conversion in _conversions(node, operands))
+
+
+def _conversions(node: ir.Node, operands: Sequence[Operand | None]) -> Iterator[ir.Node]:
+    """The DequantizeLinear that the node reads from (of activations and weights), the QuantizeLinear that read its results."""
+    for value, operand in zip(node.inputs, operands, strict=True):
+        if operand is None or operand.role not in (Role.WEIGHT, Role.ACTIVATION):
+            continue
+        codes = quantized_source(value)
+        yield from (
+            use.node for use in (() if codes is None else codes.uses()) if use.node.op_type == "DequantizeLinear"
+        )
+    for out in node.outputs:
+        yield from (use.node for use in out.uses() if use.node.op_type == "QuantizeLinear")
+
+
+def _has_zero_point(conversion: ir.Node) -> bool:
+    zero = conversion.inputs[2] if len(conversion.inputs) > 2 else None
+    if zero is None:
+        return False
+    codes = constant_array(zero)
+    return codes is None or bool(codes.any())
