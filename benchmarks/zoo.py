@@ -140,7 +140,7 @@ def markdown(results: dict[tuple[str, str], Result]) -> str:
         "    python -m examples.zoo DIR",
         "    python -m benchmarks.zoo DIR --markdown docs/models.md",
         "",
-        f"Versions: {'; '.join(dict.fromkeys(r.runtime for r in results.values() if r.runtime))}. A cell says the precision that "
+        f"Versions: {', '.join(dict.fromkeys(v for r in results.values() for v in r.runtime.split(', ') if v))}. A cell says the precision that "
         "planner chose by itself,",
         "and the least SQNR of an output or part against float32. Weights are random: the figures show that a kind works, not how",
         "accurate a trained model of it stays. A dash: not measured yet.",

@@ -24,11 +24,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, ge
 
 import msgspec
 
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import read_text
 
 T = TypeVar("T")
-Place = tuple[str | int, ...]
+Where = tuple[str | int, ...]
 
 FLAT: Mapping[str, Any] = {"flat": True}
 HIDDEN: Mapping[str, Any] = {"hidden": True}
@@ -45,10 +45,11 @@ class MalformedError(RequestError):
     Attributes:
         where: keys and indices that lead to what is wrong.
         problem: what is wrong there.
+        expected: whether it says what is expected in the place of a value.
     """
 
-    def __init__(self, where: Place, problem: str, hint: str = "", source: str = "") -> None:
-        self.where, self.problem = where, problem
+    def __init__(self, where: Where, problem: str, hint: str = "", source: str = "", *, expected: bool = False) -> None:
+        self.where, self.problem, self.expected = where, problem, expected
         super().__init__(": ".join(filter(None, (source, dotted(where), problem))), hint)
 
 
@@ -136,7 +137,7 @@ def read_document(path: Path, schema: str, what: str, hint: str = "") -> dict[st
     except RequestError as error:
         raise RequestError(str(error), hint) from None
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not {what}: {str(error).splitlines()[0]}", hint) from None
+        raise RequestError(f"{path}: not {what}: {first_line(error)}", hint) from None
     found = data.get("schema") if isinstance(data, dict) else type(data).__name__
     if found != schema:
         raise RequestError(f"{path}: not {what}: schema is {str(found)[:60]!r}, expected {schema!r}", hint)
@@ -170,7 +171,7 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
     )
 
 
-def _decode(hint: Any, value: Any, where: Place) -> Any:
+def _decode(hint: Any, value: Any, where: Where) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _object(hint, value, where)
     origin, arguments = get_origin(hint), get_args(hint)
@@ -182,7 +183,7 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
             try:
                 return _decode(others[0], value, where)
             except MalformedError as error:
-                if error.where == where and error.problem.startswith("expected "):
+                if error.where == where and error.expected:
                     raise _wrong(where, f"{_describe(others[0])} or null", value) from None
                 raise
     if origin is tuple and arguments[-1] is Ellipsis:
@@ -190,11 +191,11 @@ def _decode(hint: Any, value: Any, where: Place) -> Any:
     if origin in (list, Sequence):
         return _items(arguments[0], value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping(arguments[1], value, where)
+        return _mapping(arguments[0], arguments[1], value, where)
     return _leaf(hint, value, where)
 
 
-def _object(kind: Any, value: Any, where: Place) -> Any:
+def _object(kind: Any, value: Any, where: Where) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
     arguments: dict[str, Any] = {}
@@ -211,19 +212,21 @@ def _object(kind: Any, value: Any, where: Place) -> Any:
         raise MalformedError(where, str(error)) from None
 
 
-def _items(hint: Any, value: Any, where: Place) -> list[Any]:
+def _items(hint: Any, value: Any, where: Where) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _wrong(where, "a list", value)
     return [_decode(hint, item, (*where, i)) for i, item in enumerate(value)]
 
 
-def _mapping(hint: Any, value: Any, where: Place) -> dict[str, Any]:
+def _mapping(key_hint: Any, hint: Any, value: Any, where: Where) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
+    for key in value:
+        _leaf(key_hint, key, where)
     return {key: _decode(hint, item, (*where, key)) for key, item in value.items()}
 
 
-def _leaf(hint: Any, value: Any, where: Place) -> Any:
+def _leaf(hint: Any, value: Any, where: Where) -> Any:
     """A scalar, or a Struct: msgspec checks it, with its constraints; where it refuses, the place is looked for."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(where, _describe(hint), value)
@@ -238,24 +241,32 @@ def _leaf(hint: Any, value: Any, where: Place) -> Any:
         raise MalformedError(where, "is nested too deep") from None
 
 
-def _locate(hint: Any, value: Any, where: Place) -> None:
+def _locate(hint: Any, value: Any, where: Where) -> None:
     """Raise for the innermost part of a Struct or of what holds Structs that is wrong; return where the whole is."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        if not isinstance(value, Mapping):
-            raise _wrong(where, "an object", value)
-        known = {entry.key: entry for entry in _fields(hint)}
-        for key, item in value.items():
-            if key in known:
-                _decode(known[key].hint, item, (*where, key))
-            elif hint.__struct_config__.forbid_unknown_fields:
-                raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
-        for entry in known.values():
-            if entry.required and entry.key not in value:
-                raise MalformedError((*where, entry.key), "is missing")
+        _locate_in_struct(hint, value, where)
+    elif get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            if isinstance(value, list) and _has_items(member):
+                _decode(member, value, where)
     elif _has_items(hint):
         _decode(hint, value, where)
+
+
+def _locate_in_struct(kind: type[msgspec.Struct], value: Any, where: Where) -> None:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "an object", value)
+    known = {entry.key: entry for entry in _fields(kind)}
+    for key, item in value.items():
+        if key in known:
+            _decode(known[key].hint, item, (*where, key))
+        elif kind.__struct_config__.forbid_unknown_fields:
+            raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
+    for entry in known.values():
+        if entry.required and entry.key not in value:
+            raise MalformedError((*where, entry.key), "is missing")
 
 
 def _has_items(hint: Any) -> bool:
@@ -301,5 +312,5 @@ def _bounds(meta: msgspec.Meta) -> Iterable[str]:
         yield f"that matches {meta.pattern}"
 
 
-def _wrong(where: Place, expected: str, value: object) -> MalformedError:
-    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}")
+def _wrong(where: Where, expected: str, value: object) -> MalformedError:
+    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}", expected=True)

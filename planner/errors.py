@@ -34,6 +34,11 @@ class EPError(PlannerError):
     exit_status = 3
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def planner_error_in(error: BaseException) -> PlannerError | None:
     """The error of planner that another library wrapped into its own; None where there is none."""
     seen: BaseException | None = error

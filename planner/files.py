@@ -46,6 +46,14 @@ def open_plain(path: Path, *, follow: bool = True) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def exists(path: Path) -> bool:
+    """Whether there is something at the path; not where no file can have such a name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) -> str:
     """The text of a plain file in UTF-8.
 

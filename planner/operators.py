@@ -138,10 +138,6 @@ OPERATORS: Mapping[str, Operator] = {
     ),
 }  # fmt: skip
 
-# Views of single columns, for those who ask by set.
-EXACT_OPERATORS = frozenset(name for name, row in OPERATORS.items() if row.exact)
-DATA_MOVEMENT = frozenset(name for name, row in OPERATORS.items() if row.keeps is not None)
-
 
 def operator(op_type: str) -> Operator:
     """The operator's row; a plain one where the table has none."""

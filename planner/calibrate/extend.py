@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from planner.calibrate.ranges import MASK_MAGNITUDE
+from planner.model.names import Names
 from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
 
@@ -62,7 +63,7 @@ def extend(model: ir.Model, *, sample: bool = False, masked: Mapping[str, float]
     """
     masked = masked or {}
     copy = model.clone()
-    extension = _Extension(sample, masked)
+    extension = _Extension(Names(copy), sample, masked)
     outputs = extension.graph(copy.graph, is_main=True)
     # The model's own outputs are observed like any tensor; only the extremes need to leave the run.
     copy.graph.outputs.clear()
@@ -98,7 +99,8 @@ _PLACES = (np.arange(SAMPLED_IN_BODY) * ((5**0.5 - 1) / 2)) % 1
 
 
 class _Extension:
-    def __init__(self, sample: bool, masked: Mapping[str, float]) -> None:
+    def __init__(self, names: Names, sample: bool, masked: Mapping[str, float]) -> None:
+        self.names = names
         self.sample = sample
         self.masked = masked
         self.count = 0
@@ -182,7 +184,7 @@ class _Extension:
         old = len(node.outputs)
         node.resize_outputs(old + len(shapes))
         for index, (value, shape) in enumerate(zip(node.outputs[old:], shapes, strict=True)):
-            value.name = f"planner_inner_{self.count}_{index}"
+            value.name = self.names.value(f"planner_inner_{self.count}_{index}")
             value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), shape
         self.count += 1
         return tuple(node.outputs[old:])
@@ -231,7 +233,7 @@ class _New:
 
     def __init__(self, extension: _Extension) -> None:
         self.nodes: list[ir.Node] = []
-        self._number = extension.count
+        self._names, self._number = extension.names, extension.count
         extension.count += 1
 
     def add(
@@ -244,9 +246,9 @@ class _New:
         shape: ir.Shape | None = None,
     ) -> ir.Value:
         name = f"planner_{op_type}_{self._number}_{len(self.nodes)}"
-        node = ir.Node("", op_type, inputs, attributes, name=name)
+        node = ir.Node("", op_type, inputs, attributes, name=self._names.node(name))
         out = node.outputs[0]
-        out.name, out.type, out.shape = f"{name}_out", ir.TensorType(dtype), shape
+        out.name, out.type, out.shape = self._names.value(f"{name}_out"), ir.TensorType(dtype), shape
         self.nodes.append(node)
         return out
 

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, overload
 
 import numpy as np
 
 from planner.calibrate.synthetic import made_up, make_samples
-from planner.errors import RequestError
-from planner.files import open_plain
+from planner.errors import RequestError, first_line
+from planner.files import exists, open_plain
 from planner.model.read import Model
 
 Sample = Mapping[str, np.ndarray]
@@ -157,7 +157,7 @@ def data_beside(folder: Path, text: str, where: str) -> str:
         RequestError: there is no such file or folder; a function, above all.
     """
     path = folder / text
-    if "\0" not in text and path.exists():
+    if exists(path):
         return str(path)
     if ":" in text and path.suffix != ".npz":
         raise RequestError(
@@ -262,7 +262,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_plain(path))))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
         except UNREADABLE as error:
-            raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
+            raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}") from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
         if missing:
@@ -282,7 +282,14 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             try:
                 yield {name: members[name].take(batch) for name, batch in batches.items()}
             except UNREADABLE as error:
-                raise RequestError(f"{path}: not a readable .npz file: {_first_line(error)}") from None
+                raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}") from None
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and type of an array, by the head of its .npy file."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
 
 
 class _Member:
@@ -290,9 +297,7 @@ class _Member:
 
     def __init__(self, archive: zipfile.ZipFile, name: str, stack: ExitStack) -> None:
         self._stream = stack.enter_context(archive.open(name))
-        version = np.lib.format.read_magic(self._stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        self.shape, fortran, self._dtype = read(self._stream)
+        self.shape, fortran, self._dtype = read_header(self._stream)
         if self._dtype.hasobject:
             raise ValueError("it holds Python objects")
         if any(not 0 <= d < 1 << 62 for d in self.shape):
@@ -380,10 +385,6 @@ def call(source: str) -> Iterator[Mapping[str, Any]]:
     finally:
         with suppress(ValueError):
             sys.path.remove(folder)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) -> Sample:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.calibrate.inputs import UNREADABLE, call
+from planner.calibrate.inputs import UNREADABLE, call, read_header
 from planner.model.binding import Dims
 
 
@@ -51,13 +51,7 @@ def _in_file(file: Path, inputs: Mapping[str, Dims]) -> Iterator[tuple[str, Dims
                 if f"{name}.npy" not in archive.namelist():
                     continue
                 with archive.open(f"{name}.npy") as stream:
-                    version = np.lib.format.read_magic(stream)
-                    header = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape = header(stream)[0]
+                    shape = read_header(stream)[0]
                 if len(shape) == len(dims) + 1:
                     yield name, shape[1:]
                 elif len(shape) == len(dims) and dims:

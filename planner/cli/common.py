@@ -63,11 +63,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
-def print_json(schema: str, document: Mapping[str, Any]) -> None:
-    """Print one JSON document, its schema first."""
-    print_document({"schema": schema, **document})
-
-
 def print_document(document: Mapping[str, Any]) -> None:
     """Print one JSON document."""
     print(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True))

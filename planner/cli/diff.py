@@ -30,12 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
-    from planner.reporting.difference import to_json
     from planner.sweeps.sweep import diff
 
     found = diff(args.old, args.new, args.output, overwrite=args.overwrite)
     if args.json:
-        common.print_document(to_json(found))
+        common.print_document(found.to_json())
     else:
         print(common.printable(found.to_text()), end="")
     return found.exit_status

@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from planner.errors import RequestError
 
     if args.node is not None:
-        from planner.cli.explain_node import explain_node
+        from planner.cli import explain_node
 
-        return explain_node(args)
+        return explain_node.run(args)
     target = arguments.target(args)
     if args.compare:
         one, two = args.compare

@@ -3,69 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli import arguments, common
+from planner.cli import common
 from planner.errors import RequestError
 
 if TYPE_CHECKING:
-    from planner.estimation.estimate import Estimate
-    from planner.estimation.nodes import Finding
-    from planner.estimation.precisions import NodePrices
+    from planner.explain import NodeExplained
 
 
-def explain_node(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from planner import api, codec
-    from planner.estimation.precisions import NodePrices, by_precision
+    from planner.explain import explain_node
 
     if args.op is None:
         raise RequestError("name the model", f"for example `planner explain model.onnx --node {args.node} --ep qnn`")
-    target = arguments.target(args)
-    precisions = target.profile.prefer[target.device]
-    where = {"device": args.device, "profiles": args.profile, "evidence": args.evidence}
-    checked = api.check(Path(args.op), args.ep, precision=precisions[0], **where)
-    op_types = {verdict.node.name: verdict.node.op_type for verdict in checked.verdicts}
-    if args.node not in op_types:
-        near = difflib.get_close_matches(args.node, op_types, 3, 0.3)
-        raise RequestError(f"{args.op} has no node {args.node!r}", f"near it: {', '.join(near)}" if near else "")
-    rows = api.estimate(Path(args.op), args.ep, precisions=precisions, **where).rows
-    prices = next((p for p in by_precision(rows) if p.node == args.node), NodePrices(args.node, {}))
-    findings = {row.precision: [f for f in row.findings if f.node == args.node] for row in rows}
+    found = explain_node(
+        Path(args.op), args.node, args.ep, device=args.device, profiles=args.profile, evidence=args.evidence
+    )
     if args.json:
-        document = {
-            "op": op_types[args.node],
-            "rules": [],
-            "model": codec.to_json(checked.model),
-            "target": codec.to_json(checked.target),
-            "node": args.node,
-            "prices": [
-                {
-                    "precision": row.precision,
-                    "cost": codec.plain(prices.costs.get(row.precision)),
-                    "whole_ms": codec.plain(row.ms),
-                    "findings": codec.plain(findings[row.precision]),
-                    "evidence": row.evidence,
-                }
-                for row in rows
-            ],
-            "cheapest": prices.cheapest,
-        }
-        common.print_json("planner/explain/1", document)
+        common.print_document(found.to_json())
     else:
-        _show(f"{op_types[args.node]} {args.node} on {target.device}", rows, prices, findings)
-    missing = [row for row in rows if row.dram_bytes is None]
-    for row in missing:
+        _show(found)
+    for row in found.missing:
         common.say(f"planner: at {row.precision}: {row.evidence}")
-    return common.NO if len(missing) == len(rows) else common.YES
+    return common.NO if len(found.missing) == len(found.rows) else common.YES
 
 
-def _show(title: str, rows: Sequence[Estimate], prices: NodePrices, findings: Mapping[str, Sequence[Finding]]) -> None:
+def _show(found: NodeExplained) -> None:
+    prices, findings = found.prices, found.findings
     common.print_table(
-        f"{title}, by precision of the whole model: estimated from the compiler's schedule, not measured",
+        f"{found.op_type} {prices.node} on {found.target.device}, by precision of the whole model: estimated from the compiler's schedule, not measured",
         ("precision", "ms", "of the whole", "DRAM bytes", "VTCM bytes", "operators", "what costs"),
         [
             (
@@ -77,7 +46,7 @@ def _show(title: str, rows: Sequence[Estimate], prices: NodePrices, findings: Ma
                 "fused into another node" if cost is None or not cost.operators else cost.operators,
                 ", ".join(f"{f.kind} {f.bytes:,} bytes" for f in findings[row.precision]),
             )
-            for row in rows
+            for row in found.rows
             if row.dram_bytes is not None
             for cost in (prices.costs.get(row.precision),)
         ],

@@ -138,9 +138,8 @@ def _fail(error: Exception, *, as_json: bool) -> int:
     _complain(message, hint)
     if as_json:
         with contextlib.suppress(OSError):
-            common.print_json(
-                "planner/error/1", {"error": {"status": status, "kind": kind, "message": message, "hint": hint}}
-            )
+            error_json = {"status": status, "kind": kind, "message": message, "hint": hint}
+            common.print_document({"schema": "planner/error/1", "error": error_json})
             sys.stdout.flush()
     return status
 

@@ -146,10 +146,6 @@ class Schedule:
         """Scheduled operators of a unit."""
         return sum(1 for o in self.operators if o.unit is unit)
 
-    def vtcm_of(self, unit: Unit) -> int:
-        """VTCM traffic of a unit in bytes."""
-        return sum(o.vtcm for o in self.operators if o.unit is unit)
-
     def kinds(self) -> Counter[str]:
         """Scheduled operators by kind."""
         return Counter(o.kind for o in self.operators)

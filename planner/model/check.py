@@ -15,7 +15,7 @@ from typing import NamedTuple
 import onnx
 from onnx import TensorProto
 
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import Snapshot
 
 # The typed field of a TensorProto that holds each element type, where it holds one entry an element (onnx.proto).
@@ -310,5 +310,5 @@ def complaint(proto: onnx.ModelProto) -> str | None:
     try:
         onnx.checker.check_model(proto)
     except Exception as error:
-        return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return first_line(error)
     return None

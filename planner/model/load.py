@@ -11,7 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from planner import limits
-from planner.errors import RequestError
+from planner.errors import RequestError, first_line
 from planner.files import Snapshot
 from planner.model.bounds import check_calls
 from planner.model.check import check_proto
@@ -106,8 +106,3 @@ def _check_graph(model: ir.Model, path: Path) -> None:
 
 def _all_inputs(model: ir.Model) -> list[ir.Value]:
     return [v for node in model.graph.all_nodes() for v in node.inputs if v is not None]
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,23 +7,21 @@ import onnx_ir as ir
 
 def name_nodes(model: ir.Model) -> None:
     """Give each node a unique name: its own, else operator and first output; a repeated one gets a number."""
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for node in model.graph.all_nodes():
-        outputs = [o.name for o in node.outputs if o.name]
-        base = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
-        name, count = base, 1
-        while name in seen:
-            count += 1
-            name = f"{base}#{count}"
-        seen.add(name)
-        node.name = name
+        node.name = _free(name_of(node), seen, "#")
+
+
+def name_of(node: ir.Node) -> str:
+    """The node's own name, else its operator and first output."""
+    return node.name or f"{node.op_type}:{next((out.name for out in node.outputs if out.name), 'unnamed')}"
 
 
 def name_values(model: ir.Model) -> None:
     """Give each value that a node computes a unique name; what the user's file names keeps its own."""
     graphs = (model.graph, *model.graph.subgraphs())
     given = [v for graph in graphs for v in (*graph.inputs, *graph.initializers.values(), *graph.outputs)]
-    seen = {v.name for v in given if v.name}
+    seen = {v.name: 1 for v in given if v.name}
     kept = {id(v) for v in given}
     for value in (out for graph in graphs for node in graph for out in node.outputs if out.name):
         if id(value) not in kept:
@@ -34,14 +32,11 @@ class Names:
     """The names of a model's values and nodes, over all its graphs: the one place that makes up new ones."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._values: set[str] = set()
-        self._nodes: set[str] = set()
-        for graph in (model.graph, *model.graph.subgraphs()):
-            self._values.update(value.name for value in graph.inputs if value.name)
-            self._values.update(graph.initializers)
-            for node in graph:
-                self._nodes.add(node.name or "")
-                self._values.update(value.name for value in node.outputs if value.name)
+        graphs = (model.graph, *model.graph.subgraphs())
+        values = [v for graph in graphs for v in (*graph.inputs, *graph.initializers.values())]
+        values += [out for graph in graphs for node in graph for out in node.outputs]
+        self._values = {value.name: 1 for value in values if value.name}
+        self._nodes = {node.name: 1 for graph in graphs for node in graph if node.name}
 
     def value(self, name: str) -> str:
         """A name for a new value: this one, with a number where it is taken. It is taken from now on."""
@@ -51,11 +46,18 @@ class Names:
         """A name for a new node: this one, with a number where it is taken. It is taken from now on."""
         return _free(name, self._nodes)
 
+    def beside(self, node: ir.Node, suffix: str) -> str | None:
+        """A name for a new node that does part of another's work; None where that one has none."""
+        return self.node(f"{node.name}_{suffix}") if node.name else None
 
-def _free(name: str, taken: set[str]) -> str:
-    free, number = name, 1
+
+def _free(name: str, taken: dict[str, int], mark: str = "_") -> str:
+    """A name that is not taken, and taken from now on; ``taken`` has the last number that each name was given with."""
+    free, number = name, taken.get(name, 0)
     while free in taken:
         number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
+        free = f"{name}{mark}{number}"
+    taken[free] = 1
+    if number:
+        taken[name] = number
     return free

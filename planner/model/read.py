@@ -12,11 +12,12 @@ import onnx
 import onnx_ir as ir
 
 from planner import limits
-from planner.errors import PlannerError, RequestError
+from planner.errors import PlannerError, RequestError, first_line
 from planner.files import Snapshot
 from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
 from planner.model.check import complaint
-from planner.model.load import first_line, load_source, source_of
+from planner.model.load import load_source, source_of
+from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
@@ -233,12 +234,12 @@ class _Original:
             self.values.update(o.name for o in node.outputs)
             if node.op_type in ("Constant", "Shape"):
                 continue  # they compute nothing of the data: no user looks for them
-            outputs = [o.name for o in node.outputs if o.name]
-            name = node.name or f"{node.op_type}:{outputs[0] if outputs else 'unnamed'}"
+            name = name_of(node)
             self.names[name] = node.op_type
             inputs = tuple(v.name for v in node.inputs if v is not None and v.name)
-            for out in outputs:
-                self.producers[out] = (name, inputs)
+            for out in node.outputs:
+                if out.name:
+                    self.producers[out.name] = (name, inputs)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
         """Names of the user's nodes that a normalized node stands for.

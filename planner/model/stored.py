@@ -9,7 +9,7 @@ import onnx_ir as ir
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
 from planner.model.node import Operand
 from planner.model.values import constant_array, is_quantized
-from planner.operators import EXACT_OPERATORS, Keeps, Role, operator
+from planner.operators import Keeps, Role, operator
 
 FLOATS = {
     ir.DataType.FLOAT: DType.FLOAT32,
@@ -44,7 +44,7 @@ def quantized_source(value: ir.Value | None) -> ir.Value | None:
 
 def stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
     """What the file says of the node's precision: the types of its Q/DQ neighbours, else its own float type."""
-    if node.op_type in EXACT_OPERATORS:
+    if operator(node.op_type).exact:
         return NO_PRECISION
     weight: DType | None = None
     activation: DType | None = None

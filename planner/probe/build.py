@@ -162,13 +162,15 @@ class _Builder:
         self.initializers.append(_tensor(parameters.zero_point, f"{name}_zero"))
         return f"{name}_scale", f"{name}_zero"
 
+    def _dequantize(self, name: str, result: str, **attributes: int) -> str:
+        operands = [f"{name}_q", f"{name}_scale", f"{name}_zero"]
+        self.nodes.append(helper.make_node("DequantizeLinear", operands, [result], name=f"{name}_DQ", **attributes))
+        return result
+
     def _through_q(self, name: str, parameters: Parameters) -> str:
         scale, zero = self._scalar_codes(name, parameters)
         self.nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], name=f"{name}_Q"))
-        self.nodes.append(
-            helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"], name=f"{name}_DQ")
-        )
-        return f"{name}_dq"
+        return self._dequantize(name, f"{name}_dq")
 
     def _quantize_output(self, name: str) -> None:
         assert self.case.activation is not None
@@ -184,16 +186,12 @@ class _Builder:
         self.nodes.append(
             helper.make_node("QuantizeLinear", [f"{name}_raw", scale, zero], [f"{name}_q"], name=f"{name}_Q")
         )
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [name], name=f"{name}_DQ"))
+        self._dequantize(name, name)
 
     def _dequantized(self, name: str, values: Array, parameters: Parameters) -> str:
         self.initializers.append(_tensor(quantize(values.astype(np.float32), parameters), f"{name}_q"))
-        scale, zero = self._scalar_codes(name, parameters)
-        axis = {} if parameters.axis is None else {"axis": parameters.axis}
-        self.nodes.append(
-            helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [name], name=f"{name}_DQ", **axis)
-        )
-        return name
+        self._scalar_codes(name, parameters)
+        return self._dequantize(name, name, **({} if parameters.axis is None else {"axis": parameters.axis}))
 
     def _quantized_weight(self, i: int, slot: Slot, values: Array) -> str:
         assert self.case.weight is not None
@@ -219,17 +217,7 @@ class _Builder:
         self.initializers.append(_tensor(numpy_codes(codes, dtype), f"{name}_q"))
         self.initializers.append(numpy_helper.from_array(scale.astype(self.float), f"{name}_scale"))
         self.initializers.append(_tensor(numpy_codes(np.full(scale.shape, middle), dtype), f"{name}_zero"))
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                [name],
-                name=f"{name}_DQ",
-                axis=axis,
-                block_size=_BLOCK,
-            )
-        )
-        return name
+        return self._dequantize(name, name, axis=axis, block_size=_BLOCK)
 
     def _quantized_bias(self, i: int, values: Array) -> str:
         """int32 at activation scale x weight scale, per channel where the weight is (ONNX QLinearConv)."""
@@ -249,17 +237,7 @@ class _Builder:
         self.initializers.append(numpy_helper.from_array(codes, f"{name}_q"))
         self.initializers.append(numpy_helper.from_array(np.asarray(scale, self.float), f"{name}_scale"))
         self.initializers.append(numpy_helper.from_array(np.asarray(zero), f"{name}_zero"))
-        attributes = {"axis": per_axis} if scale.ndim else {}
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                [name],
-                name=f"{name}_DQ",
-                **attributes,
-            )
-        )
-        return name
+        return self._dequantize(name, name, **({"axis": per_axis} if scale.ndim else {}))
 
 
 def _domain_version(form: Form) -> int:

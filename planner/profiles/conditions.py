@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import onnx
 
-from planner.profiles.document import Document, Where
+from planner.codec import Where
+from planner.document import Document
 from planner.profiles.schema import OperandCondition, When
 
 _ATTRIBUTES = ("attributes", "attributes_not", "attributes_above")

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from planner import codec
 from planner.codec import MalformedError
-from planner.errors import EPError, RequestError
+from planner.errors import EPError, RequestError, first_line
 from planner.files import read_text, write_text
 from planner.profiles.shipped import KERNELS, folder_of
 from planner.runtime import kernel_registry
@@ -101,7 +101,7 @@ def read_kernel_table(path: Path, content: str) -> KernelTable:
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not a kernel table: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"{path}: not a kernel table: {first_line(error)}") from None
     file = codec.from_json(_File, data, f"{path}: not a kernel table")
     kernels = {}
     for domain, operators in file.kernels.items():

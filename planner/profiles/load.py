@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from planner.codec import Where
+from planner.document import Document, parse, read_yaml_text
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
 from planner.profiles.conditions import in_file, names_of, with_attributes
-from planner.profiles.document import Document, Where, convert, parse, read_profile
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
 from planner.profiles.rules import index, index_rules
 from planner.profiles.schema import ByOperator, Operator, Profile, ProfileFile, Refuses, RulesFile, Takes
@@ -76,15 +77,15 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     Raises:
         RequestError: one of them is missing, hostile or malformed.
     """
-    document = parse(Path(path), read_profile(Path(path)))
-    file = convert(document, with_attributes(document), ProfileFile, in_file)
+    document = parse(Path(path), _text(Path(path)))
+    file = document.decode(ProfileFile, with_attributes(document), in_file)
     _check(document, file)
     digest = hashlib.sha256(document.text.encode())
     statements = None
     if file.derived is not None:
         source = _beside(document, file, file.derived) if derived is None else (Path(file.derived), derived)
         generated = parse(*source)
-        statements = convert(generated, with_attributes(generated), RulesFile, in_file)
+        statements = generated.decode(RulesFile, with_attributes(generated), in_file)
         _check_statements(generated, statements.operators, _traits(file), has_source=True)
         digest.update(generated.text.encode())
     rules = index(file, statements)
@@ -92,7 +93,7 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     for name, device in file.devices.items():
         if device.rules is not None:
             own = parse(*_beside(document, file, device.rules))
-            said = convert(own, with_attributes(own), RulesFile, in_file)
+            said = own.decode(RulesFile, with_attributes(own), in_file)
             _check_statements(own, said.operators, set(device.traits), has_source=True)
             digest.update(own.text.encode())
             of_device[name] = index_rules(said, f"{name}.")
@@ -102,7 +103,7 @@ def load_profile(path: Path | str, derived: str | None = None) -> Profile:
     for name in dict.fromkeys(r.kernels for part in indexed for found in part.values() for r in found if r.kernels):
         if name == INSTALLED:
             table_path = stored(file.ep)
-            content, note = installed_kernels(file.ep, read_profile(table_path) if table_path.exists() else None)
+            content, note = installed_kernels(file.ep, _text(table_path) if table_path.exists() else None)
             notes += [note] if note else []
         else:
             table_path, content = _beside(document, file, name)
@@ -135,7 +136,7 @@ def _at_version(profile: Profile, version: str) -> Profile:
     tables, notes = dict(profile.tables), []
     if INSTALLED in tables:
         snapshot = stored(ep)
-        content, note = installed_kernels(ep, read_profile(snapshot) if snapshot.exists() else None)
+        content, note = installed_kernels(ep, _text(snapshot) if snapshot.exists() else None)
         tables[INSTALLED] = read_kernel_table(snapshot, content)
         notes += [note] if note else []
     return replace(
@@ -171,13 +172,20 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
+def _text(path: Path) -> str:
+    try:
+        return read_yaml_text(path)
+    except RequestError as error:
+        raise RequestError(str(error), "give the path of a profile: YAML in UTF-8") from None
+
+
 def _beside(document: Document, file: ProfileFile, name: str) -> tuple[Path, str]:
     """The path and text of a file that a profile names: beside it, or beside the shipped profile of its EP."""
     if Path(name).name != name or "\0" in name:
         raise RequestError(f"{document.path}: {name!r} must be a file beside the profile")
     own, shipped = document.path.parent / name, folder_of(file.ep) / name
     path = shipped if not own.exists() and shipped.exists() else own
-    return path, read_profile(path)
+    return path, _text(path)
 
 
 # -- what the types cannot say ------------------------------------------------------------------------------------------

@@ -100,13 +100,6 @@ def _quantize(values: np.ndarray, dtype: DType, kind: type[np.floating]) -> tupl
     return best[0].astype(np.int16), best[1], best[2].astype(np.int16)
 
 
-def dequantize_blocks(blocks: Blocks) -> np.ndarray:
-    """float32[rows, numbers]: what the codes stand for."""
-    centred = (blocks.codes - blocks.zero_point[..., None]).astype(np.float32)
-    values: np.ndarray = centred * blocks.scale.astype(np.float32)[..., None]
-    return values.reshape(len(values), -1)[:, : blocks.numbers]
-
-
 def unsigned(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:
     """(codes, zero points) as uint8, a signed type moved up by half its range: what the contrib operators store."""
     middle = -blocks.dtype.integer_range[0]

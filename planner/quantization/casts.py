@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from planner.dtypes import FLOAT16_LARGEST, DType
 from planner.model.values import constant_array, numbers, tensor_dtype
-from planner.quantization.graph import IR_TYPES, Made, Rewriting, graph_of, initializer_graph, place_of, put
+from planner.quantization.graph import IR_TYPES, Made, Rewriting, graph_of, place_of, put
 
 
 def as_float(rewriting: Rewriting, value: ir.Value, dtype: DType, consumer: ir.Node) -> ir.Value:
@@ -43,7 +43,7 @@ def _constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray, dtype: D
         made = Made(lambda: _clamped(numbers(value)), array.shape)
     else:
         made = Made(lambda: numbers(value).astype(np.float32), array.shape)
-    return rewriting.initializer(initializer_graph(value), f"{value.name}_{dtype}", made, IR_TYPES[dtype])
+    return rewriting.initializer(graph_of(value), f"{value.name}_{dtype}", made, IR_TYPES[dtype])
 
 
 def cast(rewriting: Rewriting, value: ir.Value, dtype: ir.DataType, after: ir.Node | ir.Graph) -> ir.Value:

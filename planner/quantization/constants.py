@@ -19,7 +19,7 @@ from planner.quantization.graph import (
     Rewriting,
     Stored,
     attributes_of,
-    initializer_graph,
+    graph_of,
     put,
     summed_axis,
 )
@@ -141,7 +141,7 @@ def float_constant(rewriting: Rewriting, value: ir.Value, array: np.ndarray) -> 
     key = (value, "numbers", array.tobytes())
     if key not in rewriting.made:
         numbers = array.astype(np.float32)
-        graph = initializer_graph(value)
+        graph = graph_of(value)
         rewriting.made[key] = rewriting.initializer(graph, f"{value.name}_float32", numbers, ir.DataType.FLOAT)
     return rewriting.made[key]
 
@@ -274,7 +274,7 @@ def _dequantized(
         suffix: of the new names.
         attributes: of the DequantizeLinear.
     """
-    graph = initializer_graph(value)
+    graph = graph_of(value)
     base = f"{value.name}{suffix}"
     inputs = [
         rewriting.initializer(graph, f"{base}_quantized", content[0], types[0]),

@@ -12,7 +12,7 @@ from planner.quantization.graph import (
     IR_TYPES,
     Made,
     Rewriting,
-    initializer_graph,
+    graph_of,
     number_of,
     place_of,
     put,
@@ -71,7 +71,7 @@ def _weights(rewriting: Rewriting, node: ir.Node, value: ir.Value, config: Quant
         first = columns()
         parameters = q.weight_parameters(first, kind, 1 if config.per_channel else None, widest_spread=np.inf)
         content = Made(lambda: q.quantize(columns(), parameters), first.shape)
-        graph, base = initializer_graph(value), f"{value.name}_{kind}_dynamic"
+        graph, base = graph_of(value), f"{value.name}_{kind}_dynamic"
         rewriting.packed[key] = (
             rewriting.initializer(graph, f"{base}_quantized", content, IR_TYPES[kind]),
             rewriting.initializer(graph, f"{base}_scale", parameters.scale, ir.DataType.FLOAT),

@@ -61,17 +61,11 @@ def place_of(value: ir.Value, consumer: ir.Node) -> ir.Node | ir.Graph:
     return graph
 
 
-def graph_of(place: ir.Node | ir.Graph) -> ir.Graph:
-    """The graph of a place."""
+def graph_of(place: ir.Node | ir.Value | ir.Graph) -> ir.Graph:
+    """The graph that a node, or an initializer, belongs to."""
     graph = place if isinstance(place, ir.Graph) else place.graph
     assert isinstance(graph, ir.Graph)
     return graph
-
-
-def initializer_graph(value: ir.Value) -> ir.Graph:
-    """The graph that an initializer belongs to."""
-    assert isinstance(value.graph, ir.Graph)
-    return value.graph
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from planner.quantization.graph import (
     NUMPY_FLOATS,
     Rewriting,
     graph_of,
-    initializer_graph,
     number_of,
     summed_axis,
 )
@@ -125,7 +124,7 @@ def _packed(
     kind: DType,
     dtype: DType,
 ) -> tuple[ir.Value, ...]:
-    graph = initializer_graph(value)
+    graph = graph_of(value)
     base = f"{value.name}_{kind}_packed"
     return (
         rewriting.initializer(graph, f"{base}_quantized", arrays[0], ir.DataType.UINT8),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from planner import codec
 from planner.reporting import text
 from planner.reporting.data import STATUS_ORDER, Report, Row
 from planner.reporting.markdown import escape, table
@@ -55,6 +56,15 @@ class Difference:
     def exit_status(self) -> int:
         """1 where anything got worse, else 0: new and missing rows are told, not judged."""
         return 1 if self.worse else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `planner diff --json`."""
+        return {
+            "schema": "planner/diff/1",
+            "compared": self.compared,
+            "worse": len(self.worse),
+            "changes": codec.plain(self.sorted()),
+        }
 
     def to_text(self) -> str:
         """One line per change, worst first, and a summary; ends with a newline."""

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 
-from planner import codec
-from planner.reporting import text
+from planner.reporting import json, text
 from planner.reporting.baseline import Change, Difference
-
-SCHEMA = "planner/diff/1"
-
-
-def to_json(difference: Difference) -> dict[str, object]:
-    """The document of `planner diff --json`."""
-    return {
-        "schema": SCHEMA,
-        "compared": difference.compared,
-        "worse": len(difference.worse),
-        "changes": codec.plain(difference.sorted()),
-    }
-
-
-def render_json(difference: Difference) -> str:
-    """As `to_json`, as text."""
-    return json.dumps(to_json(difference), indent=1, allow_nan=False) + "\n"
 
 
 def render_junit(difference: Difference) -> str:
@@ -63,7 +44,7 @@ def render_html(difference: Difference) -> str:
 RENDERERS: Mapping[str, Callable[[Difference], str]] = {
     "diff.html": render_html,
     "diff.md": lambda difference: difference.to_markdown("What changed"),
-    "diff.json": render_json,
+    "diff.json": json.render,
     "diff.xml": render_junit,
 }
 

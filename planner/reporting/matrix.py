@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-import yaml
 
 import planner
-from planner import codec
 from planner.calibrate.inputs import Inputs, data_beside, load_inputs
 from planner.calibrate.peek import sample_shapes
 from planner.calibrate.run import Calibrations
+from planner.document import read_yaml
 from planner.dtypes import Precision
 from planner.errors import PlannerError, RequestError
-from planner.files import read_text, temporary_folder
+from planner.files import temporary_folder
 from planner.model.read import Model as ReadModel
 from planner.profiles import learned
 from planner.profiles.load import load_profiles
@@ -57,13 +57,13 @@ class Subject:
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     path: str
-    shapes: dict[str, list[int]] = {}
+    shapes: dict[str, list[Annotated[int, msgspec.Meta(ge=1)]]] = {}
     inputs: str | None = None
     name: str = ""
 
 
 class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
-    models: list[_Entry]
+    models: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
 
 
 def read_subjects(path: Path) -> tuple[Subject, ...]:
@@ -79,19 +79,11 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     Raises:
         RequestError: it cannot be read, or is malformed (named by its path inside the file).
     """
-    try:
-        data = yaml.safe_load(read_text(path, limit=1 << 24))
-    except RequestError as error:
-        raise RequestError(str(error), "give a YAML file with a list `models`") from None
-    except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
-        raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
-    manifest = codec.from_json(_Manifest, data, str(path))
-    if not manifest.models:
-        raise RequestError(f"{path}: lists no models")
+    manifest = read_yaml(
+        _Manifest, path, "a list of models", "give a YAML file with a list `models`, each with a `path`"
+    )
     found = []
     for i, entry in enumerate(manifest.models):
-        if any(d <= 0 for dims in entry.shapes.values() for d in dims):
-            raise RequestError(f"{path}: models[{i}].shapes: dimensions are positive numbers")
         inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs, f"{path}: models[{i}].inputs")
         found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
     return tuple(found)
@@ -183,7 +175,7 @@ def make_report(
     for subject in subjects:
         model = targets[0].read(subject.path, subject.shapes, seen=partial(sample_shapes, subject.inputs))
         loaded.append(load_inputs(subject.inputs, model, seed=seed) if run else None)
-    asked = [(t, tuple(precisions) or t.profile.prefer[t.device]) for t in targets]
+    asked = [(t, tuple(precisions) or t.preferred) for t in targets]
     total = len(subjects) * sum(len(wanted) for _, wanted in asked)
     found: list[Row] = []
     for subject, name, inputs in zip(subjects, names, loaded, strict=True):
@@ -195,7 +187,7 @@ def make_report(
                 cell.append(row)
                 if told is not None:
                     told(row, len(found) + len(cell), total)
-            found += rows.recommend(cell, map(str, target.profile.prefer[target.device]))
+            found += rows.recommend(cell, map(str, target.preferred))
     return Report(planner.__version__, date or now(), tuple(found))
 
 

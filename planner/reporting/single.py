@@ -64,7 +64,7 @@ def target_report(
             )
             found.setdefault(asked, row)
     if precision is None:
-        for preferred in target.profile.prefer[target.device]:
+        for preferred in target.preferred:
             other = check_model(target, model, preferred)
             if other.legal is False:
                 found.setdefault(str(preferred), rows.resolution_row(other, shown, target.identity, str(preferred)))

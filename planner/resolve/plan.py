@@ -27,8 +27,8 @@ class Basis(StrEnum):
 
     RULE: a rule of the profile. LEARNED: what the EP did with such a node of a model. FOLDED: the runtime computes the
     node while it loads the model. FALLBACK: it is left to the CPU EP, as --allow-fallback asks. UNCALIBRATED: it stays
-    float since no calibration sample reached it. DEFECT: what the EP would get wrong otherwise. RANGE: float16 would not hold its values. REFERENCE: a float32 node that
-    others are compared with. UNKNOWN: nothing is known of it.
+    float since no calibration sample reached it. DEFECT: what the EP would get wrong otherwise. RANGE: float16 would not
+    hold its values. REFERENCE: a float32 node that others are compared with. UNKNOWN: nothing is known of it.
     """
 
     RULE = "rule"

@@ -82,9 +82,7 @@ def _left_to_cpu(line: PlanNode, node: Node, reason: str) -> PlanNode:
     return replace(left, on_target=False)
 
 
-def without_unsafe_float16(
-    target: Target, model: Model, plan: Plan, ranges: Mapping[str, Range], unsafe: Mapping[str, str] | None = None
-) -> Plan:
+def without_unsafe_float16(target: Target, model: Model, plan: Plan, ranges: Mapping[str, Range]) -> Plan:
     """The plan with its unsafe float16 nodes at the best other type that the profile allows.
 
     That is float32, where the device computes in it, else 16-bit integers. A node that may take neither stays float16.
@@ -95,11 +93,10 @@ def without_unsafe_float16(
         model: of the plan.
         plan: with float16 nodes or without.
         ranges: what calibration saw of each float tensor, by name.
-        unsafe: what `unsafe_in_float16` found, where it is known already.
     """
     if not plan.has_float16:
         return plan
-    unsafe = unsafe_in_float16(model, ranges) if unsafe is None else unsafe
+    unsafe = unsafe_in_float16(model, ranges)
     nodes = {node.name: node for node in model.nodes}
     lines = tuple(
         _out_of_float16(target, plan, line, nodes[line.name], unsafe[line.name])

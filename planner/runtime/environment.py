@@ -32,9 +32,13 @@ def interpreter(alias: str) -> Path:
     named = os.environ.get(variable(alias))
     if named:
         return Path(named)
-    executable = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
-    otherwise = made_folder(alias) / executable if "@" in alias else Path(sys.executable)
-    return next((found for folder in places(alias) if (found := folder / executable).is_file()), otherwise)
+    otherwise = python_in(made_folder(alias)) if "@" in alias else Path(sys.executable)
+    return next((found for folder in places(alias) if (found := python_in(folder)).is_file()), otherwise)
+
+
+def python_in(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / (Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python"))
 
 
 def places(alias: str) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from planner.errors import EPError
+from planner.errors import EPError, first_line
 from planner.files import Snapshot
 from planner.model.weights import parse, refer
 from planner.runtime.client import EPMissing, SessionFailed, Worker
@@ -84,5 +84,5 @@ def _complaint(path: Path) -> str | None:
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:
-        return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return first_line(error)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import EPError
-from planner.runtime.environment import distributions
+from planner.runtime.environment import distributions, python_in
 
 _TIMEOUT = 1800.0
 
@@ -32,7 +31,7 @@ def virtual_environment(folder: Path, packages: Sequence[str], say: Callable[[st
     shutil.rmtree(folder, ignore_errors=True)
     say(f"making an environment in {folder}")
     uv = shutil.which("uv")
-    python = folder / (Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python"))
+    python = python_in(folder)
     if uv:
         make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]

@@ -96,8 +96,8 @@ class SearchReport:
         evaluations: plans that were run by emulation and on the EP. seconds: all of it.
         cost: of the plan found, in the profile's unit; cheapest: of the cheapest uniform plan, legal but not faithful.
         macs_in_8_bit: share of multiply-accumulates whose weight has 8 bits or fewer; None without weights.
-        judgements: by the samples held apart, which took no part in the search, and all others: one, or two where the first
-            refuted it.
+        judgements: by the samples held apart, which took no part in the search, and all others: several where they
+            refuted the first.
         stopped: what ended it before its end; None where it came to it.
     """
 
@@ -124,14 +124,10 @@ class SearchReport:
             )
         if len(self.judgements) < 2:
             return None
-        first, last = self.judgements
-        was = f"the first plan came to {first.score:.4g} on the samples held apart, below the floor"
-        then = (
-            "the one that was looked for next passes"
-            if last.passed
-            else "the one that was looked for next fails as well"
-        )
-        return f"{was}; {then}, on the same samples: they chose between two plans"
+        count = len(self.judgements)
+        was = f"the first plan came to {self.judgements[0].score:.4g} on the samples held apart, below the floor"
+        then = "the one that was looked for last passes" if self.judgements[-1].passed else "no other passes"
+        return f"{was}; {then}, on the same samples: they chose between {count} plans"
 
 
 def search_report(

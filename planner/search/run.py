@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,8 @@ def _search(trials: Trials) -> SearchReport | None:
     """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice.
 
     The search decides on calibration samples. Those held apart judge its plan. If they refute it, the search runs once more
-    with 2 dB added, and they judge that plan as well: the report has both judgements, and says so.
+    with 2 dB added, and they judge that plan as well; if they refute that too, the next dearer precisions, until one passes.
+    The report has all judgements, and says so.
     """
     started = time.monotonic()
     target, floor = trials.target, trials.floor
@@ -238,33 +239,78 @@ def _search(trials: Trials) -> SearchReport | None:
     deadline = None if trials.left is None else started + _SEARCHING * trials.left
     teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
-    stopped: Stopped | None = None
     with PlanEvaluator(
         trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
         lambda assignment: trials.build(plan_of(assignment)), trials.folder,
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
-        asked = floor.value
-        for last in (False, True):
-            found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked)
+
+        def judge(found: Found) -> Attempt | None:
             attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
-            if attempt is None:
-                break
-            metric = attempt.verification.metric
-            score = floor.score(attempt.verification.fidelity, None if metric is None else metric.value)
-            if attempt.verification.emulated and floor.kind != "metric":
-                score = min(score, floor.score(attempt.verification.emulated))
-            judgements.append(Judgement(score, attempt.passed))
-            if attempt.passed or not found.passed or attempt.verification.session_error or last or stopped:
-                break
-            evaluator.refute(found.assignment, score)
-            if floor.kind == "sqnr":
-                asked += _STEP_DB
+            if attempt is not None:
+                judgements.append(Judgement(_score(attempt, floor), attempt.passed))
+            return attempt
+
+        found, stopped = _until_judged(candidates, evaluator, floor, judge, judgements)
+        refuted = bool(judgements) and not judgements[-1].passed and found.passed
+        if refuted and not stopped and trials.left != 0:
+            found = _next_dearer(candidates, found, floor, judge, judgements)
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
     return report
+
+
+def _score(attempt: Attempt, floor: Floor) -> float:
+    """What the floor is compared with: the less of what the EP and the emulation of all samples come to."""
+    seen = attempt.verification
+    score = floor.score(seen.fidelity, None if seen.metric is None else seen.metric.value)
+    return min(score, floor.score(seen.emulated)) if seen.emulated and floor.kind != "metric" else score
+
+
+def _until_judged(
+    candidates: Candidates,
+    evaluator: PlanEvaluator,
+    floor: Floor,
+    judge: Callable[[Found], Attempt | None],
+    judgements: Sequence[Judgement],
+) -> tuple[Found, Stopped | None]:
+    """What was found, and what stopped the search: once more, with more asked for, where the samples held apart refute it."""
+    asked = floor.value
+    for last in (False, True):
+        found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked)
+        attempt = judge(found)
+        if last or stopped or attempt is None or attempt.passed or not found.passed:
+            break
+        if attempt.verification.session_error:
+            break
+        evaluator.refute(found.assignment, judgements[-1].score)
+        if floor.kind == "sqnr":
+            asked += _STEP_DB
+    return found, stopped
+
+
+def _next_dearer(
+    candidates: Candidates,
+    refuted: Found,
+    floor: Floor,
+    judge: Callable[[Found], Attempt | None],
+    judgements: Sequence[Judgement],
+) -> Found:
+    """The next dearer precision, throughout, that the samples held apart let pass; what they refuted, where none does.
+
+    That one reached the floor on every sample that the search had seen: a mix of its kind would again.
+    """
+    short = {u.level for u in refuted.uniform if u.real is not None and u.real.score < floor.value}
+    for level in sorted(range(len(candidates.levels)), key=lambda level: candidates.levels[level].cost):
+        if level in short or candidates.levels[level].cost <= candidates.cost(refuted.assignment):
+            continue
+        found = replace(refuted, assignment=candidates.uniform(level), promoted=())
+        attempt = judge(found)
+        if attempt is not None and attempt.passed:
+            return replace(found, measured=replace(refuted.measured, score=judgements[-1].score))
+    return refuted
 
 
 def _until_stopped(

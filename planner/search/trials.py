@@ -98,6 +98,7 @@ class FailedAttempt:
             "worst_sqnr_db": WORST,
             "reasons": [str(self.error)],
             "latency_ms": None,
+            "estimated_ms": None,
             "speedup": None,
         }
 

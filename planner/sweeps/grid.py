@@ -51,7 +51,7 @@ def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
         )
         for model, name in zip(models, _names(models), strict=True)
         for target in targets.values()
-        for precision in spec.precisions or [str(p) for p in target.profile.prefer[target.device]]
+        for precision in spec.precisions or [str(p) for p in target.preferred]
     )  # fmt: skip
 
 

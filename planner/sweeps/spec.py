@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from planner.calibrate.inputs import data_beside
-from planner.errors import RequestError
-from planner.files import read_text
+from planner.document import read_yaml
+from planner.errors import RequestError, first_line
+from planner.files import exists
 from planner.runtime.environment import cache_folder
 
 Count = Annotated[int, Meta(ge=1)]
-_LARGEST_FILE = 1 << 24
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,14 +99,7 @@ def read_spec(path: Path) -> Spec:
         RequestError: it cannot be read, is no YAML, or is malformed (named by its path inside the file).
     """
     hint = "a sweep has `models` (each with a `path`) and `targets` (each with an `ep`): see `planner sweep --help`"
-    try:
-        return msgspec.convert(yaml.safe_load(read_text(path, "a sweep", limit=_LARGEST_FILE)), Spec)
-    except RequestError as error:
-        raise RequestError(str(error), hint) from None
-    except msgspec.ValidationError as error:
-        raise RequestError(f"{path}: {str(error).replace('$.', '').replace('`', chr(39))}", hint) from None
-    except (ValueError, OverflowError, yaml.YAMLError, RecursionError) as error:
-        raise RequestError(f"{path}: not YAML: {str(error).splitlines()[0]}", hint) from None
+    return read_yaml(Spec, path, "a sweep", hint)
 
 
 def find_models(spec: Spec, folder: Path) -> tuple[SweptModel, ...]:
@@ -140,7 +132,7 @@ def _paths(text: str, folder: Path, where: str) -> list[Path]:
             raise RequestError(f"{where}: {text}: matches no file")
         return [Path(path) for path in matched]
     path = folder / text
-    if not path.is_file():
+    if not exists(path) or not path.is_file():
         raise RequestError(f"{where}: {text}: no such file", f"relative paths start at {folder}")
     return [path]
 
@@ -156,6 +148,4 @@ def _fetched(url: str, where: str) -> Path:
         return Path(fsspec.open_local(f"filecache::{url}", filecache={"cache_storage": storage, "check_files": True}))
     except Exception as error:
         # Each storage has errors of its own.
-        raise RequestError(
-            f"{where}: {url}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None
+        raise RequestError(f"{where}: {url}: {first_line(error)}") from None

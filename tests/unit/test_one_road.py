@@ -19,6 +19,7 @@ from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
+from planner.search.trials import FailedAttempt
 from planner.verification.floor import parse_floor
 from tests.unit.small_models import f32, graph, save
 
@@ -200,6 +201,8 @@ def test_target(command: Command, model: Path, samples: Path, tmp_path: Path, fl
         "target", model, "--ep", "directml", "--inputs", samples, "-o", output, "--overwrite", *options
     )
     assert (status, steady(document)) == (0 if result.passed else 1, steady(result.to_json()))
+    failed = FailedAttempt("w8a8", PlannerError("it crashed")).to_json()
+    assert all(attempt.keys() == failed.keys() for attempt in document["attempts"]) and document["attempts"]
 
 
 @pytest.mark.parametrize(("precision", "status"), [("fp16", 1), ("w8a8", 4)])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_in_place, remove_if_dead
 from planner.model.passes.match import both_orders, only_user, producer_of
 from planner.model.values import constant_array
 
 
-def fuse_bias(add: ir.Node) -> None:
+def fuse_bias(add: ir.Node, names: Names) -> None:
     """Conv(x, w) + constant per output channel -> Conv(x, w, b); the same for ConvTranspose."""
     for conv_out, constant in both_orders(add):
         conv = producer_of(conv_out, "Conv", "ConvTranspose")
@@ -33,7 +34,7 @@ def fuse_bias(add: ir.Node) -> None:
         vector = np.broadcast_to(bias.reshape(-1), (channels,))
         if len(conv.inputs) > 2 and (old := constant_array(conv.inputs[2])) is not None:
             vector = vector + old
-        value = new_constant(add, f"{add.outputs[0].name}_bias", vector)
+        value = new_constant(add, f"{add.outputs[0].name}_bias", vector, names)
         new = ir.Node("", conv.op_type, [conv.inputs[0], weight, value], list(conv.attributes.values()))
         put_in_place(add, new)
         remove_if_dead(conv)

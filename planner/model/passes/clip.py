@@ -7,13 +7,14 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_in_place, remove_if_dead
 from planner.model.passes.match import both_orders, only_user, own, producer_of, scalar_of
 
 CLIPPING = ("Relu", "Clip", "Min", "Max")
 
 
-def merge_clips(node: ir.Node) -> None:
+def merge_clips(node: ir.Node, names: Names) -> None:
     """Make one Relu or Clip of the node and the one before it that nothing else reads: ReLU6 is often written so."""
     second = _interval(node)
     before = None if second is None else producer_of(second[0], *CLIPPING)
@@ -31,7 +32,9 @@ def merge_clips(node: ir.Node) -> None:
     else:
         assert x.dtype is not None
         bounds = [
-            new_constant(node, f"{name}_{end}", np.array(number, x.dtype.numpy())) if math.isfinite(number) else None
+            new_constant(node, f"{name}_{end}", np.array(number, x.dtype.numpy()), names)
+            if math.isfinite(number)
+            else None
             for end, number in (("min", low), ("max", high))
         ]
         new = ir.Node("", "Clip", [x, *(bounds if bounds[1] is not None else bounds[:1])])

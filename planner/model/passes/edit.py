@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.match import graph_of
 
 
@@ -23,27 +24,23 @@ def put_in_place(last: ir.Node, new: ir.Node) -> None:
     graph.remove(last, safe=True)
 
 
-def follow(node: ir.Node, op_type: str, other: ir.Value, suffix: str) -> ir.Node:
+def follow(node: ir.Node, op_type: str, other: ir.Value, suffix: str, names: Names) -> ir.Node:
     """Put a binary node behind a node; it takes over name, type and uses of the node's result."""
     old = node.outputs[0]
-    new = ir.Node("", op_type, [None, other], name=f"{node.name}_{suffix}" if node.name else None)
+    new = ir.Node("", op_type, [None, other], name=names.beside(node, suffix))
     out = new.outputs[0]
     out.type, out.shape = old.type, old.shape
     old.replace_all_uses_with(out, replace_graph_outputs=True)
     new.replace_input_with(0, old)
-    old.name, out.name = f"{old.name}_before_{suffix}", old.name
+    old.name, out.name = names.value(f"{old.name}_before_{suffix}"), old.name
     graph_of(node).insert_after(node, new)
     return new
 
 
-def new_constant(node: ir.Node, name: str, array: np.ndarray) -> ir.Value:
-    """A new initializer of the node's graph; a number is added to a name that is taken there."""
-    graph = graph_of(node)
-    taken, number = name, 1
-    while taken in graph.initializers:
-        number += 1
-        taken = f"{name}_{number}"
-    value = ir.Value(name=taken, const_value=ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=taken))
+def new_constant(node: ir.Node, name: str, array: np.ndarray, names: Names) -> ir.Value:
+    """A new initializer of the node's graph, under this name or one like it."""
+    graph, name = graph_of(node), names.value(name)
+    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name))
     value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
     graph.register_initializer(value)
     return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_in_place
 from planner.model.passes.match import graph_of
 from planner.model.values import constant_array, tensor_dtype
@@ -15,7 +16,7 @@ from planner.model.values import constant_array, tensor_dtype
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
-def product_of_einsum(node: ir.Node) -> None:
+def product_of_einsum(node: ir.Node, names: Names) -> None:
     """Write an Einsum over two float operands of known shapes as a MatMul between Transposes and Reshapes.
 
     Left as they are: an ellipsis, an index twice in one operand, and products without a sum.
@@ -28,7 +29,7 @@ def product_of_einsum(node: ir.Node) -> None:
     batch, summed = [i for i in shared if i in result], [i for i in shared if i not in result]
     if not summed:
         return
-    maker = _Maker(node)
+    maker = _Maker(node, names)
     for operand, other in ((left, right), (right, left)):
         alone = [i for i in operand.labels if i not in other.labels and i not in result]
         maker.sum_out(operand, alone)
@@ -85,16 +86,17 @@ class _Maker:
     """Makes the nodes that take the Einsum's place; constants are rearranged at once."""
 
     einsum: ir.Node
+    names: Names
     count: int = field(default=0)
 
     def node(self, op_type: str, inputs: Sequence[ir.Value], shape: Sequence[int], **attributes: ir.Attr) -> ir.Value:
         """A node before the Einsum; its result."""
         self.count += 1
         base, out_base = self.einsum.name or "einsum", self.einsum.outputs[0].name
-        made = ir.Node("", op_type, inputs, attributes.values(), name=f"{base}_{op_type}_{self.count}")
+        made = ir.Node("", op_type, inputs, attributes.values(), name=self.names.node(f"{base}_{op_type}_{self.count}"))
         out = made.outputs[0]
         out.name, out.type = (
-            f"{out_base}_{op_type}_{self.count}",
+            self.names.value(f"{out_base}_{op_type}_{self.count}"),
             ir.TensorType(tensor_dtype(inputs[0]) or ir.DataType.FLOAT),
         )
         out.shape = ir.Shape(list(shape))
@@ -102,7 +104,9 @@ class _Maker:
         return out
 
     def integers(self, what: str, numbers: Sequence[int]) -> ir.Value:
-        return new_constant(self.einsum, f"{self.einsum.outputs[0].name}_{what}", np.array(numbers, np.int64))
+        return new_constant(
+            self.einsum, f"{self.einsum.outputs[0].name}_{what}", np.array(numbers, np.int64), self.names
+        )
 
     def sum_out(self, operand: _Operand, labels: Sequence[str]) -> None:
         """Sum over indices that nothing else has."""
@@ -119,7 +123,7 @@ class _Maker:
         operand.value = self.node("ReduceSum", [operand.value, self.integers("axes", axes)], shape, keepdims=keep)
 
     def constant(self, value: ir.Value, array: np.ndarray) -> ir.Value:
-        return new_constant(self.einsum, f"{value.name}_as_matrix", array)
+        return new_constant(self.einsum, f"{value.name}_as_matrix", array, self.names)
 
     def arrange(self, operand: _Operand, groups: Sequence[Sequence[str]]) -> None:
         """Bring the indices into the order of the groups, each of which becomes one dimension."""

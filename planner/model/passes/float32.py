@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import insert_first
 
 _F = ir.DataType
@@ -43,11 +44,12 @@ def compute_in_float32(model: ir.Model) -> str | None:
             _widen(value)
     for node in model.graph.all_nodes():
         _widen_attributes(node)
+    names = Names(model)
     for value in inputs:
-        _widen_input(model.graph, value)
+        _widen_input(model.graph, value, names)
     for index, (_, name, dtype) in enumerate(results):
         if dtype in _HALVES:
-            _narrow_output(model.graph, index, name, dtype)
+            _narrow_output(model.graph, index, name, dtype, names)
     if had_float64:
         return f"float64 is computed and given out in float32: {', '.join(had_float64)}"
     return None
@@ -87,8 +89,8 @@ def _widen_attributes(node: ir.Node) -> None:
         node.attributes.clear()
 
 
-def _widen_input(graph: ir.Graph, value: ir.Value) -> None:
-    wide = _cast(value, f"{value.name}_widened", _F.FLOAT)
+def _widen_input(graph: ir.Graph, value: ir.Value, names: Names) -> None:
+    wide = _cast(value, names.value(f"{value.name}_widened"), _F.FLOAT, names)
     uses = list(value.uses())
     given = [index for index, out in enumerate(graph.outputs) if out is value]
     insert_first(graph, wide)
@@ -99,17 +101,17 @@ def _widen_input(graph: ir.Graph, value: ir.Value) -> None:
         graph.outputs[index] = wide.outputs[0]
 
 
-def _narrow_output(graph: ir.Graph, index: int, name: str | None, dtype: ir.DataType) -> None:
+def _narrow_output(graph: ir.Graph, index: int, name: str | None, dtype: ir.DataType, names: Names) -> None:
     value = graph.outputs[index]
-    narrow = _cast(value, name, dtype)
+    narrow = _cast(value, name, dtype, names)
     if value.name == name:
-        value.name = f"{name}_to_narrow"
+        value.name = names.value(f"{name}_to_narrow")
     graph.append(narrow)
     graph.outputs[index] = narrow.outputs[0]
 
 
-def _cast(value: ir.Value, name: str | None, dtype: ir.DataType) -> ir.Node:
-    node = ir.node("Cast", [value], {"to": int(dtype)}, name=f"{name}_Cast")
+def _cast(value: ir.Value, name: str | None, dtype: ir.DataType, names: Names) -> ir.Node:
+    node = ir.node("Cast", [value], {"to": int(dtype)}, name=names.node(f"{name}_Cast"))
     out = node.outputs[0]
     out.name, out.type, out.shape = name, ir.TensorType(dtype), value.shape
     return node

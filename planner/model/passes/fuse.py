@@ -8,11 +8,12 @@ Each fused node keeps the name of the output value, by which it is traced to the
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection
+from functools import partial
 
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.einsum import product_of_einsum
@@ -43,31 +44,31 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         as_stored: only what an EP that takes Gelu makes of the file itself: a Gelu around Erf, whatever the opset, with DQ and Q at
             both ends or at none (onnxruntime, core/providers/qnn/builder/qnn_node_group/gelu_fusion.cc; seen on smart-turn).
     """
-    opset = model.opset_imports.get("", 1)
+    opset, names = model.opset_imports.get("", 1), Names(model)
     fusions: list[tuple[tuple[str, ...], Callable[[ir.Node], None]]] = [
         (("Softmax",), unflatten_softmax),
         (("Flatten", "Reshape"), remove_no_op),
-        (("Add",), fuse_bias),
-        (("Transpose",), functools.partial(lower_rank, as_stored=as_stored)),
+        (("Add",), partial(fuse_bias, names=names)),
+        (("Transpose",), partial(lower_rank, names=names, as_stored=as_stored)),
     ]
     if as_stored:
         if "Gelu" in operators:
-            fusions.append((("Erf",), functools.partial(fuse_gelu, whole_units=True)))
+            fusions.append((("Erf",), partial(fuse_gelu, whole_units=True)))
         operators = ()
     else:
         fusions += [
-            (("Einsum",), product_of_einsum),
-            (("Gemm",), plain_gemm),
-            (CLIPPING, merge_clips),
-            (("GatherND",), plain_gather_nd),
-            (("Gather",), flat_gather),
+            (("Einsum",), partial(product_of_einsum, names=names)),
+            (("Gemm",), partial(plain_gemm, names=names)),
+            (CLIPPING, partial(merge_clips, names=names)),
+            (("GatherND",), partial(plain_gather_nd, names=names)),
+            (("Gather",), partial(flat_gather, names=names)),
             (("Mul",), gate_first),
-            (("Pad",), cut_off),
+            (("Pad",), partial(cut_off, names=names)),
         ]
     if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
-        fusions.append((("Sqrt",), fuse_layer_norm))
+        fusions.append((("Sqrt",), partial(fuse_layer_norm, names=names)))
     if "Softmax" in operators and opset >= _SOFTMAX_ONE_AXIS_OPSET:
         fusions.append((("Div",), fuse_softmax))
     for graph in (model.graph, *model.graph.subgraphs()):

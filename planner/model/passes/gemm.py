@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import follow, new_constant
 from planner.model.passes.match import float_attribute, graph_of, int_attribute
 from planner.model.values import constant_array
 
 
-def plain_gemm(gemm: ir.Node) -> None:
+def plain_gemm(gemm: ir.Node, names: Names) -> None:
     """Fold alpha into the weight and beta into the bias; add what is no bias of shape (N,) by an Add behind the Gemm.
 
     A quantized bias has one scale a column, so that any other shape would be stored along the wrong axis.
@@ -21,10 +22,10 @@ def plain_gemm(gemm: ir.Node) -> None:
     if columns is None or (alpha == 1 and beta == 1 and (bias is None or bias.shape == ir.Shape([columns]))):
         return
     if bias is not None:
-        bias, is_vector = _plain_bias(gemm, bias, beta, columns)
+        bias, is_vector = _plain_bias(gemm, bias, beta, columns, names)
     else:
         is_vector = True
-    if alpha != 1 and _scale_weight(gemm, alpha):
+    if alpha != 1 and _scale_weight(gemm, alpha, names):
         alpha = 1.0
     for name in ("alpha", "beta"):
         gemm.attributes.pop(name, None)
@@ -34,9 +35,9 @@ def plain_gemm(gemm: ir.Node) -> None:
         gemm.replace_input_with(2, stays)
     last = gemm
     if alpha != 1:
-        last = follow(last, "Mul", _number(gemm, alpha, "alpha"), "scaled")
+        last = follow(last, "Mul", _number(gemm, alpha, "alpha", names), "scaled", names)
     if bias is not stays and bias is not None:
-        follow(last, "Add", bias, "with_bias")
+        follow(last, "Add", bias, "with_bias", names)
 
 
 def _columns(gemm: ir.Node) -> int | None:
@@ -47,40 +48,38 @@ def _columns(gemm: ir.Node) -> int | None:
     return columns if isinstance(columns, int) else None
 
 
-def _plain_bias(gemm: ir.Node, bias: ir.Value, beta: float, columns: int) -> tuple[ir.Value, bool]:
+def _plain_bias(gemm: ir.Node, bias: ir.Value, beta: float, columns: int, names: Names) -> tuple[ir.Value, bool]:
     """The bias times beta, of shape (N,) where it is one number a column; and whether it is."""
     array = constant_array(bias)
     if array is None:
         if beta != 1:
-            scaled = ir.node(
-                "Mul", [bias, _number(gemm, beta, "beta")], name=f"{gemm.name}_beta" if gemm.name else None
-            )
+            scaled = ir.node("Mul", [bias, _number(gemm, beta, "beta", names)], name=names.beside(gemm, "beta"))
             graph_of(gemm).insert_before(gemm, scaled)
             out = scaled.outputs[0]
-            out.name, out.type, out.shape = f"{gemm.outputs[0].name}_bias", bias.type, bias.shape
+            out.name, out.type, out.shape = names.value(f"{gemm.outputs[0].name}_bias"), bias.type, bias.shape
             bias = out
         return bias, bias.shape == ir.Shape([columns])
     is_vector = array.size in (1, columns) and array.shape[-1:] in ((), (1,), (columns,))
     scaled_array = _times(array, beta)
     if is_vector:
         scaled_array = np.broadcast_to(scaled_array.reshape(-1), (columns,))
-    return new_constant(gemm, f"{gemm.outputs[0].name}_bias", scaled_array), is_vector
+    return new_constant(gemm, f"{gemm.outputs[0].name}_bias", scaled_array, names), is_vector
 
 
-def _scale_weight(gemm: ir.Node, alpha: float) -> bool:
+def _scale_weight(gemm: ir.Node, alpha: float, names: Names) -> bool:
     """Whether one of the matrices is a constant, which then takes alpha in."""
     for position in (1, 0):
         array = constant_array(gemm.inputs[position])
         if array is not None:
-            scaled = new_constant(gemm, f"{gemm.outputs[0].name}_weight", _times(array, alpha))
+            scaled = new_constant(gemm, f"{gemm.outputs[0].name}_weight", _times(array, alpha), names)
             gemm.replace_input_with(position, scaled)
             return True
     return False
 
 
-def _number(gemm: ir.Node, number: float, what: str) -> ir.Value:
+def _number(gemm: ir.Node, number: float, what: str, names: Names) -> ir.Value:
     dtype = gemm.outputs[0].dtype or ir.DataType.FLOAT
-    return new_constant(gemm, f"{gemm.outputs[0].name}_{what}", np.array(number, dtype.numpy()))
+    return new_constant(gemm, f"{gemm.outputs[0].name}_{what}", np.array(number, dtype.numpy()), names)
 
 
 def _times(array: np.ndarray, factor: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_in_place
 from planner.model.passes.match import graph_of, int_attribute
 from planner.model.values import constant_array
@@ -12,7 +13,7 @@ from planner.model.values import constant_array
 _TO_THE_END = np.iinfo(np.int64).max
 
 
-def flat_gather(node: ir.Node) -> None:
+def flat_gather(node: ir.Node, names: Names) -> None:
     """A Gather from a vector by indices of more dimensions is one by a vector of indices, and a Reshape; or that alone, where it
     takes every element in order.
 
@@ -24,20 +25,20 @@ def flat_gather(node: ir.Node) -> None:
     if indices is None or indices.ndim < 2 or 0 in indices.shape:
         return
     name, count = node.outputs[0].name, int(data.shape.numpy()[0])
-    shape = new_constant(node, f"{name}_shape", np.array(indices.shape, np.int64))
+    shape = new_constant(node, f"{name}_shape", np.array(indices.shape, np.int64), names)
     places = np.where(indices < 0, indices + count, indices).reshape(-1)
     if np.array_equal(places, np.arange(count)):
         put_in_place(node, ir.Node("", "Reshape", [data, shape]))
         return
-    flat = new_constant(node, f"{name}_places", places.astype(np.int64))
-    gather = ir.Node("", "Gather", [data, flat], name=f"{node.name}_flat" if node.name else None)
+    flat = new_constant(node, f"{name}_places", places.astype(np.int64), names)
+    gather = ir.Node("", "Gather", [data, flat], name=names.beside(node, "flat"))
     out = gather.outputs[0]
-    out.name, out.type, out.shape = f"{name}_flat", data.type, ir.Shape([len(places)])
+    out.name, out.type, out.shape = names.value(f"{name}_flat"), data.type, ir.Shape([len(places)])
     graph_of(node).insert_before(node, gather)
     put_in_place(node, ir.Node("", "Reshape", [out, shape]))
 
 
-def plain_gather_nd(node: ir.Node) -> None:
+def plain_gather_nd(node: ir.Node, names: Names) -> None:
     """A GatherND that takes every element in order is a Reshape; that repeats them along new axes, an Expand of one.
 
     Exporters write attention masks so, with indices of every batch and position, over booleans, which few EPs gather.
@@ -59,20 +60,20 @@ def plain_gather_nd(node: ir.Node) -> None:
     if not np.array_equal(kept.reshape(-1), np.arange(int(np.prod(front)))):
         return
     name = node.outputs[0].name
-    shape = new_constant(node, f"{name}_shape", np.array([*kept.shape, *rest], np.int64))
+    shape = new_constant(node, f"{name}_shape", np.array([*kept.shape, *rest], np.int64), names)
     reshape = ir.Node("", "Reshape", [data, shape])
     if kept.shape == places.shape:
         put_in_place(node, reshape)
         return
     once = reshape.outputs[0]
-    once.name, once.type, once.shape = f"{name}_once", data.type, ir.Shape([*kept.shape, *rest])
-    reshape.name = f"{node.name}_once" if node.name else None
+    once.name, once.type, once.shape = names.value(f"{name}_once"), data.type, ir.Shape([*kept.shape, *rest])
+    reshape.name = names.beside(node, "once")
     graph_of(node).insert_before(node, reshape)
-    whole = new_constant(node, f"{name}_whole", np.array([*places.shape, *rest], np.int64))
+    whole = new_constant(node, f"{name}_whole", np.array([*places.shape, *rest], np.int64), names)
     put_in_place(node, ir.Node("", "Expand", [once, whole]))
 
 
-def cut_off(pad: ir.Node) -> None:
+def cut_off(pad: ir.Node, names: Names) -> None:
     """A Pad by negative numbers is a Slice, and a Pad by what is left of them."""
     x, pads = pad.inputs[0], constant_array(pad.inputs[1]) if len(pad.inputs) > 1 else None
     mode = pad.attributes.get("mode")
@@ -90,7 +91,7 @@ def cut_off(pad: ir.Node) -> None:
     ends = np.where(pads[half:] < 0, pads[half:], _TO_THE_END)
     name = pad.outputs[0].name
     bounds = [
-        new_constant(pad, f"{name}_{what}", array.astype(np.int64))
+        new_constant(pad, f"{name}_{what}", array.astype(np.int64), names)
         for what, array in (("starts", begins), ("ends", ends), ("axes", axes))
     ]
     cut = ir.Node("", "Slice", [x, *bounds])
@@ -98,8 +99,8 @@ def cut_off(pad: ir.Node) -> None:
         put_in_place(pad, cut)
         return
     out = cut.outputs[0]
-    out.name, out.type = f"{name}_cut", x.type
-    cut.name = f"{pad.name}_cut" if pad.name else None
+    out.name, out.type = names.value(f"{name}_cut"), x.type
+    cut.name = names.beside(pad, "cut")
     graph_of(pad).insert_before(pad, cut)
     pad.replace_input_with(0, out)
-    pad.replace_input_with(1, new_constant(pad, f"{name}_pads", stays.astype(np.int64)))
+    pad.replace_input_with(1, new_constant(pad, f"{name}_pads", stays.astype(np.int64), names))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_in_place
 from planner.model.passes.match import (
     before_shape_change,
@@ -24,7 +25,7 @@ from planner.model.values import constant_array
 _End = tuple[ir.Node, np.ndarray | None, np.ndarray | None]
 
 
-def fuse_layer_norm(root: ir.Node) -> None:
+def fuse_layer_norm(root: ir.Node, names: Names) -> None:
     """Fuse (x - mean(x)) / sqrt(var(x) + epsilon) * scale + bias (Ba, Kiros and Hinton, Layer Normalization).
 
     The variance is mean((x - mean(x))^2), or mean(x^2) - mean(x)^2 as Flax and Keras write it.
@@ -41,7 +42,7 @@ def fuse_layer_norm(root: ir.Node) -> None:
         x, axes = found
         end = _normalized_end(root, x, axes)
         if end is not None:
-            _replace_layer_norm(*end, x, axes, epsilon)
+            _replace_layer_norm(*end, x, axes, epsilon, names)
             return
 
 
@@ -164,26 +165,34 @@ def _lengths(x: ir.Value, axes: tuple[int, ...]) -> list[int]:
 
 
 def _replace_layer_norm(
-    last: ir.Node, scale: np.ndarray | None, bias: np.ndarray | None, x: ir.Value, axes: tuple[int, ...], epsilon: float
+    last: ir.Node,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+    x: ir.Value,
+    axes: tuple[int, ...],
+    epsilon: float,
+    names: Names,
 ) -> None:
     assert x.shape is not None and x.dtype is not None and last.graph is not None
     base, dims = last.outputs[0].name, list(x.shape)
     if scale is None:
         scale = np.ones(_lengths(x, axes), x.dtype.numpy())
-    operands = [new_constant(last, f"{base}_scale", scale)]
+    operands = [new_constant(last, f"{base}_scale", scale, names)]
     if bias is not None:
-        operands.append(new_constant(last, f"{base}_bias", bias))
+        operands.append(new_constant(last, f"{base}_bias", bias, names))
     rank = len(dims)
     attributes = [ir.AttrInt64("axis", -len(axes)), ir.AttrFloat32("epsilon", epsilon)]
     order = [i for i in range(rank) if i not in axes] + list(axes)
     if order == list(range(rank)):
         put_in_place(last, ir.Node("", "LayerNormalization", [x, *operands], attributes))
         return
-    to_end = ir.Node("", "Transpose", [x], [ir.AttrInt64s("perm", order)], name=f"{last.name}_to_last_axis")
-    norm = ir.Node("", "LayerNormalization", [to_end.outputs[0], *operands], attributes, name=f"{last.name}_normalize")
+    to_end = ir.Node("", "Transpose", [x], [ir.AttrInt64s("perm", order)], name=names.beside(last, "to_last_axis"))
+    norm = ir.Node(
+        "", "LayerNormalization", [to_end.outputs[0], *operands], attributes, name=names.beside(last, "normalize")
+    )
     for node, suffix in ((to_end, "_to_last_axis"), (norm, "_normalized")):
         out = node.outputs[0]
-        out.name, out.type, out.shape = f"{base}{suffix}", x.type, ir.Shape([dims[i] for i in order])
+        out.name, out.type, out.shape = names.value(f"{base}{suffix}"), x.type, ir.Shape([dims[i] for i in order])
     last.graph.insert_before(last, [to_end, norm])
     back = [order.index(i) for i in range(rank)]
     put_in_place(last, ir.Node("", "Transpose", [norm.outputs[0]], [ir.AttrInt64s("perm", back)]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from planner.model.names import Names
 from planner.model.passes.edit import new_constant
 from planner.model.passes.match import only_user, producer_of
 
@@ -14,13 +15,14 @@ from planner.model.passes.match import only_user, producer_of
 _ENOUGH = 5
 
 
-def lower_rank(transpose: ir.Node, *, as_stored: bool = False) -> None:
+def lower_rank(transpose: ir.Node, names: Names, *, as_stored: bool = False) -> None:
     """Merge dimensions that stay together, and drop those of one, where more than five lie between two Reshapes.
 
     Window attention is written so (Swin): [1, 2, 4, 2, 4, 16] -> [1, 2, 2, 4, 4, 16].
 
     Args:
         transpose: changed in place, with the Reshape before it and the one behind it.
+        names: of the model.
         as_stored: only what onnxruntime's QNN EP does itself: six dimensions, one of them 1 and kept in its place
             (core/providers/qnn/builder/qnn_node_group/reshape_transpose_rank5.cc).
     """
@@ -43,7 +45,8 @@ def lower_rank(transpose: ir.Node, *, as_stored: bool = False) -> None:
     merged = [int(np.prod([dims[d] for d in groups[i]], dtype=np.int64)) for i in order]
     new_perm = [order.index(i) for i in range(len(groups))]
     for node, shape in ((before, merged), (after, result)):
-        node.replace_input_with(1, new_constant(node, f"{node.outputs[0].name}_shape", np.array(shape, np.int64)))
+        content = np.array(shape, np.int64)
+        node.replace_input_with(1, new_constant(node, f"{node.outputs[0].name}_shape", content, names))
         node.attributes.pop("allowzero", None)
     wide.shape = ir.Shape(merged)
     transpose.attributes["perm"] = ir.AttrInt64s("perm", new_perm)

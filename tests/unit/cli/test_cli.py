@@ -465,10 +465,10 @@ def test_an_interruption_is_one_line(
 
 
 def test_a_json_document_never_holds_an_infinite_number(capsys: pytest.CaptureFixture[str]) -> None:
-    from planner.cli.common import print_json
+    from planner.cli.common import print_document
 
     with pytest.raises(ValueError, match="not JSON compliant"):
-        print_json("planner/x/1", {"value": math.inf})
+        print_document({"schema": "planner/x/1", "value": math.inf})
     assert capsys.readouterr().out == ""
 
 

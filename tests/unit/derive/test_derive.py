@@ -15,11 +15,11 @@ from planner.derive.pairs import refused_pairs, taken_pairs
 from planner.derive.predict import predict
 from planner.derive.prune import superfluous
 from planner.derive.write import to_yaml
+from planner.document import parse
 from planner.probe.cases import all_cases
 from planner.probe.evidence import stored
 from planner.probe.forms import Form
 from planner.profiles.conditions import condition, written
-from planner.profiles.document import parse
 from planner.profiles.load import load_profiles
 from planner.profiles.rules import DERIVED
 from planner.profiles.schema import OperandCondition, Operator, Refuses, Takes, When

@@ -13,7 +13,7 @@ def test_traffic_is_the_sum_over_the_scheduled_operators() -> None:
     schedule = parse(stream(text()))
     assert (schedule.dram_read, schedule.dram_write) == (1024 + 1152, 4096 + 4096)
     assert schedule.vtcm == 1024 + 1152 + 1664 + 2048 + 2048 + 2048 + 4096 + 2048
-    assert schedule.vtcm_of(Unit.HMX) == 1664 + 2048
+    assert sum(o.vtcm for o in schedule.operators if o.unit is Unit.HMX) == 1664 + 2048
     assert schedule.vtcm_peak == 0x1800
 
 

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from planner.document import parse
 from planner.dtypes import DType
 from planner.errors import RequestError
-from planner.profiles.document import parse
 from planner.profiles.load import json_schema, load_profile, load_profiles
 from planner.profiles.shipped import shipped_directory
 from planner.resolve.target import Target
@@ -126,8 +126,8 @@ def test_the_minimal_profile_is_read(tmp_path: Path) -> None:
         ((*CONV, "when", "inputs", "2", "shape"), [1], PLACE + ".when.inputs.2.shape", "min_rank"),
         ((*CONV, "on"), ["fast"], PLACE + ".on", "half"),
         (("operators", "*", "takes", 0, "id"), "conv", "operators.*.takes[0].id", "twice"),
-        ((*REFUSAL, "do"), DELETE, "operators.Conv,ConvTranspose.refuses[0]", "do"),
-        ((*CONV, "fixed", "uint8", "scale"), 0, PLACE + ".fixed.uint8.scale", "> 0"),
+        ((*REFUSAL, "do"), DELETE, "operators.Conv,ConvTranspose.refuses[0].do", "missing"),
+        ((*CONV, "fixed", "uint8", "scale"), 0, PLACE + ".fixed.uint8.scale", "above 0"),
         ((*CONV, "fixed"), {"uint7": {"scale": 1, "zero_point": 0}}, PLACE + ".fixed", "uint16"),
         (("limits", "max_rank"), "5", "limits.max_rank", "int"),
         (("limits", "min_rank"), 5, "limits.min_rank", "static_shapes"),

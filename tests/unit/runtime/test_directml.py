@@ -58,9 +58,8 @@ def test_a_log_that_names_fewer_nodes_than_it_announces_is_no_placement(lines: l
 
 
 def test_nodes_are_named_as_planner_names_them_and_two_witnesses_are_added() -> None:
-    asked = with_witnesses(
-        model(helper.make_node("Neg", ["x"], ["h"]), helper.make_node("Abs", ["h"], ["y"], name="own"))
-    )
+    made = model(helper.make_node("Neg", ["x"], ["h"]), helper.make_node("Abs", ["h"], ["y"], name="own"))
+    asked = onnx.load_from_string(with_witnesses(made))
     onnx.checker.check_model(asked)
     assert [node.name for node in asked.graph.node][:2] == ["Neg:h", "own"]
     assert len(asked.graph.node) == 4

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from planner.runtime.eps import witness
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.eps.log import WHERE, Placed, read_named
-from planner.runtime.eps.webgpu import LAUNCHER, vulkan, witness
+from planner.runtime.eps.webgpu import LAUNCHER, vulkan
 from planner.runtime.refusals import read_refusals
 from tests.unit.runtime.test_registry import environment
 

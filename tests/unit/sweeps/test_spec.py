@@ -61,14 +61,20 @@ def test_a_key_hangs_on_contents_and_options_not_on_paths(tmp_path: Path) -> Non
         ({"models": []}, "models"),
         ({"models": [{"path": "none.onnx"}]}, "models.0..path: none.onnx: no such file"),
         ({"models": [{"path": "none*.onnx"}]}, "matches no file"),
+        ({"models": [{"path": "a" * 5000}]}, "models.0..path: a+: no such file"),
+        ({"models": [{"path": "a.onnx", "inputs": "a" * 5000}]}, "models.0..inputs: a+: no such file"),
+        ({"models": [{"path": "a.onnx\0"}]}, "models.0..path: .*: no such file"),
         ({"models": [{"path": "a.onnx", "inputs": "os:getcwd"}]}, "is a function"),
         ({"models": [{"path": "a.onnx", "shapes": {"x": [0]}}]}, "shapes"),
-        ({"models": [{"path": "a.onnx", "shape": {}}]}, "unknown field 'shape'"),
+        ({"models": [{"path": "a.onnx", "shape": {}}]}, r"sweep.yaml:3: models\[0\].shape: unknown key"),
         ({"models": [{"path": "*.onnx", "name": "m"}]}, "is 2 models"),
         ({"targets": [{"ep": "no-such"}]}, "no-such"),
         ({"targets": [{"ep": "cpu", "devices": ["no-such"]}]}, "no-such"),
         ({"precisions": ["w9a9"]}, "unknown precision 'w9a9'"),
         ({"floor": "high"}, "high"),
+        ({"floor": [20]}, "floor: expected a finite number or a string or null, not .20."),
+        ({"targets": [{"ep": "cpu", "devices": ["cpu", 3]}]}, r"targets\[0\].devices\[1\]: expected a string, not 3"),
+        ({"options": {"run": "perhaps"}}, "options.run: expected true or false, not 'perhaps'"),
         ({"options": {"time_limit": 0}}, "time_limit"),
     ],
 )
@@ -82,7 +88,7 @@ def test_what_is_wrong_is_named(content: dict[str, object], message: str, tmp_pa
 def test_a_spec_runs_no_code(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text("models: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(RequestError, match="not YAML"):
+    with pytest.raises(RequestError, match="not valid YAML"):
         read_spec(path)
 
 

@@ -12,15 +12,11 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from ..log import Placed
+from .. import witness
 from .asker import Asker, Died
 from .environment import Environment
 
 _ONLY_PLACEMENT = "on Linux DirectML says which nodes it takes, and computes nothing"
-# Names of the two nodes that are added to a graph, and of their values.
-_OURS = "planner/witness/"
-# What onnxruntime puts between two EPs.
-_COPIES = ("MemcpyFromHost", "MemcpyToHost")
 
 
 class Server:
@@ -45,7 +41,7 @@ class Server:
             self._asker = Asker(self._environment)
         path = Path(request["model"])
         try:
-            model = with_witnesses(onnx.load(path, load_external_data=False)).SerializeToString()
+            model = with_witnesses(onnx.load(path, load_external_data=False))
             answer = self._asker.ask(model, path.parent, optimize=bool(request["optimize"]))
         except (OSError, DecodeError, ValueError) as error:
             return _failed(f"{type(error).__name__}: {error}")
@@ -59,7 +55,7 @@ class Server:
             "status": "ok",
             "seconds": answer.seconds,
             "peak_rss_mb": None,
-            "assignment": [(p.ep, p.op_type, p.name) for p in answer.placement if not _added(p)],
+            "assignment": [(p.ep, p.op_type, p.name) for p in answer.placement if not witness.is_added(p)],
             "log": [],
             "session_error": answer.error,
         }
@@ -82,18 +78,10 @@ class Server:
         """Nothing is open."""
 
 
-def with_witnesses(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every node named, and with two nodes more: one that DirectML takes, one that it leaves.
-
-    onnxruntime lists nodes by name only where they are on two EPs or more. The model is changed in place.
-    """
+def with_witnesses(model: onnx.ModelProto) -> bytes:
+    """The model's bytes with every node named, and with the two nodes of `witness`. Its nodes are named in place."""
     _name(model.graph)
-    for op, dtype in (("Relu", onnx.TensorProto.FLOAT), ("Neg", onnx.TensorProto.DOUBLE)):
-        source, result = f"{_OURS}{op}/in", f"{_OURS}{op}/out"
-        model.graph.node.append(onnx.helper.make_node(op, [source], [result], name=f"{_OURS}{op}"))
-        model.graph.input.append(onnx.helper.make_tensor_value_info(source, dtype, [1]))
-        model.graph.output.append(onnx.helper.make_tensor_value_info(result, dtype, [1]))
-    return model
+    return bytes(model.SerializeToString()) + witness.nodes()
 
 
 def _name(graph: onnx.GraphProto) -> None:
@@ -104,10 +92,6 @@ def _name(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _name(attribute.g)
-
-
-def _added(placed: Placed) -> bool:
-    return placed.name.startswith(_OURS) or placed.op_type in _COPIES
 
 
 def _failed(message: str) -> dict[str, Any]:

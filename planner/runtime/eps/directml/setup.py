@@ -162,7 +162,7 @@ def _prove(made: Environment) -> None:
     try:
         asker = Asker(made)
         try:
-            answer = asker.ask(with_witnesses(model).SerializeToString(), made.folder, optimize=False)
+            answer = asker.ask(with_witnesses(model), made.folder, optimize=False)
         finally:
             asker.close()
     except Died as error:

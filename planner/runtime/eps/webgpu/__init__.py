@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ...environment import variable
+from .. import witness
 from ..launcher import Availability, Launcher, Logged, NoDevice
 from ..log import WHERE, read_named
-from . import vulkan, witness
+from . import vulkan
 
 _NO_GPU = (
     "no GPU that WebGPU can use, and no software GPU: install Debian's or Ubuntu's chromium for its SwiftShader, or "

@@ -1,4 +1,4 @@
-"""Two nodes to be added to a graph, one that WebGPU takes and one that it leaves to the CPU EP.
+"""Two nodes to be added to a graph, one that a GPU's EP takes and one that it leaves to the CPU EP.
 
 onnxruntime's log lists nodes by name only where two EPs share a graph. Protocol buffers allow to add to a message by bytes behind
 it, so that nothing of the model is read, and no package of ONNX is needed in the EP's environment.
@@ -6,7 +6,7 @@ it, so that nothing of the model is read, and no package of ONNX is needed in th
 
 from __future__ import annotations
 
-from ..log import Placed
+from .log import Placed
 
 _PREFIX = "planner/witness/"
 # What onnxruntime puts between two EPs.
