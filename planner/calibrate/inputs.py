@@ -227,13 +227,14 @@ class _Part(Sequence[Sample]):
 
 def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Mapping[str, Any]]:
     path = Path(source)
-    if path.is_dir():
+    found = exists(path)
+    if found and path.is_dir():
         files = sorted(path.glob("*.npz"))
         if not files:
             raise RequestError(f"{source}: the directory holds no .npz file")
         for file in files:
             yield from _read_npz(file, specs)
-    elif path.is_file():
+    elif found:
         yield from _read_npz(path, specs)
     elif ":" in source and path.suffix != ".npz":
         if not may_run:

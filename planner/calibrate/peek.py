@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.calibrate.inputs import UNREADABLE, call, read_header
+from planner.files import exists
 from planner.model.binding import Dims
 
 
@@ -33,7 +34,7 @@ def sample_shapes(source: str | None, inputs: Mapping[str, Dims]) -> dict[str, D
 
 def _shapes(source: str, inputs: Mapping[str, Dims]) -> Iterator[tuple[str, Dims]]:
     path = Path(source)
-    if path.exists():
+    if exists(path):
         for file in sorted(path.glob("*.npz")) if path.is_dir() else [path]:
             yield from _in_file(file, inputs)
     elif ":" in source and path.suffix != ".npz":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import RequestError
+from planner.files import exists
 from planner.model.read import Model
 
 if TYPE_CHECKING:
@@ -122,5 +123,5 @@ def files_read(
         inputs = planned_source(inputs)
     named = inputs.path if isinstance(inputs, Source) else inputs
     source = Path(named) if named is not None and "\0" not in named else None
-    data = () if source is None else tuple(source.glob("*.npz")) if source.is_dir() else (source,)
+    data = () if source is None else tuple(source.glob("*.npz")) if exists(source) and source.is_dir() else (source,)
     return (*data, *map(Path, profiles), *map(Path, evidence))

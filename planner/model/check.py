@@ -8,6 +8,7 @@ reading fails.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -280,14 +281,13 @@ def _file(location: str, path: Path) -> Snapshot:
     parts = location.replace("\\", "/").split("/")
     if Path(location).is_absolute() or ".." in parts or ":" in parts[0] or "\0" in location or _ADDRESS in location:
         raise refused("lies outside the model's own folder")
-    folder = path.parent
+    file, folder = path.parent / location, path.parent
+    if not os.path.lexists(file):
+        raise refused("is missing beside the model")
     for part in Path(location).parts[:-1]:
         folder = folder / part
         if folder.is_symlink():
             raise refused("may lie outside the model's own folder: a folder on its way is a symbolic link")
-    file = path.parent / location
-    if not file.exists() and not file.is_symlink():
-        raise refused("is missing beside the model")
     if file.is_symlink():
         raise refused("may lie outside the model's own folder: it is a symbolic link")
     try:

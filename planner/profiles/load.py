@@ -19,6 +19,7 @@ from planner.codec import Where
 from planner.document import Document, parse, read_yaml_text
 from planner.dtypes import parse_precision
 from planner.errors import RequestError
+from planner.files import exists
 from planner.profiles.conditions import in_file, names_of, with_attributes
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
 from planner.profiles.rules import index, index_rules
@@ -184,7 +185,7 @@ def _beside(document: Document, file: ProfileFile, name: str) -> tuple[Path, str
     if Path(name).name != name or "\0" in name:
         raise RequestError(f"{document.path}: {name!r} must be a file beside the profile")
     own, shipped = document.path.parent / name, folder_of(file.ep) / name
-    path = shipped if not own.exists() and shipped.exists() else own
+    path = shipped if not exists(own) and exists(shipped) else own
     return path, _text(path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
+from planner.files import exists
 from planner.model.binding import Seen
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
@@ -186,7 +187,7 @@ def open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path])
     hint = "say with --evidence where it lies now, or make the plan anew with `planner plan`"
     paths = [Path(path) for path in evidence] or [Path(known.path) for known in plan.evidence]
     for path in paths:
-        if not path.is_file():
+        if not exists(path):
             raise RequestError(f"{path}: the evidence that the plan was made with is not there", hint)
     target = Target.open(plan.target.ep, plan.target.device, profiles, paths)
     if [known.sha256 for known in target.evidence] != [known.sha256 for known in plan.evidence]:

@@ -182,6 +182,9 @@ def test_a_function_that_fails_is_named(
 
 
 def test_no_such_source(model: Model, tmp_path: Path) -> None:
+    for name in ("a" * 5000, "a\0.npz"):
+        with pytest.raises(RequestError, match="no such file"):
+            load_inputs(name, model)
     with pytest.raises(RequestError, match="no such file"):
         load_inputs(str(tmp_path / "nothing.npz"), model)
     with pytest.raises(RequestError, match=r"holds no \.npz"):

@@ -285,6 +285,8 @@ def test_small_external_data_is_read_wherever_it_is_kept_and_written_with_the_mo
         ("sub", "is a directory"),
         ("short.bin", "truncated"),
         ("none.bin", "missing"),
+        ("a" * 5000, "missing"),
+        ("sub/" * 2000 + "w.bin", "missing"),
         ("none.bin\0", "outside the model's own folder"),
         ("", "does not say where"),
     ],

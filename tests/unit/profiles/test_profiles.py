@@ -195,6 +195,8 @@ def test_a_kernel_table_must_lie_beside_the_profile(tmp_path: Path) -> None:
     assert "beside the profile" in str(refused(write(tmp_path, asking("../secret.json"))))
     with pytest.raises(RequestError, match=r"absent\.json: no such file"):
         load_profile(write(tmp_path, asking("absent.json")))
+    with pytest.raises(RequestError, match="name too long"):
+        load_profile(write(tmp_path, asking("a" * 5000)))
 
 
 # -- hostile files ------------------------------------------------------------------------------------------------------
