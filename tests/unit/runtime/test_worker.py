@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, save
 
 from planner.errors import EPError, RequestError
 from planner.runtime import client
+from planner.runtime import worker as worker_module
 from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.environment import discreet
 from planner.runtime.worker import as_array
@@ -128,7 +129,7 @@ def test_a_model_that_is_cut_while_it_is_mapped_is_not_put_down_to_the_ep(tmp_pa
 @posix
 def test_a_start_that_hangs_is_ended_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(f"import time; time.sleep({HANGS})")
-    monkeypatch.setattr(client.worker, "__file__", str(tmp_path / "worker.py"))
+    monkeypatch.setattr(worker_module, "__file__", str(tmp_path / "worker.py"))
     monkeypatch.setattr(client, "_LEAST_START", 0.2)
     with Worker(CPU, timeout=0.2) as worker, pytest.raises(WorkerTimeout, match=r"did not start within 0\.2 s"):
         worker.open(model(tmp_path), {})
