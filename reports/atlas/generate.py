@@ -49,6 +49,7 @@ _COLUMNS = {
     "VitisAIExecutionProvider/npu": "VitisAI",
     "CoreMLExecutionProvider/npu": "CoreML",
     "XnnpackExecutionProvider/cpu": "XNNPACK",
+    "WebGpuExecutionProvider/gpu": "WebGPU",
 }
 
 

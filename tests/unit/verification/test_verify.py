@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from planner.codec import to_json
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import SessionFailed
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
 
@@ -101,7 +100,7 @@ def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_n
     assert not found.passed
     assert found.session_error is not None and "Nonsense" in found.session_error
     assert found.placement.on_target == 0
-    with pytest.raises(SessionFailed):
+    with pytest.raises(RequestError, match="does not take the float32 model itself"):
         verify(good, bad, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
 
 
