@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from planner.model.names import Names
 from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
 
@@ -29,7 +30,7 @@ def emulate_float16(model: ir.Model) -> ir.Model:
     copy = model.clone()
     common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(copy)
     halves = _float16_values(copy.graph)
-    _widen(copy.graph, halves, is_main=True)
+    _widen(copy.graph, halves, Names(copy), is_main=True)
     copy.graph.sort()
     return copy
 
@@ -59,18 +60,18 @@ def _float16_values(graph: ir.Graph) -> set[ir.Value]:
     return halves
 
 
-def _widen(graph: ir.Graph, halves: set[ir.Value], *, is_main: bool) -> None:
+def _widen(graph: ir.Graph, halves: set[ir.Value], names: Names, *, is_main: bool) -> None:
     for value in graph.initializers.values():
         if value in halves and value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=value.name)
             value.type = ir.TensorType(_SINGLE)
     for value in graph.inputs:
         if value in halves:
-            _widen_input(graph, value, is_main=is_main)
+            _widen_input(graph, value, names, is_main=is_main)
     for node in list(graph):
         for attribute in list(node.attributes.values()):
             if attribute.type == ir.AttributeType.GRAPH:
-                _widen(attribute.as_graph(), halves, is_main=False)
+                _widen(attribute.as_graph(), halves, names, is_main=False)
             elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == _HALF:
                 wide_tensor = ir.tensor(attribute.as_tensor().numpy().astype(np.float32))
                 node.attributes[attribute.name] = ir.AttrTensor(attribute.name, wide_tensor)
@@ -78,23 +79,23 @@ def _widen(graph: ir.Graph, halves: set[ir.Value], *, is_main: bool) -> None:
                 node.attributes[attribute.name] = ir.AttrInt64(attribute.name, int(_SINGLE))
         for out in node.outputs:
             if out in halves:
-                _round(graph, node, out, is_main=is_main)
+                _round(graph, node, out, names, is_main=is_main)
 
 
-def _widen_input(graph: ir.Graph, value: ir.Value, *, is_main: bool) -> None:
+def _widen_input(graph: ir.Graph, value: ir.Value, names: Names, *, is_main: bool) -> None:
     """An input of a subgraph becomes float32; one of the model stays float16 and is cast behind it."""
     if not is_main:
         value.type = ir.TensorType(_SINGLE)
         return
     uses = tuple(value.uses())
     if uses:
-        wide = _cast(value, _SINGLE, f"{value.name}_float32")
+        wide = _cast(value, _SINGLE, names.value(f"{value.name}_float32"), names)
         graph.insert_before(graph[0], wide.producer())  # type: ignore[arg-type]
         for node, index in uses:
             node.replace_input_with(index, wide)
 
 
-def _round(graph: ir.Graph, node: ir.Node, out: ir.Value, *, is_main: bool) -> None:
+def _round(graph: ir.Graph, node: ir.Node, out: ir.Value, names: Names, *, is_main: bool) -> None:
     """Put Cast(float16) and, but for an output of the whole model, Cast(float32) behind a float16 result."""
     is_output = any(o is out for o in graph.outputs)
     uses = tuple(out.uses())
@@ -103,22 +104,22 @@ def _round(graph: ir.Graph, node: ir.Node, out: ir.Value, *, is_main: bool) -> N
     if operator(node.op_type).keeps in (Keeps.ALL, Keeps.SOME) and not (is_main and is_output):
         return  # its values were rounded where they were made
     name = out.name or ""
-    out.name = f"{name}_unrounded"
-    narrow = _cast(out, _HALF, f"{name}_float16")
-    wide = _cast(narrow, _SINGLE, name)
+    out.name = names.value(f"{name}_unrounded")
+    narrow = _cast(out, _HALF, names.value(f"{name}_float16"), names)
+    wide = _cast(narrow, _SINGLE, name, names)
     graph.insert_after(node, [narrow.producer(), wide.producer()])  # type: ignore[list-item]
     for user, index in uses:
         user.replace_input_with(index, wide)
     if is_output:
         if is_main:
-            narrow.name, wide.name = name, f"{name}_float32"
+            narrow.name, wide.name = name, names.value(f"{name}_float32")
         for index, current in enumerate(graph.outputs):
             if current is out:
                 graph.outputs[index] = narrow if is_main else wide
 
 
-def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
-    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=f"{name}:emulation")
+def _cast(value: ir.Value, dtype: ir.DataType, name: str, names: Names) -> ir.Value:
+    cast = ir.node("Cast", [value], {"to": int(dtype)}, name=names.node(f"{name}:emulation"))
     result = cast.outputs[0]
     result.name, result.type, result.shape = name, ir.TensorType(dtype), value.shape
     return result

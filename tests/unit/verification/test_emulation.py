@@ -78,6 +78,17 @@ def test_the_interface_and_the_names_of_inner_values_stay() -> None:
     checker.check_model(ir.to_proto(emulated), full_check=True)
 
 
+def test_no_new_value_takes_a_name_of_the_models_own() -> None:
+    model = overflowing()
+    inner = next(out for node in model.graph for out in node.outputs if out.name == "b")
+    inner.name = "product_unrounded"
+    emulated = emulate_float16(model)
+    names = [out.name for node in emulated.graph for out in node.outputs]
+    assert len(set(names)) == len(names)
+    assert {"product", "product_unrounded"} <= set(names)
+    checker.check_model(ir.to_proto(emulated), full_check=True)
+
+
 def test_the_model_given_is_left_alone_and_one_without_float16_is_not_changed() -> None:
     model = overflowing()
     assert uses_float16(model)
