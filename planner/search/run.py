@@ -263,10 +263,10 @@ def _search(trials: Trials) -> SearchReport | None:
                 judgements.append(Judgement(_score(attempt, floor), attempt.passed))
             return attempt
 
-        found, stopped = _until_judged(candidates, evaluator, floor, judge, judgements)
+        found, stopped = _until_judged(candidates, evaluator, floor, judge)
         refuted = bool(judgements) and not judgements[-1].passed and found.passed
         if refuted and not stopped and trials.left != 0:
-            found = _next_dearer(candidates, found, floor, judge, judgements)
+            found = _next_dearer(candidates, found, floor, judge)
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
@@ -281,11 +281,7 @@ def _score(attempt: Attempt, floor: Floor) -> float:
 
 
 def _until_judged(
-    candidates: Candidates,
-    evaluator: PlanEvaluator,
-    floor: Floor,
-    judge: Callable[[Found], Attempt | None],
-    judgements: Sequence[Judgement],
+    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, judge: Callable[[Found], Attempt | None]
 ) -> tuple[Found, Stopped | None]:
     """What was found, and what stopped the search: once more, with more asked for, where the samples held apart refute it."""
     asked = floor.value
@@ -296,18 +292,14 @@ def _until_judged(
             break
         if attempt.verification.session_error:
             break
-        evaluator.refute(found.assignment, judgements[-1].score)
+        evaluator.refute(found.assignment, _score(attempt, floor))
         if floor.kind == "sqnr":
             asked += _STEP_DB
     return found, stopped
 
 
 def _next_dearer(
-    candidates: Candidates,
-    refuted: Found,
-    floor: Floor,
-    judge: Callable[[Found], Attempt | None],
-    judgements: Sequence[Judgement],
+    candidates: Candidates, refuted: Found, floor: Floor, judge: Callable[[Found], Attempt | None]
 ) -> Found:
     """The next dearer precision, throughout, that the samples held apart let pass; what they refuted, where none does.
 
@@ -320,7 +312,7 @@ def _next_dearer(
         found = replace(refuted, assignment=candidates.uniform(level), promoted=())
         attempt = judge(found)
         if attempt is not None and attempt.passed:
-            return replace(found, measured=replace(refuted.measured, score=judgements[-1].score))
+            return replace(found, measured=replace(refuted.measured, score=_score(attempt, floor)))
     return refuted
 
 
