@@ -308,10 +308,13 @@ def in_bounded_batches(
     """Hand items over, never more than ``most`` at a time, and give each back when it is done."""
     todo, ready = iter(items), SimpleQueue[tuple[int, Future[_Answer]]]()
 
+    def done(i: int, future: Future[_Answer]) -> None:
+        ready.put((i, future))
+
     def hand_over(count: int) -> int:
         handed = list(itertools.islice(todo, count))
         for i in handed:
-            submit(i).add_done_callback(lambda future, i=i: ready.put((i, future)))  # type: ignore[misc]
+            submit(i).add_done_callback(partial(done, i))
         return len(handed)
 
     running = hand_over(most)
