@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ from tests.capabilities import lacking
 # How long an example takes depends on what else the machine does.
 settings.register_profile("planner", deadline=None)
 settings.load_profile("planner")
+
+# What is started by nohup, or in the background of a shell, ignores these, and so would all that the tests start.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Enough to tell whether models can be had at all.
 _SMALLEST = "cls"
