@@ -15,13 +15,13 @@ import argparse
 import contextlib
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ import planner
 from benchmarks.check import chain
 from planner.files import write_text
 from planner.reporting import Row
-from planner.sweeps.run import Asked, in_bounded_batches
+from planner.sweeps.cluster import as_they_come
+from planner.sweeps.grid import cells_of
+from planner.sweeps.spec import read_spec
 from planner.sweeps.sweep import SweepResult
 
 TARGETS = ("cpu", "directml", "openvino", "qnn", "coreml", "cuda")
@@ -66,7 +68,9 @@ def overhead(result: SweepResult, workers: int) -> float:
 
 @contextlib.contextmanager
 def cluster(workers: int, folder: Path) -> Iterator[str]:
-    """A scheduler and workers as docs/scale.md starts them; the scheduler's address."""
+    """A scheduler and workers as docs/scale.md starts them; the scheduler's address, once the workers are there."""
+    from distributed import Client
+
     ready = folder / "scheduler.json"
     ready.unlink(missing_ok=True)
     run = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
@@ -86,7 +90,11 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
             )
             for _ in range(workers)
         ]
-        yield json.loads(ready.read_text())["address"]
+        address = json.loads(ready.read_text())["address"]
+        if workers:
+            with Client(address) as client:  # type: ignore[no-untyped-call]
+                client.wait_for_workers(workers, timeout=120)  # type: ignore[no-untyped-call]
+        yield address
     finally:
         for process in started:
             process.send_signal(signal.SIGTERM)
@@ -115,11 +123,16 @@ def grid(args: argparse.Namespace) -> None:
     text = {"models": [{"path": "models/*.onnx"}], "targets": targets, "precisions": list(PRECISIONS)}
     write_text(spec, yaml.safe_dump({**text, "options": {"run": args.run}}))
     local = planner.sweep(spec, folder / "local", workers=args.workers, formats=["json"])
-    write_text(folder / "times.json", json.dumps(local.cell_seconds))
+    cells = list((folder / "local" / "cells").iterdir())
+    sizes = {
+        "task_bytes": len(pickle.dumps(cells_of(read_spec(spec), folder)[0])),
+        "row_bytes": sum(cell.stat().st_size for cell in cells) // len(cells),
+    }
+    write_text(folder / "times.json", json.dumps({"seconds": local.cell_seconds, **sizes}))
     again = planner.sweep(spec, folder / "local", workers=args.workers, formats=["json"])
     killed: list[int] = []
 
-    def told(row: Row, done: int, total: int) -> None:
+    def kill_one(row: Row, done: int, total: int) -> None:
         if not killed and done >= total // 2:
             victims = worker_processes()
             if victims:
@@ -127,12 +140,13 @@ def grid(args: argparse.Namespace) -> None:
                 os.kill(victims[0].pid, signal.SIGKILL)
 
     with cluster(args.workers, folder) as address:
-        remote = planner.sweep(spec, folder / "remote", scheduler=address, formats=["json"], told=told)
-    same = comparable(local) == comparable(remote)
+        remote = planner.sweep(spec, folder / "remote", scheduler=address, formats=["json"])
+        spared = planner.sweep(spec, folder / "spared", scheduler=address, formats=["json"], told=kill_one)
+    same = comparable(local) == comparable(remote) == comparable(spared)
     print(f"{len(local.report.rows)} cells, {args.workers} workers, load of the machine {os.getloadavg()[0]:.1f}")
     print("| | seconds | work, seconds | outside of cells | computed | failed |")
     print("|---|---|---|---|---|---|")
-    for name, result in (("local processes", local), ("Dask, a worker killed", remote)):
+    for name, result in (("local processes", local), ("Dask", remote), ("Dask, a worker killed in the middle", spared)):
         print(
             f"| {name} | {result.seconds:.1f} | {sum(result.cell_seconds):.1f} | {overhead(result, args.workers):.1%} "
             f"| {result.computed} | {result.failed} |"
@@ -164,6 +178,12 @@ _SHARED = {
 }
 
 
+def pretend(seconds: float, task: bytes, row: int) -> bytes:
+    """Take as long as a cell, and travel with as many bytes there and back."""
+    time.sleep(seconds)
+    return bytes(row)
+
+
 def simulate(args: argparse.Namespace) -> None:
     """Tasks that wait as long as recorded cells took: throughput, and the scheduler's memory."""
     from distributed import Client
@@ -171,7 +191,8 @@ def simulate(args: argparse.Namespace) -> None:
     recorded = json.loads(args.times.read_text())
     folder = args.times.parent
     drawn = random.Random(0)
-    times = [drawn.choice(recorded) / args.speed for _ in range(args.cells)]
+    times = [drawn.choice(recorded["seconds"]) / args.speed for _ in range(args.cells)]
+    task, row = bytes(recorded["task_bytes"]), recorded["row_bytes"]
     with cluster(0, folder) as address:
         workers = subprocess.Popen(
             [sys.executable, "-c", _WORKERS, address, str(args.workers)], env=os.environ | _SHARED
@@ -182,14 +203,20 @@ def simulate(args: argparse.Namespace) -> None:
                 scheduler = psutil.Process(client.run_on_scheduler(os.getpid))
                 before, most = scheduler.memory_info().rss, 0
 
-                def submit(i: int) -> Future[Any]:
-                    return Asked(client.submit(time.sleep, times[i], key=f"cell-{i:064}", retries=1))
+                def submit(numbers: Sequence[int]) -> Sequence[Any]:
+                    keys = [f"cell-{i:064}" for i in numbers]
+                    asked: Sequence[Any] = client.map(
+                        pretend, [times[i] for i in numbers], task=task, row=row, key=keys
+                    )
+                    return asked
 
                 started = time.monotonic()
                 busy = scheduler.cpu_times().user
-                for done, _ in enumerate(in_bounded_batches(range(args.cells), submit, args.ahead * args.workers)):
+                for done, _ in enumerate(as_they_come(client, range(args.cells), submit, args.ahead * args.workers)):
                     if done % 500 == 0:
                         most = max(most, scheduler.memory_info().rss)
+                    if done % 10_000 == 0:
+                        print(f"{done} cells after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
                 seconds = time.monotonic() - started
                 busy = scheduler.cpu_times().user - busy
         finally:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,30 +16,18 @@ from queue import SimpleQueue
 from typing import Any
 
 from planner import codec
-from planner.errors import PlannerError, RequestError
+from planner.errors import RequestError
 from planner.files import write_text
 from planner.reporting.data import Row
-from planner.sweeps.pool import CellDied, CellTimeout, Children
-from planner.sweeps.task import Task, compute, failed_row
+from planner.sweeps.attempt import Answer, Limits, attempt, close_children
+from planner.sweeps.cluster import on_cluster
+from planner.sweeps.task import Task
 
 SCHEMA = "planner/cell/1"
 # Tasks handed to a scheduler ahead of those that run, for each worker: enough that none waits, few enough that 100,000 cells
 # do not lie in its memory at once.
 _AHEAD = 4
 Told = Callable[[Row, int, int], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one cell may take.
-
-    Attributes:
-        seconds: wall time; the cell's process is killed then.
-        memory: MiB of address space; None for no limit.
-    """
-
-    seconds: float = 900.0
-    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +110,15 @@ def compute_all(
     failed = 0
     cell_seconds: list[float] = []
     eps = tuple(dict.fromkeys(tasks[i].ep for i in missing))
-    with _executor(workers, scheduler, limits, eps) as (submit, width):
-        for i, future in in_bounded_batches(apart(missing, tasks, width), lambda i: submit(tasks[i]), _AHEAD * width):
-            answer = _answer_of(future, tasks[i])
-            rows[i] = codec.from_json(Row, answer.row) if isinstance(answer, _Answer) else answer
-            if isinstance(answer, _Answer):
+    where = (
+        on_cluster(scheduler, tasks, limits, eps, _AHEAD)
+        if scheduler is not None
+        else _on_threads(tasks, limits, workers or os.cpu_count() or 1)
+    )
+    with where as (over, width):
+        for i, answer in over(apart(missing, tasks, width)):
+            rows[i] = codec.from_json(Row, answer.row)
+            if answer.computed:
                 store.put(tasks[i].key, answer.row)
                 cell_seconds.append(answer.seconds)
             else:
@@ -138,154 +130,44 @@ def compute_all(
     return Computed(found, computed, len(tasks) - len(missing), failed, time.monotonic() - started, tuple(cell_seconds))
 
 
-@dataclass(frozen=True)
-class _Answer:
-    row: Mapping[str, Any]
-    seconds: float
-
-
 def _named(row: Row, task: Task) -> Row:
     """A known row under the path of today: what was computed hangs on contents alone."""
     return replace(row, model=replace(row.model, path=task.model, name=task.name))
 
 
-def _answer_of(future: Future[_Answer], task: Task) -> _Answer | Row:
-    try:
-        return future.result()
-    except CellTimeout as error:
-        return failed_row(
-            task, f"the cell took too long: {error}", "Allow more with time_limit in the sweep's options."
-        )
-    except CellDied as error:
-        return failed_row(
-            task, f"{error}, twice", "Look at this model alone with `planner target`; PLANNER_DEBUG=1 shows more."
-        )
-    except MemoryError:
-        return failed_row(task, "out of memory", "Allow more with memory_limit in the sweep's options.")
-    except PlannerError as error:
-        return failed_row(task, str(error), error.hint)
-    except Exception as error:
-        # Dask has errors of its own where a worker died more often than it allows.
-        message = f"the worker failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return failed_row(task, message, "See the log of the Dask worker.")
-
-
 # -- where cells run --------------------------------------------------------------------------------------------------
 
 
-def isolated(task: Task, limits: Limits) -> _Answer:
-    """Compute a cell in the child process of this thread; where that died, once more in a new one.
-
-    Raises:
-        CellTimeout: it took too long.
-        CellDied: its process ended, twice.
-    """
-    started = time.monotonic()
-    child = _children(limits).mine()
-    try:
-        row = child.run(task, limits.seconds)
-    except CellDied:
-        row = child.run(task, limits.seconds)
-    if isinstance(row, PlannerError):
-        raise row
-    return _Answer(row, time.monotonic() - started)
-
-
-_CHILDREN: dict[Limits, Children] = {}
-
-
-def _children(limits: Limits) -> Children:
-    return _CHILDREN.setdefault(limits, Children(_computed, limits.memory))
-
-
-def _computed(task: Task) -> Mapping[str, Any] | PlannerError:
-    try:
-        return compute(task)
-    except PlannerError as error:
-        return error
-
-
-def close_children() -> None:
-    """End the child processes of this process's threads."""
-    for children in _CHILDREN.values():
-        children.close()
-    _CHILDREN.clear()
-
-
-Submit = Callable[[Task], "Future[_Answer]"]
+Over = Callable[[Iterable[int]], Iterator[tuple[int, Answer]]]
 
 
 @contextlib.contextmanager
-def _executor(
-    workers: int | None, scheduler: str | None, limits: Limits, eps: Sequence[str]
-) -> Iterator[tuple[Submit, int]]:
-    """How a task is handed over, and how many run at a time."""
-    if scheduler is not None:
-        with _cluster(scheduler, limits, eps) as found:
-            yield found
-        return
-    width = workers or os.cpu_count() or 1
-    pool: Executor = ThreadPoolExecutor(width, thread_name_prefix="cell")
+def _on_threads(tasks: Sequence[Task], limits: Limits, width: int) -> Iterator[tuple[Over, int]]:
+    """A function that computes cells by number on local processes, a thread waiting for each."""
+    pool = ThreadPoolExecutor(width, thread_name_prefix="cell")
+
+    def over(numbers: Iterable[int]) -> Iterator[tuple[int, Answer]]:
+        todo, ready, running = iter(numbers), SimpleQueue[tuple[int, Future[Answer]]](), 0
+
+        def done(i: int, future: Future[Answer]) -> None:
+            ready.put((i, future))
+
+        while True:
+            for i in itertools.islice(todo, _AHEAD * width - running):
+                pool.submit(attempt, tasks[i], limits).add_done_callback(partial(done, i))
+                running += 1
+            if not running:
+                return
+            i, future = ready.get()
+            running -= 1
+            yield i, future.result()
+
     try:
-        yield lambda task: pool.submit(isolated, task, limits), width
+        yield over, width
     finally:
         # Children first: a thread that waits for one ends with it.
         close_children()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _cluster(scheduler: str, limits: Limits, eps: Sequence[str]) -> Iterator[tuple[Submit, int]]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise RequestError("--scheduler needs dask.distributed", "pip install 'planner[sweep]'") from None
-    try:
-        client: Any = Client(scheduler, timeout=30)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"{scheduler}: no Dask scheduler answers: {error}", "start one with `dask scheduler`"
-        ) from None
-    with client:
-        able = partial(_able, client.run(runs_here, eps))
-        threads = sum(client.nthreads().values())
-
-        def submit(task: Task) -> Future[_Answer]:
-            # Pure tasks under their own key: a cell that was lost with its worker is computed on another.
-            where = able(task.ep)
-            return Asked(client.submit(isolated, task, limits, key=f"cell-{task.key}", workers=where, retries=1))
-
-        yield submit, max(1, threads)
-
-
-def runs_here(eps: Sequence[str]) -> dict[str, bool]:
-    """Which of these EPs (full names, some with a version) run on this machine: each worker of a cluster is asked once."""
-    from planner.runtime.registry import launcher
-
-    return {ep: launcher(ep).availability().kind is not None for ep in eps}
-
-
-def _able(workers: Mapping[str, Mapping[str, bool]], ep: str) -> list[str] | None:
-    """Workers on which the EP runs; None, for any, where it runs on none: its numbers are emulated there."""
-    found = [address for address, eps in workers.items() if eps.get(ep)]
-    return found or None
-
-
-class Asked(Future[_Answer]):
-    """A future of Dask as one of the standard library."""
-
-    def __init__(self, asked: Any) -> None:
-        super().__init__()
-        asked.add_done_callback(self._take)
-
-    def _take(self, asked: Any) -> None:
-        error = asked.exception() if asked.status in ("error", "lost", "cancelled") else None
-        if error is not None:
-            self.set_exception(error)
-        elif asked.status == "finished":
-            self.set_result(asked.result())
-        else:
-            self.set_exception(CellDied(f"the cluster says: {asked.status}"))
 
 
 def apart(missing: Sequence[int], tasks: Sequence[Task], width: int) -> list[int]:
@@ -300,24 +182,3 @@ def apart(missing: Sequence[int], tasks: Sequence[Task], width: int) -> list[int
     groups = list(pairs.values())
     blocks = (groups[first : first + width] for first in range(0, len(groups), width))
     return [i for block in blocks for round_ in itertools.zip_longest(*block) for i in round_ if i is not None]
-
-
-def in_bounded_batches(
-    items: Iterable[int], submit: Callable[[int], Future[_Answer]], most: int
-) -> Iterator[tuple[int, Future[_Answer]]]:
-    """Hand items over, never more than ``most`` at a time, and give each back when it is done."""
-    todo, ready = iter(items), SimpleQueue[tuple[int, Future[_Answer]]]()
-
-    def done(i: int, future: Future[_Answer]) -> None:
-        ready.put((i, future))
-
-    def hand_over(count: int) -> int:
-        handed = list(itertools.islice(todo, count))
-        for i in handed:
-            submit(i).add_done_callback(partial(done, i))
-        return len(handed)
-
-    running = hand_over(most)
-    while running:
-        yield ready.get()
-        running += hand_over(1) - 1

@@ -17,8 +17,9 @@ from planner.reporting import FORMATS, Difference, Report, compare, read_report,
 from planner.reporting.data import Row
 from planner.reporting.matrix import now
 from planner.reporting.rows import recommend
+from planner.sweeps.attempt import Limits
 from planner.sweeps.grid import cells_of
-from planner.sweeps.run import Computed, Limits, Store, Told, compute_all
+from planner.sweeps.run import Computed, Store, Told, compute_all
 from planner.sweeps.spec import read_spec
 
 _log = logging.getLogger("planner")
