@@ -2,13 +2,16 @@
 
     python -m benchmarks.trust nodes                   # every test model of onnx through check
     python -m benchmarks.trust nodes --every 40 --run  # every 40th through check, plan, quantize and verify too
+    python -m benchmarks.trust nodes --run --ep qnn    # through check and verify on QNN's simulator
+    python -m benchmarks.trust nodes --run --part 1/2  # half of them, beside a process for the other half
     python -m benchmarks.trust repeat --models 200     # so many small models in one process: does anything grow?
     python -m benchmarks.trust faults                  # killed processes, full disks, files that change while they are read
     python -m benchmarks.trust faults --only samples   # those with this in their name
 
-The first two run in this one process, as `planner.cli.main.main` does it, on the CPU EP; sessions are built in planner's workers. A
+The first two run in this one process, as `planner.cli.main.main` does it; sessions are built in planner's workers. A
 status that is none of the contract's, a traceback, an internal error, or a file that is left behind counts as a fault. The
-models are those that onnx generates (onnx.backend.test.case.node): one operator each, for the most part.
+models are those that onnx generates (onnx.backend.test.case.node), one operator each for the most part, and those that lie in its
+package (exported by PyTorch, small and well-known networks).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -47,48 +50,63 @@ def fault(status: int, said: str) -> bool:
     return status not in _STATUSES or "Traceback" in said or "internal error" in said
 
 
-def steps(model: Path) -> Iterator[tuple[str, int, str]]:
+def steps(model: Path, ep: str) -> Iterator[tuple[str, int, str]]:
     """Each command's answer about a model: what was asked, status, words."""
-    yield "check", *ask("check", model, "--ep", "cpu")
+    yield "check", *ask("check", model, "--ep", ep)
+    if ep != "cpu":
+        yield "verify", *ask("verify", model, "--reference", model, "--ep", ep)
+        return
     for precision in _PRECISIONS:
         plan, output = model.with_name("plan.json"), model.with_name("out.onnx")
-        asked = ("plan", model, "--ep", "cpu", "--precision", precision, "--allow-unknown", "-o", plan, "--overwrite")
+        asked = ("plan", model, "--ep", ep, "--precision", precision, "--allow-unknown", "-o", plan, "--overwrite")
         status, said = ask(*asked)
         yield f"plan {precision}", status, said
         if status == 0:
             status, said = ask("quantize", model, "--plan", plan, "--output", output, "--overwrite")
             yield f"quantize {precision}", status, said
             if status == 0:
-                yield f"verify {precision}", *ask("verify", output, "--reference", model, "--ep", "cpu")
+                yield f"verify {precision}", *ask("verify", output, "--reference", model, "--ep", ep)
         for file in (plan, output):
             file.unlink(missing_ok=True)
 
 
-def nodes(every: int, *, run: bool) -> int:
-    """Onnx's node cases; the number of faults."""
+def models_of_onnx() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Onnx's node cases and the models in its package: a name, and what gives its bytes."""
     from onnx.backend.test.case.node import collect_testcases
 
+    for case in collect_testcases(None):
+        if case.model is not None:
+            yield case.name, case.model.SerializeToString
+    bundled = Path(onnx.__file__).parent / "backend" / "test" / "data"
+    for path in sorted(bundled.rglob("*.onnx")):
+        if "node" not in path.relative_to(bundled).parts:
+            yield str(path.relative_to(bundled)).removesuffix("/model.onnx"), path.read_bytes
+
+
+def nodes(every: int, part: tuple[int, int], ep: str, *, run: bool) -> int:
+    """Onnx's node cases and models; the number of faults."""
     warnings.simplefilter("ignore")  # of numpy, while onnx makes its cases
     tally: Counter[tuple[str, int]] = Counter()
     faults = blamed = models = 0
+    first, parts = part
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "case.onnx")
-        for case in [c for c in collect_testcases(None) if c.model is not None][::every]:
-            onnx.save(case.model, path)
+        for name, content in list(models_of_onnx())[::every][first - 1 :: parts]:
+            path.write_bytes(content())
             models += 1
-            answers = steps(path) if run else [("check", *ask("check", path, "--ep", "cpu"))]
+            answers = steps(path, ep) if run else [("check", *ask("check", path, "--ep", ep))]
             for what, status, said in answers:
                 tally[what, status] += 1
                 if status == 3:
                     blamed += 1
-                    print(f"{case.name}: {what}: 3: {_last(said)}", flush=True)
+                    print(f"{name}: {what}: 3: {_last(said)}", flush=True)
                 if fault(status, said):
                     faults += 1
-                    print(f"FAULT {case.name}: {what}: {status}: {_last(said)}", flush=True)
+                    print(f"FAULT {name}: {what}: {status}: {_last(said)}", flush=True)
             left = sorted(p.name for p in Path(folder).iterdir() if p != path)
             if left:
                 faults += 1
-                print(f"FAULT {case.name}: files left: {left}", flush=True)
+                print(f"FAULT {name}: files left: {left}", flush=True)
     for what in dict.fromkeys(what for what, _ in tally):
         counts = ", ".join(f"{status}: {tally[what, status]}" for status in _STATUSES if tally[what, status])
         print(f"{what}: {counts}")
@@ -158,18 +176,25 @@ def repeat(count: int, *, every: int) -> int:
     return faults
 
 
+def _part(text: str) -> tuple[int, int]:
+    first, _, parts = text.partition("/")
+    return int(first), int(parts)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of them; status 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("nodes", "repeat", "faults"))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth case; repeat: run every Nth")
     parser.add_argument("--run", action="store_true", help="plan, quantize and verify too")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="nodes: the Kth of N parts")
+    parser.add_argument("--ep", default="cpu", choices=("cpu", "qnn"), help="nodes: on this EP")
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--only", default="", metavar="WORDS", help="faults: those with these words in their name")
     args = parser.parse_args(argv)
     match args.what:
         case "nodes":
-            found = nodes(args.every, run=args.run)
+            found = nodes(args.every, args.part, args.ep, run=args.run)
         case "repeat":
             found = repeat(args.models, every=args.every)
         case _:

@@ -2,6 +2,7 @@
 
     python -m reports.generate                 all of them (needs onnxruntime-qnn; an hour on two cores)
     python -m reports.generate digits cls      these, and the index
+    python -m reports.generate --ep directml   what ran on DirectML anew (needs `planner env create directml` for its placement)
 
 Every model is judged on every device of every shipped profile at the precisions that the profile prefers. On the targets
 in RUN it is also quantized and run on a few real inputs; elsewhere the profile alone speaks ("declared"). What differs
@@ -15,6 +16,7 @@ import dataclasses
 import datetime
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,15 +54,22 @@ def declared(name: str, date: str) -> Report:
     return tidy(make_report([subject(name)], open_targets(["all"], ["all"]), run=False, date=date))
 
 
-def ran(name: str, date: str) -> Report:
-    """What came of running a model on the targets in RUN."""
-    sessions = [open_targets([ep], [device])[0] for ep, device in RUN]
+def ran(name: str, date: str, eps: Sequence[str] = ()) -> Report:
+    """What came of running a model on the targets in RUN, or on those of some EPs."""
+    sessions = [open_targets([ep], [device])[0] for ep, device in RUN if not eps or ep in eps]
 
     def told(row: Row, done: int, total: int) -> None:
         where = f"{row.target.ep}, {row.target.device}, {row.precision}"
         print(f"{name} {done}/{total} {where}: {row.status} {row.reason}", file=sys.stderr, flush=True)
 
     return tidy(make_report([subject(name)], sessions, date=date, histograms=False, told=told))
+
+
+def with_results(report: Report) -> Report:
+    """The rows that ran, or failed to."""
+    return replace(
+        report, rows=tuple(row for row in report.rows if row.verification is not None or row.status == "error")
+    )
 
 
 def joined(said: Report, seen: Report) -> Report:
@@ -165,13 +174,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports.generate", description="Write the reports.")
     parser.add_argument("names", nargs="*", help=f"which (all): {', '.join(MODELS)}")
     parser.add_argument("--declared-only", action="store_true", help="judge anew by the profiles, keep what ran")
+    parser.add_argument(
+        "--ep", nargs="+", default=[], choices=[ep for ep, _ in RUN], help="run on these alone, keep what ran elsewhere"
+    )
     options = parser.parse_args(arguments)
     today = datetime.date.today().isoformat()
     for name in options.names or MODELS:
         said = declared(name, today)
-        seen = stored(name) if options.declared_only else ran(name, today)
-        kept = [row for row in seen.rows if row.verification is not None or row.status == "error"]
-        report = joined(said, replace(seen, rows=tuple(kept)))
+        report = said
+        if options.declared_only or options.ep:
+            report = joined(report, with_results(stored(name)))
+        if not options.declared_only:
+            report = joined(report, with_results(ran(name, today, options.ep)))
         write_text(FOLDER / f"{name}.json", to_text(report))
         write_text(FOLDER / f"{name}.md", page.render(report))
     there = [stored(name) for name in MODELS if (FOLDER / f"{name}.json").exists()]

@@ -141,6 +141,11 @@ def _conversion_problem(table: KernelTable, activation: DType, weight: DType | N
         listed = frozenset[str]().union(*kernel.values())
         if dtype not in listed:
             integers = sorted(t for t in listed if "int" in t and t != "int32")
+            if not integers:
+                return Missing(
+                    f"{operator} has no kernel at opset {opset}",
+                    "choose a float precision, or export the model at an older opset",
+                )
             hint = "choose 8-bit types" if any("8" in t for t in integers) else "choose a float precision"
             return Missing(f"{operator} has no {dtype} kernel, only {', '.join(integers)}", hint)
     return None

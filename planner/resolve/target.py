@@ -166,7 +166,11 @@ class Target:
         wanted = self.profile.file.opset
 
         def opset(operators: Collection[str], have: int) -> int:
-            return written_opset(lambda op_type, at: self.takes(op_type, at, or_defined=True), operators, have, wanted)
+            # What plans add counts too: onnxruntime 1.32 has a kernel for Relu at opset 28, and none for QuantizeLinear.
+            added = {op for op in ("QuantizeLinear", "DequantizeLinear") if self.takes(op, wanted or PREFERRED)}
+            return written_opset(
+                lambda op_type, at: self.takes(op_type, at, or_defined=True), {*operators, *added}, have, wanted
+            )
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
         binding = seen if self.profile.limits.static_shapes else None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from planner.resolve.opset import written_opset
+from planner.resolve.choose import check_model
+from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.target import Target
+from tests.unit.small_models import graph, save
 
 
 def chosen(target: Target, operators: set[str], have: int) -> int:
@@ -38,3 +42,19 @@ def test_an_operator_that_newer_opsets_lose_keeps_its_older_form() -> None:
     found = chosen(target, {"Conv", "GridSample"}, 16)
     assert target.takes("GridSample", found)
     assert not target.takes("GridSample", 21)
+
+
+@pytest.mark.parametrize("have", [28, 29])
+def test_an_opset_without_a_kernel_for_what_plans_add_is_lowered(have: int, tmp_path: Path) -> None:
+    """Onnxruntime 1.32 has a kernel for Relu at opset 28, none for QuantizeLinear there, and loads no opset 29."""
+    path = save(graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(x)", opset=have, check=False), tmp_path)
+    assert Target.open("cpu").read(path).normalized_opset == PREFERRED
+
+
+@pytest.mark.parametrize("ep", ["cpu", "qnn"])
+def test_a_file_above_the_opsets_that_the_runtime_loads_is_illegal_as_it_is(ep: str, tmp_path: Path) -> None:
+    path = save(graph("(float[2,4] x) => (float[2,4] y)", "y = Relu(x)", opset=29, check=False), tmp_path)
+    target = Target.open(ep)
+    found = check_model(target, target.read(path, stored=True), None, stored=True)
+    assert found.legal is False
+    assert "loads no opset above 28" in found.violations[0].ruling.reason
