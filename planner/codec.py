@@ -17,8 +17,8 @@ import enum
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -29,6 +29,7 @@ from planner.files import read_text
 
 T = TypeVar("T")
 Where = tuple[str | int, ...]
+Decoder = Callable[[Any], Any]
 
 FLAT: Mapping[str, Any] = {"flat": True}
 HIDDEN: Mapping[str, Any] = {"hidden": True}
@@ -51,6 +52,10 @@ class MalformedError(RequestError):
     def __init__(self, where: Where, problem: str, hint: str = "", source: str = "", *, expected: bool = False) -> None:
         self.where, self.problem, self.expected = where, problem, expected
         super().__init__(": ".join(filter(None, (source, dotted(where), problem))), hint)
+
+    def within(self, key: str | int) -> MalformedError:
+        """The same error as seen from what holds the value under this key or index."""
+        return MalformedError((key, *self.where), self.problem, self.hint, expected=self.expected)
 
 
 def dotted(where: Iterable[str | int]) -> str:
@@ -75,13 +80,18 @@ def to_json(value: object) -> dict[str, Any]:
     return found
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def plain(value: object) -> Any:
     """Any value as JSON values: dataclasses and mappings as objects, sequences as lists, NaN and infinity as None."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str | int):
         return value
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
@@ -109,7 +119,7 @@ def from_json(kind: type[T], data: object, source: str = "") -> T:
         MalformedError: a field is missing or of another type; it is a RequestError.
     """
     try:
-        return cast(T, _decode(kind, data, ()))
+        return cast(T, _decoder(kind)(data))
     except MalformedError as error:
         raise MalformedError(error.where, error.problem, error.hint, source) from None
 
@@ -149,6 +159,7 @@ class _Field(NamedTuple):
     key: str
     hint: Any
     required: bool
+    decode: Decoder
     flat: bool = False
     hidden: bool = False
 
@@ -156,14 +167,19 @@ class _Field(NamedTuple):
 @cache
 def _fields(kind: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(kind, include_extras=True)
+    decoders = {name: _decoder(hint) for name, hint in hints.items()}
     if issubclass(kind, msgspec.Struct):
-        return tuple(_Field(f.name, f.encode_name, hints[f.name], f.required) for f in msgspec.structs.fields(kind))
+        return tuple(
+            _Field(f.name, f.encode_name, hints[f.name], f.required, decoders[f.name])
+            for f in msgspec.structs.fields(kind)
+        )
     return tuple(
         _Field(
             f.name,
             f.metadata.get("key", f.name),
             hints[f.name],
             f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+            decoders[f.name],
             "flat" in f.metadata,
             "hidden" in f.metadata,
         )
@@ -171,102 +187,132 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
     )
 
 
-def _decode(hint: Any, value: Any, where: Where) -> Any:
+# A decoder says where something is wrong as seen from its own value; what holds the value adds the way there.
+
+
+def _decoder(hint: Any) -> Decoder:
+    """What decodes values of a type: found once for each field, since a sweep reads thousands of rows of one type."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _object(hint, value, where)
+        return partial(_object, hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType) and type(None) in arguments:
         others = [a for a in arguments if a is not type(None)]
-        if value is None:
-            return None
         if len(others) == 1:
-            try:
-                return _decode(others[0], value, where)
-            except MalformedError as error:
-                if error.where == where and error.expected:
-                    raise _wrong(where, f"{_describe(others[0])} or null", value) from None
-                raise
+            return partial(_optional, others[0], _decoder(others[0]))
     if origin is tuple and arguments[-1] is Ellipsis:
-        return tuple(_items(arguments[0], value, where))
+        items = _decoder(arguments[0])
+        return lambda value: tuple(_items(items, value))
     if origin in (list, Sequence):
-        return _items(arguments[0], value, where)
+        return partial(_items, _decoder(arguments[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping(arguments[0], arguments[1], value, where)
-    return _leaf(hint, value, where)
+        return partial(_mapping, _decoder(arguments[0]), _decoder(arguments[1]))
+    return partial(_scalar, hint) if hint in (str, int, bool) else partial(_leaf, hint)
 
 
-def _object(kind: Any, value: Any, where: Where) -> Any:
+def _optional(hint: Any, decode: Decoder, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return decode(value)
+    except MalformedError as error:
+        if not error.where and error.expected:
+            raise _wrong(f"{_describe(hint)} or null", value) from None
+        raise
+
+
+def _object(kind: Any, value: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise _wrong(where, "an object", value)
+        raise _wrong("an object", value)
     arguments: dict[str, Any] = {}
     for entry in _fields(kind):
         if entry.flat:
-            arguments[entry.name] = _decode(entry.hint, value, where)
+            arguments[entry.name] = entry.decode(value)
         elif entry.key in value and not entry.hidden:
-            arguments[entry.name] = _decode(entry.hint, value[entry.key], (*where, entry.key))
+            try:
+                arguments[entry.name] = entry.decode(value[entry.key])
+            except MalformedError as error:
+                raise error.within(entry.key) from None
         elif entry.required:
-            raise MalformedError((*where, entry.key), "is missing")
+            raise MalformedError((entry.key,), "is missing")
     try:
         return kind(**arguments)
     except ValueError as error:
-        raise MalformedError(where, str(error)) from None
+        raise MalformedError((), str(error)) from None
 
 
-def _items(hint: Any, value: Any, where: Where) -> list[Any]:
+def _items(decode: Decoder, value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise _wrong(where, "a list", value)
-    return [_decode(hint, item, (*where, i)) for i, item in enumerate(value)]
+        raise _wrong("a list", value)
+    found: list[Any] = []
+    for item in value:
+        try:
+            found.append(decode(item))
+        except MalformedError as error:
+            raise error.within(len(found)) from None
+    return found
 
 
-def _mapping(key_hint: Any, hint: Any, value: Any, where: Where) -> dict[str, Any]:
+def _mapping(decode_key: Decoder, decode: Decoder, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise _wrong(where, "an object", value)
-    for key in value:
-        _leaf(key_hint, key, where)
-    return {key: _decode(hint, item, (*where, key)) for key, item in value.items()}
+        raise _wrong("an object", value)
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        decode_key(key)
+        try:
+            found[key] = decode(item)
+        except MalformedError as error:
+            raise error.within(key) from None
+    return found
 
 
-def _leaf(hint: Any, value: Any, where: Where) -> Any:
+def _scalar(hint: type, value: Any) -> Any:
+    return value if type(value) is hint else _leaf(hint, value)
+
+
+def _leaf(hint: Any, value: Any) -> Any:
     """A scalar, or a Struct: msgspec checks it, with its constraints; where it refuses, the place is looked for."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise _wrong(where, _describe(hint), value)
+        raise _wrong(_describe(hint), value)
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        _locate(hint, value, where)
+        _locate(hint, value)
         problem = str(error).split(" - at `", 1)[0].replace("`", "'")
         what = _describe(hint)
-        raise (_wrong(where, what, value) if what else MalformedError(where, problem)) from None
+        raise (_wrong(what, value) if what else MalformedError((), problem)) from None
     except RecursionError:
-        raise MalformedError(where, "is nested too deep") from None
+        raise MalformedError((), "is nested too deep") from None
 
 
-def _locate(hint: Any, value: Any, where: Where) -> None:
+def _locate(hint: Any, value: Any) -> None:
     """Raise for the innermost part of a Struct or of what holds Structs that is wrong; return where the whole is."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        _locate_in_struct(hint, value, where)
+        _locate_in_struct(hint, value)
     elif get_origin(hint) in (Union, types.UnionType):
         for member in get_args(hint):
             if isinstance(value, list) and _has_items(member):
-                _decode(member, value, where)
+                _decoder(member)(value)
     elif _has_items(hint):
-        _decode(hint, value, where)
+        _decoder(hint)(value)
 
 
-def _locate_in_struct(kind: type[msgspec.Struct], value: Any, where: Where) -> None:
+def _locate_in_struct(kind: type[msgspec.Struct], value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise _wrong(where, "an object", value)
+        raise _wrong("an object", value)
     known = {entry.key: entry for entry in _fields(kind)}
     for key, item in value.items():
         if key in known:
-            _decode(known[key].hint, item, (*where, key))
+            try:
+                known[key].decode(item)
+            except MalformedError as error:
+                raise error.within(key) from None
         elif kind.__struct_config__.forbid_unknown_fields:
-            raise MalformedError((*where, str(key)), "unknown key", f"allowed keys: {', '.join(known)}")
+            raise MalformedError((str(key),), "unknown key", f"allowed keys: {', '.join(known)}")
     for entry in known.values():
         if entry.required and entry.key not in value:
-            raise MalformedError((*where, entry.key), "is missing")
+            raise MalformedError((entry.key,), "is missing")
 
 
 def _has_items(hint: Any) -> bool:
@@ -312,5 +358,5 @@ def _bounds(meta: msgspec.Meta) -> Iterable[str]:
         yield f"that matches {meta.pattern}"
 
 
-def _wrong(where: Where, expected: str, value: object) -> MalformedError:
-    return MalformedError(where, f"expected {expected}, not {repr(value)[:60]}", expected=True)
+def _wrong(expected: str, value: object) -> MalformedError:
+    return MalformedError((), f"expected {expected}, not {repr(value)[:60]}", expected=True)
