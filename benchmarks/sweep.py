@@ -2,7 +2,7 @@
 simulation, how Dask bears 100,000 cells.
 
     python -m benchmarks.sweep grid --work DIR [--models 40] [--workers 2] [--run]
-    python -m benchmarks.sweep simulate --times DIR/times.json [--cells 100000] [--workers 100] [--speed 50]
+    python -m benchmarks.sweep simulate --times DIR/times.json [--cells 100000] [--workers 100] [--speed 1]
 
 ``grid`` makes small models (chains of exporters' blocks), sweeps them over six targets at four precisions (with ``--run`` also
 quantized and run), and compares the results of both ways, times and memory aside, byte by byte. ``simulate`` hands tasks that only
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     two.add_argument("--cells", type=int, default=100_000)
     two.add_argument("--workers", type=int, default=100)
     two.add_argument("--ahead", type=int, default=4, help="tasks at the scheduler for each worker")
-    two.add_argument("--speed", type=float, default=50, help="how much shorter than recorded")
+    two.add_argument("--speed", type=float, default=1, help="how much shorter than recorded")
     two.set_defaults(run_it=simulate)
     args = parser.parse_args(arguments)
     args.run_it(args)

@@ -32,6 +32,7 @@ from onnx import TensorProto, helper
 
 from benchmarks.faults import faults
 from planner.cli.main import main as command
+from planner.runtime import spare
 
 _PRECISIONS = ("w8a8", "w8a16", "fp16")
 _STATUSES = range(5)
@@ -89,7 +90,7 @@ def nodes(every: int, part: tuple[int, int], ep: str, *, run: bool) -> int:
     tally: Counter[tuple[str, int]] = Counter()
     faults = blamed = models = 0
     first, parts = part
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, spare.reused():
         path = Path(folder, "case.onnx")
         for name, content in list(models_of_onnx())[::every][first - 1 :: parts]:
             path.write_bytes(content())

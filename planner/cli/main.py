@@ -17,6 +17,7 @@ from planner import limits
 from planner.cli import arguments, common, supervisor
 from planner.cli.deferred import defer_imports
 from planner.errors import EPError, PlannerError, RequestError, planner_error_in
+from planner.runtime import spare
 
 COMMANDS = (
     "target", "check", "plan", "quantize", "verify", "estimate", "report", "sweep", "diff", "explain", "eps", "env", "probe",
@@ -124,7 +125,7 @@ def _run(given: Sequence[str], *, owns_process: bool) -> int:
         else:
             _end_as_interrupted()
         defer_imports()
-    with common.listening(), limits.limited(seconds=args.time_limit, memory=args.memory_limit):
+    with common.listening(), limits.limited(seconds=args.time_limit, memory=args.memory_limit), spare.reused():
         status = int(args.run(args))
     sys.stdout.flush()
     return status

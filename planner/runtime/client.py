@@ -21,12 +21,12 @@ from typing import Any, Self
 import numpy as np
 
 from planner import limits
-from planner.errors import EPError, RequestError
-from planner.runtime import worker
+from planner.errors import EPError, PlannerError, RequestError
+from planner.runtime import spare, worker
 from planner.runtime.environment import discreet
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
-from planner.runtime.registry import launcher
+from planner.runtime.registry import CPU, launcher
 
 # Seconds that starting an EP may take, whatever the limit of a request is: importing its packages does not depend on a model.
 _LEAST_START, _MOST_START = 20.0, 120.0
@@ -116,7 +116,8 @@ class Ran:
 class Worker:
     """A process that runs one EP. After a crash or a time-out the next `open` starts a new one.
 
-    Use as a context manager; leaving it ends the process. A worker serves one thread at a time.
+    Use as a context manager; leaving it ends the process (one of the CPU EP may serve the next worker: `spare.reused`). A
+    worker serves one thread at a time.
     """
 
     def __init__(self, ep: str, *, timeout: float | None = None) -> None:
@@ -133,6 +134,7 @@ class Worker:
         self._launcher = launcher(ep)
         self._available: Availability | None = None
         self._process: _Process | None = None
+        self._holds = False
 
     def __enter__(self) -> Self:
         return self
@@ -140,13 +142,21 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None or issubclass(kind, PlannerError):
+            self.close()
+        else:
+            self._end()
 
     def close(self) -> None:
-        """End the process, if there is one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
+        """Be done with the process, if there is one."""
+        if self._process is not None and self.ep == CPU and not self._holds and spare.wanted():
+            with contextlib.suppress(EPError):
+                self.close_session()
+        process, self._process = self._process, None
+        if process is not None and not (
+            self.ep == CPU and not self._holds and spare.keep((process.python, process.memory), process)
+        ):
+            process.kill()
 
     def open(
         self,
@@ -250,6 +260,7 @@ class Worker:
         as long as building a tiny session: whoever builds thousands of them holds one.
         """
         if self._process is not None:
+            self._holds = True
             self._ask({"do": "hold"}, {}, "putting a session aside")
 
     def close_session(self) -> None:
@@ -296,7 +307,7 @@ class Worker:
                 return worker.read(process.connection)
         except (EOFError, OSError, ValueError):
             if process.late:
-                self.close()
+                self._end()
                 raise WorkerTimeout(
                     f"{self.ep} did not answer within {self.timeout:g} s while {doing}",
                     "raise --time-limit, or try a smaller model",
@@ -304,7 +315,7 @@ class Worker:
             raise self._crashed(doing) from None
         except BaseException:
             # An interrupt between question and answer would leave the answer to the next question.
-            self.close()
+            self._end()
             raise
 
     def _crashed(self, doing: str) -> WorkerCrashed:
@@ -329,22 +340,32 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
+        kept = spare.take((available.python, self.memory)) if self.ep == CPU else None
+        if isinstance(kept, _Process):
+            self._process, self.runtime = kept, kept.runtime
+            return
         self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
             seconds = min(_MOST_START, max(_LEAST_START, self.timeout))
             if not self._process.connection.poll(seconds):
-                self.close()
+                self._end()
                 raise WorkerTimeout(f"{self.ep} did not start within {seconds:g} s", "see `planner eps`")
             reply, _ = worker.read(self._process.connection)
         except (EOFError, OSError):
             raise self._crashed("starting") from None
         except BaseException:
-            self.close()
+            self._end()
             raise
         if reply["status"] == "missing":
-            self.close()
+            self._end()
             raise EPMissing(f"{self.ep} can't be started: {clean(reply['message'])}", "see `planner eps`")
-        self.runtime = reply["runtime"]
+        self._process.runtime = self.runtime = reply["runtime"]
+
+    def _end(self) -> None:
+        """End the process, if there is one: nothing is known of its state."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
 
 
 _running: weakref.WeakSet[_Process] = weakref.WeakSet()
@@ -385,6 +406,8 @@ class _Process:
         finally:
             theirs.close()
         self.connection = mine
+        self.python, self.memory = python, memory
+        self.runtime: Mapping[str, str] = {}
         self.late = False
         self._said: deque[str] = deque(maxlen=_STDERR_LINES)
         self._reader = threading.Thread(target=self._listen, daemon=True)
@@ -416,6 +439,10 @@ class _Process:
                 text = clean(line[:2000].decode(errors="replace"))
                 if text and not text.startswith(_CHATTER):
                     self._said.append(text)
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._popen.poll() is None
 
     def died(self) -> tuple[str, list[str]]:
         """How the process ended, in words, and the last lines it said."""

@@ -13,6 +13,8 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any
 
+from planner.runtime import spare
+
 _END_SECONDS = 5.0
 
 
@@ -123,7 +125,7 @@ def serve(handle: int, memory_limit: int) -> None:
         pipe = connection.Connection(handle)
         if memory_limit:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit << 20, memory_limit << 20))
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, OSError), spare.reused():
         compute = pipe.recv()
         while True:
             task = pipe.recv()
