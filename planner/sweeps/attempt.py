@@ -1,4 +1,7 @@
-"""One cell in a child process: its answer, whatever becomes of it."""
+"""One cell in a child process: its answer, whatever becomes of it.
+
+Dask's workers import this module and compute nothing themselves: what computes is imported by their children alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from planner import codec
 from planner.errors import PlannerError
 from planner.sweeps.pool import CellDied, CellTimeout, Children
-from planner.sweeps.task import Task, compute, failed_row
+from planner.sweeps.task import Task
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def attempt(task: Task, limits: Limits) -> Answer:
 
 def failed(task: Task, error: BaseException, seconds: float = 0.0) -> Answer:
     """The answer of a cell that came to no result."""
+    from planner.sweeps.cell import failed_row
+
     match error:
         case CellTimeout():
             why, hint = f"the cell took too long: {error}", "Allow more with time_limit in the sweep's options."
@@ -83,6 +88,8 @@ def _children(limits: Limits) -> Children:
 
 
 def _computed(task: Task) -> Mapping[str, Any] | PlannerError:
+    from planner.sweeps.cell import compute
+
     try:
         return compute(task)
     except PlannerError as error:

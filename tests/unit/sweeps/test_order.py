@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from planner.sweeps.run import apart
 from planner.sweeps.task import Task
 
@@ -18,3 +21,10 @@ def test_one_worker_gets_them_as_they_are_and_none_is_lost() -> None:
     tasks = [Task("m.onnx", "m", {}, None, ep, "npu", p) for ep in "AB" for p in ("fp32", "fp16", "w8a8")]
     assert apart(range(6), tasks, 1) == list(range(6))
     assert sorted(apart([0, 2, 5], tasks, 4)) == [0, 2, 5]
+
+
+def test_what_a_scheduler_s_worker_imports_is_light() -> None:
+    """Only a cell's own process needs what computes it: a cluster's workers would import that for nothing."""
+    script = "import planner.sweeps.cluster, sys; print(sorted({'numpy', 'onnx', 'onnx_ir'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
