@@ -18,6 +18,7 @@ from planner.model.passes.batch_norm import fuse_batch_normalization
 from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
+from planner.model.passes.group_norm import spell_group_norm
 from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import eliminate_identities
 from planner.model.passes.opset import raise_opset
@@ -38,7 +39,7 @@ def normalize(
         model: changed in place.
         shapes: the fixed shape of each graph input that is to be bound.
         target_opset: the ai.onnx opset to bring the model to.
-        fused: operators that decomposed ones may be fused into.
+        fused: operators that decomposed ones may be fused into, and one that is written with others where it is not among them.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
 
@@ -53,6 +54,8 @@ def normalize(
         lift_constants(model)
         say_onesided(model)
         infer_shapes(model)
+        if not as_stored and "GroupNormalization" not in fused:
+            spell_group_norm(model)
         if not as_stored and (note := _set_opset(model, target_opset)) is not None:
             notes.append(note)
         # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).

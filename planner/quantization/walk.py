@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from planner.calibrate.ranges import Range
+from planner.contrib import type_parameter
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.names import Names
@@ -214,9 +215,23 @@ def _compute_in_float(rewriting: Rewriting, node: ir.Node, dtype: DType, config:
             node.replace_input_with(i, weight_only(rewriting, node, i, value, array, config, dtype))
         elif _shares_data_type(node, i):
             node.replace_input_with(i, as_float(rewriting, value, dtype, node))
-    for out in node.outputs:
-        if tensor_dtype(out) in FLOATS:
+    for position, out in enumerate(node.outputs):
+        if tensor_dtype(out) in FLOATS and _follows_an_input(node, position):
             out.type = ir.TensorType(IR_TYPES[dtype])
+
+
+def _follows_an_input(node: ir.Node, position: int) -> bool:
+    """Whether result ``position`` has the type of some input. The mean that LayerNormalization gives out, say, has the type that its
+    attribute names, and a window that of another attribute.
+    """
+    domain = "" if node.domain in ("", "ai.onnx") else node.domain
+    try:
+        schema = onnx.defs.get_schema(node.op_type, domain=domain)
+    except onnx.defs.SchemaError:
+        own = type_parameter(node.op_type, domain, position, output=True)
+        return own is None or own in {type_parameter(node.op_type, domain, i) for i in range(len(node.inputs))}
+    own = schema.outputs[min(position, len(schema.outputs) - 1)].type_str
+    return own in {formal.type_str for formal in schema.inputs}
 
 
 def _shares_data_type(node: ir.Node, position: int) -> bool:

@@ -41,6 +41,8 @@ def missing_kernel(
     activation = config.activation
     if activation is not None and not activation.is_float:
         activation = DType.FLOAT32
+    if activation in _ONNX_NAMES and (refused := _refused_by_onnx(node, activation, opset)):
+        return Missing(f"{qualified(node)} is not defined for {activation} (ONNX, opset {opset})", refused)
     problem = _kernel_problem(table, node, activation, opset)
     if problem is not None and cast_float16:
         widened = DType.FLOAT32 if activation is DType.FLOAT16 else activation
@@ -48,6 +50,28 @@ def missing_kernel(
     if problem is None and config.activation is not None:
         problem = _conversion_problem(table, config.activation, config.weight, opset)
     return problem
+
+
+def _refused_by_onnx(node: Node, activation: DType, opset: int) -> str:
+    """What to choose where ONNX does not define the operator for data of the type (Celu: float32 alone), so that no runtime loads
+    it; empty where it does, or does not know the operator.
+    """
+    try:
+        formals = onnx.defs.get_schema(node.op_type, opset, node.domain).inputs
+    except onnx.defs.SchemaError:
+        return ""
+    for position, operand in enumerate(node.inputs):
+        if operand is None or operand.role is Role.EXACT or operand.dtype not in (None, *_ONNX_NAMES) or not formals:
+            continue
+        types = formals[min(position, len(formals) - 1)].types
+        if f"tensor({_ONNX_NAMES[activation]})" not in types:
+            floats = [dtype for dtype, name in _ONNX_NAMES.items() if f"tensor({name})" in types]
+            return f"choose {' or '.join(floats)}" if floats else "leave it as it is"
+    return ""
+
+
+# Float types as ONNX writes them in schemas.
+_ONNX_NAMES = {DType.FLOAT32: "float", DType.FLOAT16: "float16"}
 
 
 def _in_float32(node: Node) -> Node:

@@ -32,7 +32,7 @@ _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
 
-FUSED_OPERATORS = frozenset({"Gelu", CONTRIB_GELU, "LayerNormalization", "Softmax"})
+FUSED_OPERATORS = frozenset({"Gelu", CONTRIB_GELU, "GroupNormalization", "LayerNormalization", "Softmax"})
 
 
 def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:

@@ -506,3 +506,20 @@ def test_the_exponent_of_a_float16_pow_is_float16_too() -> None:
     proto = check(model, (F16, F16), samples_of({"x": (2, 3)}), 40)
     power = next(n for n in proto.graph.node if n.op_type == "Pow")
     assert {i.name: i.data_type for i in proto.graph.initializer}[power.input[1]] == onnx.TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    ("signature", "body"),
+    [
+        (
+            "(float[2,4] x) => (float[2,4] y, float[2,1] mean, float[2,1] z)",
+            "y, mean, deviation = LayerNormalization(x, w, b)\nz = Sqrt(deviation)",
+        ),
+        ("(float[4] x) => (float[4] y)", "size = Constant<value = int64 {4}>()\nh = HannWindow(size)\ny = Mul(x, h)"),
+    ],
+)
+def test_a_result_whose_type_no_input_has_keeps_its_own(signature: str, body: str) -> None:
+    """LayerNormalization gives its mean in the type that an attribute names, and a window too: float32, whatever the data is."""
+    constants = {"w": weights(4), "b": weights(4, seed=2)} if "w, b" in body else {}
+    model = read(graph(signature, body, constants))
+    check(model, (F16, F16), samples_of({"x": (2, 4) if constants else (4,)}), 40)

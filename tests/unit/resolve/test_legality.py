@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig
+from planner.dtypes import PER_CHANNEL, PER_TENSOR, DType, QuantConfig, parse_precision
 from planner.model.node import Node, Operand, signature
 from planner.operators import Role
 from planner.profiles.schema import FixedParameters, Learned, Profile
+from planner.resolve.choose import check_model
 from planner.resolve.legality import Ruling, judge
 from planner.resolve.target import Target
 from tests.unit import small_profiles
-from tests.unit.small_models import on_any_processor
+from tests.unit.small_models import graph, on_any_processor, save
 from tests.unit.small_profiles import SOURCE
 
 F32, F16, U8, I8, U16 = DType.FLOAT32, DType.FLOAT16, DType.UINT8, DType.INT8, DType.UINT16
@@ -346,3 +347,14 @@ def test_a_float_operand_is_judged_in_the_type_that_it_will_be_written_in(profil
     assert not rule(found, QuantConfig(None, F16), of=index).legal
     stored = replace(power, stored=QuantConfig(None, F16))
     assert not rule(found, QuantConfig(None, F16), of=stored).legal  # as it is, it stays as it is
+
+
+def test_a_type_that_onnx_does_not_define_the_operator_for_is_no_kernels_matter(tmp_path: Path) -> None:
+    """Celu is defined for float32 alone: no runtime loads one of float16, casts or not."""
+    path = save(graph("(float[2,4] x) => (float[2,4] y)", "y = Celu(x)"), tmp_path)
+    target = Target.open("cpu")
+    model = target.read(path)
+    found = check_model(target, model, parse_precision("fp16"))
+    assert found.legal is False
+    assert "not defined for float16 (ONNX" in found.violations[0].ruling.reason
+    assert check_model(target, model, parse_precision("fp32")).legal

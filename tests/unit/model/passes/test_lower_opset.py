@@ -91,3 +91,69 @@ def test_an_operator_without_a_definition_stays_and_is_told() -> None:
     found, (note,) = lowered(made)
     assert found.opset_imports[""] == 24
     assert note == "opset 24 could not be lowered to 21: TensorScatter 'put' is not in it"
+
+
+_GRID, _SIZES = f32(np.random.default_rng(1).uniform(-1, 1, size=(1, 4, 4, 2))), f32([1, 1, 1.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("opset", "target", "inputs", "result", "body", "constants"),
+    [
+        (22, 18, "1,3,6,6", "1,3,4,4", 'y = GridSample<mode = "linear">(x, g)', {"g": _GRID}),
+        (22, 18, "1,3,6,6", "1,3,4,4", "y = GridSample(x, g)", {"g": _GRID}),
+        (20, 19, "1,3,6,6", "1,3,4,4", 'y = GridSample<mode = "cubic">(x, g)', {"g": _GRID}),
+        (21, 18, "1,8,6,1", "1,8,6,2", "y = DFT(x, , a)", {"a": np.array(-3)}),
+        (21, 18, "1,8,6,1", "1,8,6,2", "y = DFT(x)", {}),
+        (22, 18, "1,3,6,6", "1,3,5,5", "y = AveragePool<kernel_shape = [2, 2], dilations = [1, 1]>(x)", {}),
+        (21, 18, "1,3,6,6", "1,3,9,9", 'y = Resize<mode = "linear">(x, , s)', {"s": _SIZES}),
+    ],
+)
+def test_a_form_that_has_changed_since_opset_18_is_changed_back(
+    opset: int, target: int, inputs: str, result: str, body: str, constants: dict[str, np.ndarray]
+) -> None:
+    made = graph(f"(float[{inputs}] x) => (float[{result}] y)", body, constants, opset=opset)
+    found, notes = lowered(made, target)
+    assert not notes and found.opset_imports[""] == target
+    same(made, found)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "result", "body", "constants", "why"),
+    [
+        (
+            "1,3,6,6",
+            "1,3,10,6",
+            'y = Pad<mode = "wrap">(x, p)',
+            {"p": np.array([0, 0, 2, 0, 0, 0, 2, 0])},
+            "wraps around",
+        ),
+        (
+            "1,3,6,6",
+            "1,3,9,9",
+            'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric">(x, , s)',
+            {"s": _SIZES},
+            "has half_pixel_symmetric",
+        ),
+        (
+            "1,3,6,6",
+            "1,3,4,4",
+            "y = AveragePool<kernel_shape = [2, 2], dilations = [2, 2]>(x)",
+            {},
+            "attribute dilations",
+        ),
+        (
+            "1,3,4,4,4",
+            "1,3,2,2,2",
+            'y = GridSample<mode = "linear">(x, g)',
+            {"g": f32(np.zeros((1, 2, 2, 2, 3)))},
+            "samples volumes",
+        ),
+    ],
+)
+def test_a_meaning_that_the_older_opset_lacks_stays_and_is_told(
+    inputs: str, result: str, body: str, constants: dict[str, np.ndarray], why: str
+) -> None:
+    made = graph(f"(float[{inputs}] x) => (float[{result}] y)", body, constants, opset=21)
+    found, (note,) = lowered(made, 18)
+    assert found.opset_imports[""] == 21 and why in note
+    same(made, found)
