@@ -12,6 +12,7 @@ from planner.dtypes import DType, Precision
 from planner.errors import RequestError
 from planner.files import exists
 from planner.model.binding import Seen
+from planner.model.node import Node
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
@@ -155,7 +156,8 @@ class Target:
     ) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
 
-        Open dimensions are bound where the target wants static shapes; elsewhere the written model keeps them.
+        Open dimensions are bound where the target wants static shapes, or leaves what computes with shapes to others; elsewhere the
+        written model keeps them.
 
         Args:
             path: an ONNX file.
@@ -173,8 +175,20 @@ class Target:
             )
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
-        binding = seen if self.profile.limits.static_shapes else None
-        return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)
+
+        def read(binding: Seen | None) -> Model:
+            return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)
+
+        model = read(seen if self.profile.limits.static_shapes else None)
+        if not stored and model.dynamic_inputs and any(self._leaves_shapes_of(node) for node in model.nodes):
+            model = read(seen)
+        return model
+
+    def _leaves_shapes_of(self, node: Node) -> bool:
+        """Whether the node computes with shapes alone, and the target leaves that to others: it is gone where shapes are fixed."""
+        return node.shape_arithmetic and any(
+            rule.when.shape_arithmetic and rule.refuse is not None for rule in self.rules_for(node.op_type, node.domain)
+        )
 
 
 def open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:

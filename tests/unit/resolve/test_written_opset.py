@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from planner.resolve.choose import check_model
@@ -58,3 +59,19 @@ def test_a_file_above_the_opsets_that_the_runtime_loads_is_illegal_as_it_is(ep: 
     found = check_model(target, target.read(path, stored=True), None, stored=True)
     assert found.legal is False
     assert "loads no opset above 28" in found.violations[0].ruling.reason
+
+
+def test_open_dimensions_are_bound_where_the_target_leaves_shapes_to_others(tmp_path: Path) -> None:
+    """DirectML takes a model with an open batch, unless something in it computes with shapes as it runs."""
+    plain = save(graph("(float[N,4] x) => (float[N,4] y)", "y = Relu(x)"), tmp_path, "plain.onnx")
+    body = (
+        "s = Shape(x)\nn = Gather(s, zero)\nb = Unsqueeze(n, zeros)\nt = Concat<axis = 0>(b, four)\ny = Reshape(x, t)"
+    )
+    constants = {"zero": np.array(0), "zeros": np.array([0]), "four": np.array([2, 2])}
+    shaped = save(graph("(float[N,4] x) => (float[N,2,2] y)", body, constants), tmp_path, "shaped.onnx")
+    target = Target.open("directml")
+    assert target.read(plain).dynamic_inputs == ("x=N,4",)
+    bound = target.read(shaped, seen=lambda _: {"x": (3, 4)})
+    assert (bound.dynamic_inputs, [node.op_type for node in bound.nodes]) == ((), ["Reshape"])
+    assert bound.shapes == {"x": (3, 4)}
+    assert target.read(shaped, stored=True).dynamic_inputs == ("x=N,4",)
