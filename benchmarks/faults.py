@@ -90,9 +90,16 @@ class Scene:
         assert self.process is not None
         return _awaited(lambda: children(self.process.pid))  # type: ignore[union-attr]
 
-    def ep(self) -> int:
-        """A process of the EP, once it is there."""
-        return _awaited(lambda: [number for number in children(self.working()) if _runs(number, "worker.py")])
+    def ep(self) -> list[int]:
+        """The processes of the EP, once there is one: those that wait for the next worker among them."""
+        found: list[int] = []
+
+        def look() -> list[int]:
+            found[:] = [number for number in children(self.working()) if _runs(number, "worker.py")]
+            return found
+
+        _awaited(look)
+        return found
 
     def alive(self) -> list[int]:
         """The processes of the scene."""
@@ -180,6 +187,15 @@ def _awaited(found: Callable[[], list[int]], seconds: float = 10.0) -> int:
 
 def _send(number: int, to: Callable[[Scene], int]) -> Strike:
     return lambda scene: os.kill(to(scene), number)
+
+
+def _send_to_ep(number: int) -> Strike:
+    def strike(scene: Scene) -> None:
+        for process in scene.ep():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    return strike
 
 
 def _command(scene: Scene) -> int:
@@ -275,10 +291,10 @@ FAULTS = (
     Fault("SIGINT in a search", _send(signal.SIGINT, _command), ("searching",), (0, 1, 130), options=_SEARCH),
     Fault("SIGKILL in a search", _send(signal.SIGKILL, _command), ("searching",), (-signal.SIGKILL,), options=_SEARCH,
           later=True),
-    Fault("SIGKILL of the EP's process", _send(signal.SIGKILL, Scene.ep), RUNNING, (3,), "SIGKILL"),
-    Fault("SIGSTOP of the EP's process", _send(signal.SIGSTOP, Scene.ep), RUNNING, (3,), "did not (answer|start) within",
+    Fault("SIGKILL of the EP's process", _send_to_ep(signal.SIGKILL), RUNNING, (3,), "SIGKILL"),
+    Fault("SIGSTOP of the EP's process", _send_to_ep(signal.SIGSTOP), RUNNING, (3,), "did not (answer|start) within",
           options=_LIMIT),
-    Fault("SIGKILL of the EP's process in a search", _send(signal.SIGKILL, Scene.ep), ("searching",), (0, 1, 3),
+    Fault("SIGKILL of the EP's process in a search", _send_to_ep(signal.SIGKILL), ("searching",), (0, 1, 3),
           options=_SEARCH),
     Fault("the model deleted", _delete("model.onnx"), WORKING, (2,), r"model\.onnx.*no such file", changes=True),
     Fault("the model cut short", _cut("model.onnx"), WORKING, (2,), r"model\.onnx.*(changed|truncated)", changes=True),
@@ -450,6 +466,9 @@ def _loads(path: Path) -> bool:
 
 def faults(only: str) -> int:
     """Each fault whose name has these words, at each of its stages; the number of those that came out wrong."""
+    # A shell's background jobs ignore SIGINT, and nohup's SIGHUP: so would every process that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     count = wrong = 0
     print(f"{'fault':40} {'before':12} status  message, what is wrong")
     for fault in FAULTS:

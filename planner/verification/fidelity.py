@@ -50,7 +50,8 @@ class Fidelity:
         cosine: of the two as flat vectors; None where it is undefined (a zero vector, or a value that is not finite).
         max_abs_error: None where either is not finite.
         top1_agreement: share of rows of equal argmax, for outputs that look like class scores; None for others.
-        finite: whether both are finite throughout.
+        finite: whether both are finite throughout, and of one shape.
+        reshaped: the two shapes in words, where they differ in a sample; empty otherwise.
         samples: how many were compared.
         worst_sample_db: least SQNR of a single sample.
         low_db: lower end of the 90 % interval of sqnr_db, by bootstrap over the samples; None below 4 samples.
@@ -69,6 +70,7 @@ class Fidelity:
     low_db: float | None = None
     parts: tuple[PartFidelity, ...] = ()
     dead: bool = field(default=False, metadata=HIDDEN)
+    reshaped: str = field(default="", metadata=HIDDEN)
 
     @property
     def is_dead(self) -> bool:
@@ -126,21 +128,19 @@ class Accumulator:
     agreeing_rows: int = 0
     ranks_like_scores: bool = True
     finite: bool = True
+    reshaped: str = ""
 
     def add(self, reference: np.ndarray[Any, Any], candidate: np.ndarray[Any, Any]) -> SampleFidelity:
         """Take one sample's output in, and say what it has by itself.
 
-        Integers and booleans are compared as numbers, texts as equal (0) or not (1).
-
-        Raises:
-            EPError: the shapes differ, so that there is nothing to compare.
+        Integers and booleans are compared as numbers, texts as equal (0) or not (1). Where the shapes differ (other boxes were kept,
+        say), nothing is like the reference.
         """
-        if reference.shape != candidate.shape:
-            raise EPError(
-                f"output {self.output!r} has shape {candidate.shape}, not the reference's {reference.shape}",
-                "the candidate computes something else: compare it with the model it was made from",
-            )
         self.samples += 1
+        if reference.shape != candidate.shape:
+            self.reshaped = f"has shape {list(candidate.shape)}, not the reference's {list(reference.shape)}"
+            self.finite = self.ranks_like_scores = False
+            return SampleFidelity(WORST, WORST)
         if reference.dtype.kind in "OUS" or candidate.dtype.kind in "OUS":
             reference, candidate = np.ones(reference.shape), (reference == candidate).astype(np.float64)
             self.ranks_like_scores = False
@@ -185,6 +185,7 @@ class Accumulator:
             low_end(self.energies) if self.finite else None,
             self._part_results(),
             self.finite and _is_dead(reference_energy, self.candidate_energy),
+            self.reshaped,
         )
 
     def _part_results(self) -> tuple[PartFidelity, ...]:
@@ -219,7 +220,7 @@ class Comparison:
         """Take one sample in, and say what its worst output has.
 
         Raises:
-            EPError: the candidate lacks an output of the reference, or shapes differ.
+            EPError: the candidate lacks an output of the reference.
         """
         alone = SampleFidelity(BEST, BEST)
         for name, value in reference.items():

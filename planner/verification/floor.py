@@ -80,7 +80,7 @@ class Floor:
         """Why it does not pass, in words; nothing where it does."""
         for entry in fidelity:
             if not entry.finite:
-                yield f"output {entry.output!r} holds NaN or infinite values"
+                yield f"output {entry.output!r} {entry.reshaped or 'holds NaN or infinite values'}"
             elif self.kind == "sqnr" and entry.least_db < self.value:
                 yield f"{_weakest(entry)} has {entry.least_db:.1f} dB SQNR, below the floor of {self.value:g} dB"
             elif self.kind == "sqnr" and entry.judged_db < self.value:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from planner.errors import EPError
 from planner.verification.fidelity import Accumulator, Comparison, Fidelity
+from planner.verification.floor import parse_floor
 
 
 def compare(*pairs: tuple[object, object], dtype: type = np.float32) -> Fidelity:
@@ -80,9 +81,16 @@ def test_texts_are_equal_or_not() -> None:
     assert accumulator.result().max_abs_error == 1.0
 
 
-def test_another_shape_or_a_missing_output_cannot_be_compared() -> None:
-    with pytest.raises(EPError, match="shape"):
-        compare(([1.0], [1.0, 2.0]))
+def test_another_shape_is_like_nothing_and_meets_no_floor() -> None:
+    """A detector that keeps other boxes gives fewer or more of them: that is a candidate's fault, not the EP's."""
+    result = compare(([1.0, 2.0], [1.0, 2.0]), ([1.0], [1.0, 2.0]))
+    assert (result.sqnr_db, result.finite, result.samples) == (-200, False, 2)
+    floor = parse_floor("20")
+    assert not floor.passes([result])
+    assert list(floor.shortfalls([result])) == ["output 'y' has shape [2], not the reference's [1]"]
+
+
+def test_a_missing_output_cannot_be_compared() -> None:
     with pytest.raises(EPError, match="no output 'y'"):
         Comparison().add({"y": np.ones(1)}, {"z": np.ones(1)})
 
