@@ -291,7 +291,8 @@ FAULTS = (
     Fault("SIGINT in a search", _send(signal.SIGINT, _command), ("searching",), (0, 1, 130), options=_SEARCH),
     Fault("SIGKILL in a search", _send(signal.SIGKILL, _command), ("searching",), (-signal.SIGKILL,), options=_SEARCH,
           later=True),
-    Fault("SIGKILL of the EP's process", _send_to_ep(signal.SIGKILL), RUNNING, (3,), "SIGKILL"),
+    # One that waits between two uses is replaced, and nothing needs to be said.
+    Fault("SIGKILL of the EP's process", _send_to_ep(signal.SIGKILL), RUNNING, (0, 3), "SIGKILL|^$"),
     Fault("SIGSTOP of the EP's process", _send_to_ep(signal.SIGSTOP), RUNNING, (3,), "did not (answer|start) within",
           options=_LIMIT),
     Fault("SIGKILL of the EP's process in a search", _send_to_ep(signal.SIGKILL), ("searching",), (0, 1, 3),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 import numpy as np
+import onnx_ir as ir
 
 from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError, first_line
@@ -87,11 +88,12 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
     assert model.ir is not None
     specs = []
     for value in model.ir.graph.inputs:
-        if value.dtype is None or value.shape is None:
+        if value.dtype is None or value.shape is None or not isinstance(value.type, ir.TensorType):
             raise RequestError(f"{model.path}: input {value.name!r} is no tensor of known type and rank")
         try:
             dtype = np.dtype(value.dtype.numpy())
-            if dtype.kind not in "fiubcOSU":
+            # float8 and its like are added to numpy by another package; onnxruntime takes none of them.
+            if dtype.kind not in "fiubcOSU" or dtype.type.__module__ != "numpy":
                 raise TypeError
         except TypeError:
             raise RequestError(

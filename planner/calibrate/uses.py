@@ -150,7 +150,7 @@ def _sizes(node: ir.Node, count: int, shape: tuple[int, ...]) -> np.ndarray | No
 
 
 # (operator, position): a number, the axes 0, 1, ..., or the sizes of the first operand.
-_ARGUMENTS: dict[tuple[str, int], int | str] = {
+_ARGUMENTS: dict[tuple[str, int], float | str] = {
     ("Reshape", 1): "sizes",
     ("Expand", 1): "sizes",
     ("Slice", 1): 0,
@@ -170,4 +170,7 @@ _ARGUMENTS: dict[tuple[str, int], int | str] = {
     ("Range", 0): 0,
     ("Range", 1): 4,
     ("Range", 2): 1,
+    ("NonMaxSuppression", 2): 10,
+    ("NonMaxSuppression", 3): 0.5,
+    ("NonMaxSuppression", 4): 0,
 }

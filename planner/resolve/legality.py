@@ -46,6 +46,9 @@ class Ruling:
     basis: Basis = Basis.RULE
 
 
+_QUANTIZING_OPSET = 10
+
+
 def judge(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
     """Judge one node at one config.
 
@@ -128,7 +131,7 @@ def _would_store_integer_bias(target: Target, node: Node, config: QuantConfig) -
 
 
 def _by_rules(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
-    if (limit := _beyond_limits(target, node)) is not None:
+    if (limit := _beyond_limits(target, node) or _before_quantizing(config, opset)) is not None:
         return limit
     rules = target.rules_for(node.op_type, node.domain)
     if not node.known and all(rule.kernels is not None for rule in rules):
@@ -211,6 +214,15 @@ def _beyond_limits(target: Target, node: Node) -> Ruling | None:
             "merge dimensions with a Reshape before this node",
         )
     return None
+
+
+def _before_quantizing(config: QuantConfig, opset: int) -> Ruling | None:
+    """A model that could not be raised to an opset that has QuantizeLinear stays float."""
+    is_quantized = any(dtype is not None and not dtype.is_float for dtype in (config.weight, config.activation))
+    if opset >= _QUANTIZING_OPSET or not is_quantized:
+        return None
+    reason = f"the model stays at opset {opset}, and QuantizeLinear is defined from {_QUANTIZING_OPSET} on"
+    return Ruling(False, "opset", reason, "export the model at opset 13 or above, or choose a float precision")
 
 
 def _dims(shape: tuple[int | None, ...]) -> str:

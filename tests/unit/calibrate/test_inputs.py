@@ -263,7 +263,9 @@ def test_no_synthetic_data_is_made_up_that_fills_the_memory(tmp_path: Path) -> N
         load_inputs(None, make(tmp_path, ("x", [1 << 20, 1 << 20])))
 
 
-@pytest.mark.parametrize("dtype", [TensorProto.FLOAT8E4M3FN, TensorProto.BFLOAT16, TensorProto.INT4])
+@pytest.mark.parametrize(
+    "dtype", [TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2, TensorProto.BFLOAT16, TensorProto.INT4]
+)
 def test_an_input_of_a_type_that_cannot_be_fed_is_a_wrong_request(dtype: int, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be fed"):
         load_inputs(None, make(tmp_path, ("x", [1, 3]), dtype=dtype))

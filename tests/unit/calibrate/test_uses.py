@@ -57,3 +57,11 @@ def test_a_number_of_unknown_use_is_a_small_one() -> None:
     use = _uses([helper.make_node("Neg", ["n"], ["y"])], {"n": [8]})["n"]
     assert not use.known
     assert 0 <= _sample("n", use, (8,)).min() <= _sample("n", use, (8,)).max() < 10
+
+
+def test_thresholds_of_non_maximum_suppression_lie_where_they_may() -> None:
+    made = helper.make_node("NonMaxSuppression", ["boxes", "scores", "count", "overlap", "least"], ["y"])
+    boxes, scores = np.zeros((1, 6, 4)), np.zeros((1, 1, 6))
+    uses = _uses([made], {"count": [1], "overlap": [1], "least": [1]}, boxes=boxes, scores=scores)
+    values = {name: float(uses[name].value.ravel()[0]) for name in ("count", "overlap", "least")}  # type: ignore[union-attr]
+    assert values["count"] >= 1 and 0 <= values["overlap"] <= 1 and 0 <= values["least"] <= 1

@@ -356,5 +356,15 @@ def test_a_type_that_onnx_does_not_define_the_operator_for_is_no_kernels_matter(
     model = target.read(path)
     found = check_model(target, model, parse_precision("fp16"))
     assert found.legal is False
-    assert "not defined for float16 (ONNX" in found.violations[0].ruling.reason
+    assert "not defined for float16 (ONNX" in (found.violations[0].ruling.reason or "")
     assert check_model(target, model, parse_precision("fp32")).legal
+
+
+@pytest.mark.parametrize("ep", ["cpu", "qnn", "directml"])
+def test_a_model_that_stays_below_the_opset_of_quantizelinear_is_not_quantized(ep: str) -> None:
+    """Scan of opset 8 cannot be raised, and no file at opset 8 can hold a QuantizeLinear."""
+    target = Target.open(ep)
+    quantized = QuantConfig(None, U8)
+    ruling = judge(target, node("Relu", operand("x", Role.ACTIVATION, (2, 4))), quantized, 8)
+    assert ruling.legal is False and ruling.rule == "opset" and ruling.suggestion
+    assert judge(target, node("Relu", operand("x", Role.ACTIVATION, (2, 4))), quantized, 13).rule != "opset"
