@@ -84,15 +84,15 @@ def models_of_onnx() -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield str(path.relative_to(bundled)).removesuffix("/model.onnx"), path.read_bytes
 
 
-def nodes(every: int, part: tuple[int, int], ep: str, *, run: bool) -> int:
-    """Onnx's node cases and models; the number of faults."""
+def nodes(every: int, part: tuple[int, int], ep: str, only: str, *, run: bool) -> int:
+    """Onnx's node cases and models with these words in their name; the number of faults."""
     warnings.simplefilter("ignore")  # of numpy, while onnx makes its cases
     tally: Counter[tuple[str, int]] = Counter()
     faults = blamed = models = 0
     first, parts = part
     with tempfile.TemporaryDirectory() as folder, spare.reused():
         path = Path(folder, "case.onnx")
-        for name, content in list(models_of_onnx())[::every][first - 1 :: parts]:
+        for name, content in [m for m in models_of_onnx() if only in m[0]][::every][first - 1 :: parts]:
             path.write_bytes(content())
             models += 1
             answers = steps(path, ep) if run else [("check", *ask("check", path, "--ep", ep))]
@@ -191,11 +191,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="nodes: the Kth of N parts")
     parser.add_argument("--ep", default="cpu", choices=("cpu", "qnn"), help="nodes: on this EP")
     parser.add_argument("--models", type=int, default=200)
-    parser.add_argument("--only", default="", metavar="WORDS", help="faults: those with these words in their name")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="nodes, faults: those with these words in their name"
+    )
     args = parser.parse_args(argv)
     match args.what:
         case "nodes":
-            found = nodes(args.every, args.part, args.ep, run=args.run)
+            found = nodes(args.every, args.part, args.ep, args.only, run=args.run)
         case "repeat":
             found = repeat(args.models, every=args.every)
         case _:
