@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Iterator, Sequence
@@ -310,7 +311,7 @@ class Trials:
                 least = reached
 
     def time(self, plan: Plan, path: Path) -> Latency | None:
-        """The latency of a plan's model; None where the EP is not hardware."""
+        """The latency of a plan's model; None where the EP is not hardware, or builds no session for the float32 model itself."""
         if not self.timed:
             return None
         self.progress(f"timing {plan.precision}", 0, 1)
@@ -318,7 +319,9 @@ class Trials:
             (file, cast_feed(self.inputs.evaluation[0], input_dtypes(load(file))))
             for file in (Path(self.model.path), path)
         )
-        latency = measure_latency(one, other, self.target.ep, self.target.options)
+        latency = None
+        with contextlib.suppress(SessionFailed):
+            latency = measure_latency(one, other, self.target.ep, self.target.options)
         self.progress(f"timing {plan.precision}", 1, 1)
         return latency
 

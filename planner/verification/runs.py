@@ -15,10 +15,12 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
-from planner.errors import EPError, RequestError
+from planner.errors import EPError, PlannerError, RequestError
 from planner.estimation.estimate import Estimate
 from planner.estimation.file import estimate_session
 from planner.files import temporary_folder
+from planner.model.read import read_model
+from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, Ran, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
@@ -273,15 +275,27 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
 
 
 def _open_reference(worker: Worker, reference: Path) -> None:
+    """Open the float32 model; one of an opset that has lost its kernels (6, say) in the form that planner brings it to."""
     try:
         worker.open(reference, {})
     except SessionFailed as error:
+        if any(words in str(error) for words in _NO_KERNEL):
+            with contextlib.suppress(PlannerError), temporary_folder() as folder:
+                raised = read_model(reference).ir
+                assert raised is not None
+                save(raised, folder / "reference.onnx")
+                worker.open(folder / "reference.onnx", {})
+                return
         if "invalid model" in str(error):
             raise RequestError(
                 f"onnxruntime does not take the float32 model itself: {error}",
                 "correct the model: no EP runs it as it is",
             ) from None
         raise
+
+
+# What onnxruntime says where it has an operator, and no kernel for its version.
+_NO_KERNEL = ("Could not find an implementation", "Failed to find kernel")
 
 
 def operators_of(model: ir.Model) -> dict[str, str]:
