@@ -22,7 +22,7 @@ from planner.files import temporary_folder
 from planner.model.read import read_model
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, Ran, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.client import Opened, Ran, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
@@ -223,7 +223,12 @@ class Runs:
     def ran(self, samples: Iterator[Sample], count: int) -> Iterator[tuple[Sample, Ran]]:
         """Each sample's run on the target: two side by side on a simulator, which keeps about one core busy."""
         first = next(samples)
-        ran = self.worker.run(cast_feed(first, self.dtypes))
+        try:
+            ran = self.worker.run(cast_feed(first, self.dtypes))
+        except RunFailed:
+            # A sample that the float32 model itself does not take is not the EP's fault: then this says so.
+            self.reference.run(first)
+            raise
         yield first, ran
         workers = [self.worker]
         lasts = ran.seconds * (count - 1) > _WORTH * self.opened.seconds
