@@ -92,14 +92,12 @@ class Scene:
 
     def ep(self) -> list[int]:
         """The processes of the EP, once there is one: those that wait for the next worker among them."""
-        found: list[int] = []
 
-        def look() -> list[int]:
-            found[:] = [number for number in children(self.working()) if _runs(number, "worker.py")]
-            return found
+        def running() -> list[int]:
+            return [number for number in children(self.working()) if _runs(number, "worker.py")]
 
-        _awaited(look)
-        return found
+        _awaited(running)
+        return running()
 
     def alive(self) -> list[int]:
         """The processes of the scene."""

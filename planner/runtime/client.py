@@ -149,14 +149,12 @@ class Worker:
 
     def close(self) -> None:
         """Be done with the process, if there is one."""
-        if self._process is not None and self.ep == CPU and not self._holds and spare.wanted():
+        if self.ep == CPU and not self._holds and spare.wanted():
             with contextlib.suppress(EPError):
-                self.close_session()
-        process, self._process = self._process, None
-        if process is not None and not (
-            self.ep == CPU and not self._holds and spare.keep((process.python, process.memory), process)
-        ):
-            process.kill()
+                self.close_session()  # which ends a process that does not answer
+            if self._process is not None and spare.keep((self._process.python, self._process.memory), self._process):
+                self._process = None
+        self._end()
 
     def open(
         self,
