@@ -74,7 +74,7 @@ def to_json(value: object) -> dict[str, Any]:
         if entry.flat:
             found.update(to_json(inner))
         elif not entry.hidden:
-            found[entry.key] = plain(inner)
+            found[entry.key] = inner if type(inner) in _PLAIN else plain(inner)
     for name in getattr(value, "SHOWN", ()):
         found[name] = plain(getattr(value, name))
     return found
@@ -85,23 +85,27 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 def plain(value: object) -> Any:
     """Any value as JSON values: dataclasses and mappings as objects, sequences as lists, NaN and infinity as None."""
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str | int):
-        return value
-    if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value)
-    if dataclasses.is_dataclass(value):
-        return to_json(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return value if type(value) in _PLAIN else _encoder(cast(Any, type(value)))(value)
+
+
+@cache
+def _encoder(kind: type) -> Callable[[Any], Any]:
+    """What writes values of a type: found once for each, since a sweep writes thousands of rows."""
+    if issubclass(kind, enum.Enum):
+        return lambda value: value.value
+    if issubclass(kind, float):
+        return lambda value: value if math.isfinite(value) else None
+    if issubclass(kind, str | int):
+        return lambda value: value
+    if issubclass(kind, msgspec.Struct):
+        return msgspec.to_builtins
+    if dataclasses.is_dataclass(kind):
+        return msgspec.to_builtins if _is_native(kind) else to_json
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): plain(item) for key, item in value.items()}
+    if issubclass(kind, Iterable):
+        return lambda value: [plain(item) for item in value]
+    raise TypeError(f"{kind.__name__} has no JSON form")
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
 def _decoder(hint: Any) -> Decoder:
     """What decodes values of a type: found once for each field, since a sweep reads thousands of rows of one type."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return partial(_object, hint)
+        return partial(_native if _is_native(hint) else _object, hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType) and type(None) in arguments:
         others = [a for a in arguments if a is not type(None)]
@@ -207,6 +211,27 @@ def _decoder(hint: Any) -> Decoder:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return partial(_mapping, _decoder(arguments[0]), _decoder(arguments[1]))
     return partial(_scalar, hint) if hint in (str, int, bool) else partial(_leaf, hint)
+
+
+@cache
+def _is_native(kind: Any) -> bool:
+    """Whether each field is a word, a whole number, a truth or null: msgspec reads and writes those as this module does, in C."""
+    hints = get_type_hints(kind, include_extras=True)
+
+    def is_native(hint: Any) -> bool:
+        kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        return _PLAIN.issuperset(kinds)
+
+    return not hasattr(kind, "SHOWN") and all(
+        not field.metadata and is_native(hints[field.name]) for field in dataclasses.fields(kind)
+    )
+
+
+def _native(kind: Any, value: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return _object(kind, value)  # to say what is wrong in the words of this module
 
 
 def _optional(hint: Any, decode: Decoder, value: Any) -> Any:

@@ -48,7 +48,7 @@ def is_faster(one: Interval | None, other: Interval | None) -> bool:
 
 def narrowest(activations: Iterable[str | None]) -> int:
     """Bits of the narrowest activation, of types by name; those of nodes that have none are None."""
-    return min((DType(name).bits for name in activations if name is not None), default=32)
+    return min((DType(name).bits for name in set(activations) if name is not None), default=32)
 
 
 def fastest(

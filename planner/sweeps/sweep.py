@@ -19,7 +19,7 @@ from planner.reporting.matrix import now
 from planner.reporting.rows import recommend
 from planner.sweeps.attempt import Limits
 from planner.sweeps.grid import cells_of
-from planner.sweeps.run import Computed, Store, Told, compute_all
+from planner.sweeps.run import Computed, Store, Told, compute_all, uncollected
 from planner.sweeps.spec import read_spec
 
 _log = logging.getLogger("planner")
@@ -102,13 +102,17 @@ def sweep(
     tasks = cells_of(asked, path.parent)
     limits = Limits(asked.options.time_limit, asked.options.memory_limit)
     done = compute_all(tasks, Store(folder / _CELLS), limits, workers=workers, scheduler=scheduler, told=told)
-    report = Report(planner.__version__, now(), _recommended(done, [path.parent / p for p in asked.options.profiles]))
+    with uncollected():
+        report = Report(
+            planner.__version__, now(), _recommended(done, [path.parent / p for p in asked.options.profiles])
+        )
     if any(row.inputs is not None and row.inputs.synthetic for row in report.rows):
         _log.warning(
             "some models were judged on synthetic data: that says nothing about real inputs\n"
             "  give real ones in the spec: `inputs` of a model"
         )
-    files = write_report(report, folder, formats)
+    with uncollected():
+        files = write_report(report, folder, formats)
     return SweepResult(
         report, done.computed, done.reused, done.failed, done.seconds, done.cell_seconds, tuple(map(str, files))
     )

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ class Task:
     def key(self) -> str:
         """SHA-256 of what the result hangs on: contents by their hashes, never by their paths."""
         paths = ("model", "inputs", "profiles", "evidence")
-        content = {name: value for name, value in asdict(self).items() if name not in paths}
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in paths}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
