@@ -44,11 +44,12 @@ class SessionFailed(EPError):
 
     Attributes:
         refusals: what the EP's log said of single nodes, if it was asked for.
+        code: onnxruntime's status, by the name of its exception: "NotImplemented", "InvalidGraph"; "" where another failed.
     """
 
-    def __init__(self, message: str, hint: str = "", refusals: tuple[Refusal, ...] = ()) -> None:
+    def __init__(self, message: str, hint: str = "", refusals: tuple[Refusal, ...] = (), code: str = "") -> None:
         super().__init__(message, hint)
-        self.refusals = refusals
+        self.refusals, self.code = refusals, code
 
 
 class RunFailed(EPError):
@@ -202,6 +203,7 @@ class Worker:
                 f"{self.ep} could not build a session for {model.name}: {self._say(reply, model)}",
                 "`planner check` says what the profile knows of the model's nodes",
                 refusals,
+                reply.get("code", ""),
             )
         return Opened(
             self._assignment(reply),

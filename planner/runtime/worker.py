@@ -206,10 +206,10 @@ class Server:
 
 
 def told(error: Exception) -> dict[str, Any]:
-    """What an error says, and whether it says that there was no memory."""
+    """What an error says, its class (onnxruntime has one for each status), and whether it says that there was no memory."""
     message = f"{error}"
     none_left = "bad_alloc" in message or "Failed to allocate memory" in message or "bad allocation" in message
-    return {"message": message, "memory": isinstance(error, MemoryError) or none_left}
+    return {"message": message, "code": type(error).__name__, "memory": isinstance(error, MemoryError) or none_left}
 
 
 def limit_memory(size: int) -> None:
