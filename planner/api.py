@@ -306,9 +306,7 @@ def target(
         EPError: the EP or its worker failed.
     """
     from planner.quantization.write import default_output
-    from planner.reporting import FIGURES, FORMATS, write_report
-    from planner.reporting.single import target_report
-    from planner.reporting.write import check_directory
+    from planner.runtime.client import prepare_comparison
     from planner.runtime.compile import require_compiler, try_compile
     from planner.search.run import select
     from planner.search.trials import Demands
@@ -320,10 +318,14 @@ def target(
     given = (source, *files_read(inputs, profiles, evidence))
     check_output(written, given, overwrite=overwrite)
     if report_to is not None:
+        from planner.reporting import FIGURES, FORMATS, check_directory, write_report
+        from planner.reporting.single import target_report
+
         check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
     if compiled:
         require_compiler(opened.ep)
         check_output(context, given, overwrite=overwrite)
+    prepare_comparison(opened.ep)
     read = _read(opened, source, shapes, inputs)
     resolutions = resolve_each(opened, read, asked)
     first = next(resolutions)
@@ -344,8 +346,7 @@ def target(
             result = replace(result, compiled=compiled_model, compile_error=problem)
     if report_to is not None:
         made = target_report(opened, read, asked, first, result.selection, result.inputs)
-        files = write_report(made, Path(report_to), (*FORMATS, FIGURES))
-        result = replace(result, report=tuple(map(str, files)))
+        result = replace(result, report=tuple(map(str, write_report(made, Path(report_to), (*FORMATS, FIGURES)))))
     return result
 
 
@@ -393,10 +394,9 @@ def report(
     Raises:
         RequestError: anything that cannot be read. An EP that fails later makes a row with status "error".
     """
-    from planner.reporting import FORMATS, Report, compare, parse_gate, read_report, write_report
+    from planner.reporting import FORMATS, Report, check_directory, compare, parse_gate, read_report, write_report
     from planner.reporting.gate import failing
     from planner.reporting.matrix import Subject, make_report, open_targets
-    from planner.reporting.write import check_directory
 
     formats = tuple(FORMATS) if formats is None else formats
     demanded = parse_gate(gate)

@@ -45,7 +45,7 @@ def _lack_of_qnn() -> str:
 @functools.cache
 def _lack_of_directml() -> str:
     found = launcher("DmlExecutionProvider").availability()
-    return "" if found.kind == "placement" else found.reason or "DirectML runs here for real"
+    return "" if found.kind in ("placement", "software") else found.reason or "DirectML runs on a GPU here"
 
 
 @functools.cache

@@ -75,6 +75,12 @@ def _of_operand(name: str, operand: OperandCondition) -> Iterator[_Part]:
     if operand.min_rank is not None or operand.max_rank is not None:
         bound = f"rank {operand.min_rank} or more" if operand.max_rank is None else f"rank {operand.max_rank} or less"
         yield _Part(f"{name} has {bound}", f"{name} must not have {bound}", f"change the rank of {name} by a Reshape")
+    if operand.holds is not None:
+        yield _Part(
+            f"{name} holds {operand.holds}",
+            f"{name} must not hold {operand.holds}",
+            f"write {name} without {operand.holds}",
+        )
     if operand == OperandCondition(present=True):
         yield _Part(f"{name} is given", f"{name} must be left out", f"leave {name} out")
 

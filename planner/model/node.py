@@ -20,6 +20,7 @@ class Operand:
         shape: dimensions; None for an unknown one; the whole None if the rank is unknown.
         constant: whether the value is known before the model runs.
         source: name of the value that it stands for, where it comes out of a QuantizeLinear and DequantizeLinear; else None.
+        numbers: those of a short constant of whole numbers (a shape, axes); None of any other.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Operand:
     shape: tuple[int | None, ...] | None
     constant: bool
     source: str | None = None
+    numbers: tuple[int, ...] | None = None
 
     @property
     def origin(self) -> str:

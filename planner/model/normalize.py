@@ -20,7 +20,7 @@ from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
 from planner.model.passes.group_norm import spell_group_norm
 from planner.model.passes.lower_opset import lower_opset
-from planner.model.passes.no_op import eliminate_identities
+from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
@@ -67,6 +67,8 @@ def normalize(
         fuse_batch_normalization(model)
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)
+        if not as_stored:
+            drop_zeros_allowed(model)
         common.RemoveUnusedNodesPass()(model)
         lift_constants(model)
         opset = model.opset_imports.get("", target_opset)

@@ -28,6 +28,9 @@ from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymme
 from planner.model.values import constant_array
 from planner.operators import Keeps, known_operator, operator, role_of
 
+# Numbers of a constant that conditions may look at: it is a shape, or axes.
+_SHORT = 16
+
 
 @dataclass(frozen=True)
 class Model:
@@ -394,7 +397,11 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
-    return Operand(value.name or "", role, _dtype_of(value), _shape(value), constant, _before_qdq(value))
+    shape = _shape(value)
+    short = value.dtype == ir.DataType.INT64 and shape is not None and len(shape) == 1 and (shape[0] or 0) <= _SHORT
+    content = constant_array(value) if short else None
+    numbers = None if content is None else tuple(int(number) for number in content)
+    return Operand(value.name or "", role, _dtype_of(value), shape, constant, _before_qdq(value), numbers)
 
 
 def _before_qdq(value: ir.Value) -> str | None:

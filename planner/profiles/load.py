@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from planner.profiles.conditions import in_file, names_of, with_attributes
 from planner.profiles.kernels import INSTALLED, KernelTable, installed_kernels, read_kernel_table, stored
 from planner.profiles.rules import index, index_rules
 from planner.profiles.schema import ByOperator, Operator, Profile, ProfileFile, Refuses, RulesFile, Takes
-from planner.profiles.shipped import PROFILE, folder_of, shipped_directory
+from planner.profiles.shipped import PROFILE, folder_of, folders
 from planner.runtime.processor import PROCESSOR_TRAITS
 
 _VERSION = re.compile(r"[0-9][0-9a-z.+!_-]*")
@@ -32,9 +33,22 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+!_-]*")
 
 @dataclass(frozen=True)
 class Profiles:
-    """All profiles that are known in a run, by full provider name."""
+    """All profiles that are known in a run. A shipped one is read when it is asked for.
 
-    by_ep: Mapping[str, Profile]
+    Attributes:
+        own: the user's, which stand before the shipped ones and replace those for the same EP.
+    """
+
+    own: tuple[Profile, ...] = ()
+
+    @functools.cached_property
+    def by_ep(self) -> Mapping[str, Profile]:
+        """By full provider name: the shipped ones in the order of their folders, then the user's."""
+        found: dict[str, Profile] = {}
+        for profile in (*map(_shipped, folders()), *self.own):
+            found.pop(profile.ep, None)
+            found[profile.ep] = profile
+        return found
 
     def find(self, name: str) -> Profile:
         """The profile for an alias or a full provider name, or for a version of an EP: "qnn@2.5".
@@ -43,7 +57,11 @@ class Profiles:
             RequestError: if no profile has the name (the message lists those that exist), or the version is none.
         """
         wanted, at, version = name.lower().partition("@")
-        for profile in reversed(list(self.by_ep.values())):  # a user's own alias before ours
+        replaced = {profile.ep for profile in self.own}
+        # A folder mostly has the name of its EP's alias: the others need not be read then.
+        shipped = sorted(folders(), key=lambda ep: wanted not in (folders()[ep].name, ep.lower()))
+        ours = (_shipped(ep) for ep in shipped if ep not in replaced)
+        for profile in itertools.chain(reversed(self.own), ours):
             if wanted == profile.ep.lower() or wanted in (a.lower() for a in profile.file.aliases):
                 return _at_version(profile, version) if at else profile
         known = ", ".join(min([p.ep, *p.file.aliases], key=len) for p in self.by_ep.values())
@@ -51,21 +69,18 @@ class Profiles:
 
 
 def load_profiles(extra: Sequence[Path] = ()) -> Profiles:
-    """The shipped profiles, then the user's, each replacing one for the same EP.
+    """The shipped profiles and the user's, of which the last for an EP counts.
 
     Raises:
         RequestError: a file is missing, hostile or malformed; the message names file, line, key and allowed values.
     """
-    by_ep: dict[str, Profile] = {}
-    for profile in (*_shipped(), *map(load_profile, extra)):
-        by_ep.pop(profile.ep, None)
-        by_ep[profile.ep] = profile
-    return Profiles(by_ep)
+    own = {profile.ep: profile for profile in map(load_profile, extra)}
+    return Profiles(tuple(own.values()))
 
 
 @functools.cache
-def _shipped() -> tuple[Profile, ...]:
-    return tuple(load_profile(path) for path in sorted(shipped_directory().glob(f"*/{PROFILE}")))
+def _shipped(ep: str) -> Profile:
+    return load_profile(folders()[ep] / PROFILE)
 
 
 def load_profile(path: Path | str, derived: str | None = None) -> Profile:

@@ -58,6 +58,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         constant: whether it is known before the model runs.
         dtype: its element type is among these. min_rank, max_rank: bounds of its rank.
+        holds: a whole number that is among those of a short constant, such as a shape.
         present: whether the operand is given at all; any other condition asks for that as well.
     """
 
@@ -65,6 +66,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     dtype: list[str] | None = None
     min_rank: int | None = None
     max_rank: int | None = None
+    holds: int | None = None
     present: bool | None = None
 
 

@@ -16,7 +16,7 @@ from planner.reporting.data import (
     unique_names,
 )
 from planner.reporting.gate import Failure, Gate, check_gate, exit_status, parse_gate
-from planner.reporting.write import FIGURES, FORMATS, read_report, write_report
+from planner.reporting.write import FIGURES, FORMATS, check_directory, read_report, write_report
 
 __all__ = [
     "FIGURES",
@@ -31,6 +31,7 @@ __all__ = [
     "Range",
     "Report",
     "Row",
+    "check_directory",
     "check_gate",
     "compare",
     "exit_status",

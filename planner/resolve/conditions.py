@@ -123,6 +123,8 @@ def _unmet_operand(condition: OperandCondition, operand: Operand | None, dtype: 
         return f"has rank {rank}, below {condition.min_rank}"
     if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
         return f"has rank {rank}, above {condition.max_rank}"
+    if condition.holds is not None and operand.numbers is not None and condition.holds not in operand.numbers:
+        return f"does not hold {condition.holds}"
     return None
 
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
-import signal
-import subprocess
-import sys
-import threading
-import weakref
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing import connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,16 +14,13 @@ import numpy as np
 from planner import limits
 from planner.errors import EPError, PlannerError, RequestError
 from planner.runtime import spare, worker
-from planner.runtime.environment import discreet
 from planner.runtime.eps.launcher import Availability
+from planner.runtime.process import Process
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
 from planner.runtime.registry import CPU, launcher
 
 # Seconds that starting an EP may take, whatever the limit of a request is: importing its packages does not depend on a model.
 _LEAST_START, _MOST_START = 20.0, 120.0
-_STDERR_LINES = 40
-# What Qualcomm's library prints at every start; of no use in a message about a crash.
-_CHATTER = "# LIBNATIVE"
 
 
 class EPMissing(EPError):
@@ -95,6 +83,7 @@ class Opened:
         lone_partition: the EP's own words where it left lone Q or DQ nodes to others; only with log=True.
         seconds: time to build the session. peak_rss_mb: peak resident memory of the worker since, None if unknown.
         runtime: versions of the packages that the EP comes from.
+        unbuilt: why there is an assignment and no session that runs; empty where there is one.
     """
 
     assignment: tuple[Assigned, ...]
@@ -103,6 +92,7 @@ class Opened:
     seconds: float
     peak_rss_mb: float | None
     runtime: Mapping[str, str]
+    unbuilt: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +124,7 @@ class Worker:
         self.runtime: Mapping[str, str] = {}
         self._launcher = launcher(ep)
         self._available: Availability | None = None
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._holds = False
 
     def __enter__(self) -> Self:
@@ -153,7 +143,7 @@ class Worker:
         if self.ep == CPU and not self._holds and spare.wanted():
             with contextlib.suppress(EPError):
                 self.close_session()  # which ends a process that does not answer
-            if self._process is not None and spare.keep((self._process.python, self._process.memory), self._process):
+            if self._process is not None and spare.keep(self._process.key, self._process):
                 self._process = None
         self._end()
 
@@ -212,6 +202,7 @@ class Worker:
             reply["seconds"],
             reply["peak_rss_mb"],
             dict(self.runtime),
+            reply.get("unbuilt", ""),
         )
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> Ran:
@@ -340,11 +331,11 @@ class Worker:
         available = self._available
         if available.kind is None:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
-        kept = spare.take((available.python, self.memory)) if self.ep == CPU else None
-        if isinstance(kept, _Process):
-            self._process, self.runtime = kept, kept.runtime
+        kept = spare.take((self._launcher.ep, available.python, self.memory))
+        self._process = kept if isinstance(kept, Process) else self._new_process(available)
+        if self._process.runtime:
+            self.runtime = self._process.runtime
             return
-        self._process = _Process(available.python, self._launcher.ep, self.memory)
         try:
             seconds = min(_MOST_START, max(_LEAST_START, self.timeout))
             if not self._process.connection.poll(seconds):
@@ -361,6 +352,15 @@ class Worker:
             raise EPMissing(f"{self.ep} can't be started: {clean(reply['message'])}", "see `planner eps`")
         self._process.runtime = self.runtime = reply["runtime"]
 
+    def _new_process(self, available: Availability) -> Process:
+        try:
+            return Process(available.python, self._launcher.ep, self.memory)
+        except OSError as error:
+            raise EPMissing(
+                f"{self.ep}: cannot start the interpreter {available.python.name}: {error.strerror}",
+                "see `planner eps`",
+            ) from None
+
     def _end(self) -> None:
         """End the process, if there is one: nothing is known of its state."""
         process, self._process = self._process, None
@@ -368,114 +368,21 @@ class Worker:
             process.kill()
 
 
-_running: weakref.WeakSet[_Process] = weakref.WeakSet()
+def prepare(*eps: str) -> None:
+    """Start the processes of workers to come, where processes are kept (`spare.reused`): they get ready beside other work.
 
-
-class _Process:
-    """The child, the socket to it, and a thread that keeps the last lines of what it says on standard error."""
-
-    def __init__(self, python: Path, ep: str, memory: int | None) -> None:
-        mine, theirs = connection.Pipe()
-        handle = theirs.fileno()
-        environment = discreet() | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
-        if python != Path(sys.executable):
-            # Another interpreter must not find this one's packages.
-            for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):
-                environment.pop(name, None)
-        extra: dict[str, Any]
-        if sys.platform == "win32":
-            os.set_handle_inheritable(handle, True)
-            extra = {"close_fds": False, "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        else:
-            # A group of its own: Ctrl-C reaches the caller alone, which ends the worker in its own time.
-            extra = {"pass_fds": (handle,), "start_new_session": True}
-        try:
-            self._popen = subprocess.Popen(
-                [str(python), worker.__file__, ep, str(handle), str(memory or 0)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
-                **extra,
-            )
-        except OSError as error:
-            mine.close()
-            raise EPMissing(
-                f"{ep}: cannot start the interpreter {python.name}: {error.strerror}", "see `planner eps`"
-            ) from None
-        finally:
-            theirs.close()
-        self.connection = mine
-        self.python, self.memory = python, memory
-        self.runtime: Mapping[str, str] = {}
-        self.late = False
-        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._reader = threading.Thread(target=self._listen, daemon=True)
-        self._reader.start()
-        _running.add(self)
-
-    @contextlib.contextmanager
-    def ended_after(self, seconds: float) -> Iterator[None]:
-        """End the process if this takes longer."""
-        self.late = False
-
-        def end() -> None:
-            self.late = True
+    Args:
+        eps: full provider names, one for each worker; nothing is started for one that cannot run here.
+    """
+    for known in map(launcher, eps if spare.wanted() else ()):
+        available = known.availability()
+        if available.kind is not None:
             with contextlib.suppress(OSError):
-                self._popen.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _listen(self) -> None:
-        assert self._popen.stderr is not None
-        with contextlib.suppress(ValueError, OSError):
-            for line in self._popen.stderr:
-                text = clean(line[:2000].decode(errors="replace"))
-                if text and not text.startswith(_CHATTER):
-                    self._said.append(text)
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._popen.poll() is None
-
-    def died(self) -> tuple[str, list[str]]:
-        """How the process ended, in words, and the last lines it said."""
-        try:
-            code: int | None = self._popen.wait(10)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._reader.join(2)
-        said = list(self._said)
-        self.kill()
-        if code is None:
-            return "it closed its connection", said
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                return f"signal {signal.Signals(-code).name}", said
-        return f"exit status {code}", said
-
-    def kill(self) -> None:
-        """End the process at once and release what it held; safe to call again."""
-        with contextlib.suppress(OSError):
-            self._popen.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(10)
-        self.connection.close()
-        self._reader.join(2)
-        for stream in (self._popen.stdin, self._popen.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        _running.discard(self)
+                process = Process(available.python, known.ep, limits.current().worker_bytes)
+                if not spare.keep(process.key, process):
+                    process.kill()
 
 
-@atexit.register
-def _kill_all() -> None:
-    for process in list(_running):
-        process.kill()
+def prepare_comparison(ep: str) -> None:
+    """Start the processes that calibrate and compare, and that of the EP. See `prepare`."""
+    prepare(CPU, CPU, ep)

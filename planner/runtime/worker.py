@@ -207,9 +207,11 @@ class Server:
 
 def told(error: Exception) -> dict[str, Any]:
     """What an error says, its class (onnxruntime has one for each status), and whether it says that there was no memory."""
-    message = f"{error}"
+    message, code = f"{error}", type(error).__name__
     none_left = "bad_alloc" in message or "Failed to allocate memory" in message or "bad allocation" in message
-    return {"message": message, "code": type(error).__name__, "memory": isinstance(error, MemoryError) or none_left}
+    if code == "Fail" and "This is an invalid model" in message:
+        code = "InvalidGraph"  # onnxruntime drops the status of a file that does not load, and keeps its words
+    return {"message": message, "code": code, "memory": isinstance(error, MemoryError) or none_left}
 
 
 def limit_memory(size: int) -> None:

@@ -27,10 +27,11 @@ from planner.resolve.choose import Resolution, make_plan, with_fallback
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
-from planner.runtime.client import SessionFailed
+from planner.runtime.client import SessionFailed, prepare
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
 from planner.search.cost import plan_cost, work
+from planner.search.finalists import comparable
 from planner.verification.emulated import emulated_fidelity
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
@@ -38,7 +39,7 @@ from planner.verification.floor import DEFAULT_FLOOR, Floor
 from planner.verification.spread import evenly
 from planner.verification.verify import Criteria, Verification, verify, with_divergence
 
-# Calibration samples on which, by emulation, corrected biases and precisions are compared.
+# Calibration samples on which, by emulation, corrected biases and precisions are compared: the few are some of the many.
 _CORRECTING, _COMPARING = 6, 12
 
 
@@ -143,6 +144,8 @@ class Trials:
     undercutting: Attempt | None = None
     # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
     corrections: dict[int, bool] = field(default_factory=dict)
+    # What the plans on which that was measured came to, by precision.
+    corrected_db: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -193,7 +196,9 @@ class Trials:
         plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
         if bits not in self.corrections:
             some = evenly(self.inputs.calibration, _CORRECTING)
-            self.corrections[bits] = self.emulated(plan, some) >= self.emulated(plain_biases, some)
+            corrected, as_they_are = self.emulated(plan, some), self.emulated(plain_biases, some)
+            self.corrections[bits] = corrected >= as_they_are
+            self.corrected_db[plan.precision] = max(corrected, as_they_are)
         return plan if self.corrections[bits] else plain_biases
 
     def emulated(self, plan: Plan, samples: Sequence[Sample]) -> float:
@@ -288,6 +293,8 @@ class Trials:
 
         Emulation on calibration samples spares most of them the EP.
         """
+        if comparable(self.target.identity):
+            prepare(self.target.ep)  # for the schedules that are compared next
         kept = self.attempts[-1]
         rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
         some = evenly(self.inputs.calibration, _COMPARING)
@@ -301,7 +308,11 @@ class Trials:
                 continue
             if plan_cost(done, plan.nodes, rates) >= plan_cost(done, kept.plan.nodes, rates):
                 continue
-            least = self.emulated(kept.plan, some) if least is None else least
+            if least is None:
+                known = evenly(kept.verification.further_db, _COMPARING)
+                least = min(known) if len(known) == len(some) else self.emulated(kept.plan, some)
+            if self.corrected_db.get(plan.precision, least) < least:
+                continue  # on some of these samples, and so on all of them
             reached = self.emulated(plan, some)
             if reached < least:
                 continue

@@ -36,8 +36,8 @@ from planner.verification.spread import spread
 
 # Of further samples, those that a simulator runs at least, and those that hardware runs.
 _HARDEST, _ON_HARDWARE = 2, 64
-# A second session is opened where the runs to come take this many times as long as opening one.
-_WORTH = 3.0
+# A second session is opened where the runs to come take this many times as long as opening one, its process included.
+_WORTH, _PROCESS_SECONDS = 3.0, 0.5
 
 Kind = Literal["hardware", "software", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
@@ -129,11 +129,17 @@ class Runs:
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability(target.options)
         kind = available.kind
-        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
+
+        def emulated(placement: Placement, *notes: str) -> Runs:
             opened = yardstick.open(plain, {}, session_config=AS_WRITTEN)
-            placement, note = _asked_placement(candidate, target, available, operators, timeout)
-            notes = (note, "float32 nodes were computed in float32: a target that computes them in float16 may differ")
+            notes = (
+                *notes,
+                "float32 nodes were computed in float32: a target that computes them in float16 may differ",
+            )
             return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+
+        if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
+            return emulated(*_asked_placement(candidate, target, available, operators, timeout))
         # Real hardware is measured: profiling would slow it down.
         estimated = estimate_as is not None and launcher(target.ep).schedules and kind == "simulator"
         folder = stack.enter_context(temporary_folder()) if estimated else None
@@ -142,6 +148,9 @@ class Runs:
             opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
             raise NoSession(error, kind, worker.runtime) from None
+        if opened.unbuilt:
+            told = _told(placement_of(opened, target.ep, operators), available)
+            return emulated(*told, f"this machine built no session of it: {opened.unbuilt}")
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
             target.ep, kind, (),
@@ -163,8 +172,10 @@ class Runs:
 
     def choose(
         self, samples: Sequence[Sample], more: Sequence[Sample], budget: float | None
-    ) -> tuple[Comparison, list[int]]:
-        """Every sample by emulation, and the places of those further ones that the target is to run, the hardest first."""
+    ) -> tuple[Comparison, list[int], tuple[float, ...]]:
+        """Every sample by emulation, the places of those further ones that the target is to run, the hardest first, and
+        what each of those comes to by emulation.
+        """
         emulated, alone = Comparison(self.parts), []
         if more and self.yardstick is not None:
             for index, sample in enumerate(itertools.chain(samples, more)):
@@ -173,15 +184,16 @@ class Runs:
                 one = emulated.add(expected, written)
                 if index >= len(samples):
                     alone.append(one.least_db)
-        else:
+        known = tuple(alone)
+        if not known:
             alone = [0.0] * len(more)
         if self.emulated:
-            return emulated, list(range(len(more)))
+            return emulated, list(range(len(more))), known
         count = _ON_HARDWARE if self.kind == "hardware" else max(_HARDEST, ENOUGH_SAMPLES - len(samples))
         order = spread(alone, count)
         if budget is not None:
             order = list(dict.fromkeys([*order, *spread(alone, len(alone))]))
-        return emulated, order
+        return emulated, order, known
 
     def compare(
         self,
@@ -231,7 +243,7 @@ class Runs:
             raise
         yield first, ran
         workers = [self.worker]
-        lasts = ran.seconds * (count - 1) > _WORTH * self.opened.seconds
+        lasts = ran.seconds * (count - 1) > _WORTH * (self.opened.seconds + _PROCESS_SECONDS)
         if self.kind == "simulator" and lasts and self.second is not None:
             # What the second one fails at, the first one tells of.
             with contextlib.suppress(EPError):
@@ -270,7 +282,12 @@ def _asked_placement(
             placement = unplaced(operators, reasons, available.by)
         except (WorkerCrashed, WorkerTimeout) as error:
             return unknown, f"the placement is unknown: {error}; {emulated}"
-    return placement, f"{available.by} said which nodes it takes; {emulated}"
+    return _told(placement, available)
+
+
+def _told(placement: Placement, available: Availability) -> tuple[Placement, str]:
+    """A placement, and a note that says who told it, and that it did no more."""
+    return placement, f"{available.by} said which nodes it takes; its numbers were emulated by the CPU EP"
 
 
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:

@@ -101,6 +101,7 @@ class Verification:
         estimate: what a run costs by that schedule: estimated, never measured.
         worst_sample: index of the sample with the least SQNR, further ones counted behind the others, and what its outputs have,
             each as a whole, in dB.
+        further_db: least SQNR of any output or part on each further sample, on the CPU EP; empty where they did not run there.
     """
 
     ran_on: str
@@ -123,6 +124,7 @@ class Verification:
     schedule: Summary | None = None
     estimate: Estimate | None = field(default=None, metadata=HIDDEN)
     worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
+    further_db: tuple[float, ...] = field(default=(), metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -205,7 +207,7 @@ def verify(
             runs.parts = read_parts(normalized or reference)
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
-        emulated, order = runs.choose(samples, more, budget)
+        emulated, order, further = runs.choose(samples, more, budget)
         compared = runs.compare(samples, more, order, budget, progress)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
     fidelity, floor = compared.total.results(), criteria.floor
@@ -240,6 +242,7 @@ def verify(
         schedule=None if runs.estimate is None else runs.estimate.schedule,
         estimate=runs.estimate,
         worst_sample=compared.worst,
+        further_db=further,
     )
     if bisect or (bisect is None and shortfalls):
         place = compared.worst[0]

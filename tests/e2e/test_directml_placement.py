@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,34 @@ def test_a_model_with_external_data_is_asked_whatever_its_folder_is_called(worke
     assert eps(worker, path) == {"Conv": DML}
 
 
-def test_nothing_runs_and_a_broken_model_is_an_answer_like_any_other(worker: Worker, tmp_path: Path) -> None:
-    worker.open(gelu(tmp_path / "m.onnx", TensorProto.FLOAT16, ""), {})
-    with pytest.raises(RunFailed, match="computes nothing"):
-        worker.run({"x": np.zeros((1, 4, 8, 8), np.float16)})
+def test_a_model_runs_where_the_machine_computes_and_nothing_is_made_up_elsewhere(
+    worker: Worker, tmp_path: Path
+) -> None:
+    found = environment.find()
+    assert found is not None
+    worker.open(gelu(tmp_path / "m.onnx", TensorProto.FLOAT, "com.microsoft"), {})
+    feed = {"x": np.linspace(-3, 3, 256, dtype=np.float32).reshape(1, 4, 8, 8)}
+    if found.computes:
+        halves = 1 + np.vectorize(math.erf)(feed["x"] / math.sqrt(2))
+        np.testing.assert_allclose(worker.run(feed).outputs["y"], feed["x"] * halves / 2, atol=1e-4)
+    else:
+        with pytest.raises(RunFailed, match="computes nothing"):
+            worker.run(feed)
+
+
+def test_a_reshape_that_no_kernel_is_built_for_is_written_in_another_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {"s": np.array([1, -1, 16])}
+    model = write(tmp_path / "m.onnx", [helper.make_node("Reshape", ["x", "s"], ["y"], name="r", allowzero=1)], shape)
+    assert cli.main(["check", str(model), "--ep", "directml"]) == 1
+    assert "allowzero" in capsys.readouterr().out
+    made = tmp_path / "made.onnx"
+    assert cli.main(["target", str(model), "--ep", "directml", "--precision", "fp16", "--output", str(made)]) == 0
+    assert all(not node.attribute for node in onnx.load(made).graph.node if node.op_type == "Reshape")
+
+
+def test_a_broken_model_is_an_answer_like_any_other(worker: Worker, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"\x0a\xff\xff")
     with pytest.raises(SessionFailed):
         worker.open(tmp_path / "broken.onnx", {})
@@ -119,7 +144,8 @@ def test_a_quantized_model_is_taken_whole_with_its_biases(tmp_path: Path, capsys
         out, err = capsys.readouterr()
         assert status == 0, err
         verification = json.loads(out)["verification"]
-        assert verification["kind"] == "emulation"
+        found = environment.find()
+        assert verification["kind"] == ("software" if found is not None and found.computes else "emulation")
         placement = verification["placement"]
         assert placement["by"] == "onnxruntime-directml 1.24.4"
         assert placement["on_target"] == placement["total"] > 0, placement["fallback"]

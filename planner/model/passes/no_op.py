@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from planner.model.passes.match import is_shared, own
+from planner.model.values import constant_array
 
 
 def remove_no_op(node: ir.Node) -> None:
@@ -15,6 +16,21 @@ def remove_no_op(node: ir.Node) -> None:
     out.replace_all_uses_with(x)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
+
+
+def drop_zeros_allowed(model: ir.Model) -> None:
+    """Drop allowzero from a Reshape to a shape in which no 0 stands, where it says nothing.
+
+    PyTorch's exporter sets it everywhere, and DirectML builds no kernel of a Reshape that has it and a -1 in its shape.
+
+    Args:
+        model: changed in place.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type == "Reshape" and own(node) and "allowzero" in node.attributes and len(node.inputs) == 2:
+            shape = constant_array(node.inputs[1])
+            if shape is not None and 0 not in shape:
+                node.attributes.pop("allowzero")
 
 
 def eliminate_identities(model: ir.Model, as_stored: bool) -> None:

@@ -6,6 +6,8 @@ it, so that nothing of the model is read, and no package of ONNX is needed in th
 
 from __future__ import annotations
 
+from typing import Any
+
 from .log import Placed
 
 _PREFIX = "planner/witness/"
@@ -21,6 +23,18 @@ _FLOAT, _DOUBLE = 1, 11
 def nodes() -> bytes:
     """Bytes that, behind those of a model, add the two nodes with an input and an output each."""
     return _field(_MODEL_GRAPH, _node("Relu", _FLOAT) + _node("Neg", _DOUBLE))
+
+
+def feed() -> dict[str, Any]:
+    """The arrays that the added inputs are fed with when the graph is run."""
+    import numpy as np
+
+    return {f"{_PREFIX}Relu/in": np.zeros(1, np.float32), f"{_PREFIX}Neg/in": np.zeros(1, np.float64)}
+
+
+def is_ours(name: str) -> bool:
+    """Whether a tensor of that name was added."""
+    return name.startswith(_PREFIX)
 
 
 def is_added(placed: Placed) -> bool:
@@ -56,4 +70,4 @@ def _field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([size]) + payload
 
 
-__all__ = ["is_added", "nodes"]
+__all__ = ["feed", "is_added", "is_ours", "nodes"]

@@ -134,6 +134,10 @@ def test_static_shapes_and_rank_are_limits_of_every_node(profile: Any) -> None:
     assert (ruling.legal, ruling.rule) == (False, "max-rank") and "rank 4 is above the 3" in str(ruling.reason)
 
 
+def shape_operand(*numbers: int) -> Operand:
+    return Operand("s", Role.EXACT, "int64", (len(numbers),), True, numbers=numbers)
+
+
 _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"weight": True}, node("MatMul", operand("x", Role.ACTIVATION, (2, 4)), operand("z", Role.ACTIVATION, (4, 8))), "not constant"),
     ({"weight": False}, node(), "has a constant weight"),
@@ -149,6 +153,7 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"inputs": {"0": {"dtype": ["int32"]}}}, node(), "float32, not int32"),
     ({"inputs": {"0": {"min_rank": 3}}}, node(), "rank 2, below 3"),
     ({"inputs": {"0": {"max_rank": 1}}}, node(), "rank 2, above 1"),
+    ({"inputs": {"1": {"holds": -1}}}, node("Reshape", operand("x", Role.ACTIVATION, (2, 4)), shape_operand(8, 1)), "input 1 does not hold -1"),
     ({"min_outputs": 2}, node(), "fewer than 2 outputs"),
 ]  # fmt: skip
 

@@ -1,17 +1,28 @@
-"""DirectML on Linux: its environment is found or named, and its log is read as a placement. Nothing runs here."""
+"""DirectML on Linux: its environment is found or named, its log is read as a placement, and numbers are taken from proven machines alone."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from planner.errors import EPError
 from planner.runtime.eps.directml import environment, setup
+from planner.runtime.eps.directml.asker import Died, NotDone
+from planner.runtime.eps.directml.proof import computes, questions
 from planner.runtime.eps.directml.server import with_witnesses
+from planner.runtime.eps.directml.tensors import pack, unpack
 from planner.runtime.eps.log import Placed, read_placement
+from planner.runtime.registry import launcher
 
 DML, CPU = "DmlExecutionProvider", "CPUExecutionProvider"
 
@@ -93,3 +104,78 @@ def test_setting_up_spares_a_folder_that_holds_other_things(tmp_path: Path) -> N
     with pytest.raises(EPError):
         setup.remove(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------------
+
+_DTYPES = (np.float32, np.float16, np.int64, np.int8, np.uint16, np.bool_, np.float64)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=9), st.sampled_from(_DTYPES), st.lists(st.integers(0, 5), max_size=4)),
+        max_size=4,
+        unique_by=lambda entry: entry[0],
+    )
+)
+def test_tensors_come_back_as_they_were_handed_over(entries: list[tuple[str, type, list[int]]]) -> None:
+    rng = np.random.default_rng(0)
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        name: (rng.normal(size=shape) * 100).astype(dtype) for name, dtype, shape in entries
+    }
+    found = unpack(pack(tensors))
+    assert list(found) == list(tensors)
+    for name, array in tensors.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_tensors_that_are_cut_short_are_an_error() -> None:
+    whole = pack({"x": np.arange(100, dtype=np.float32)})
+    for length in (8, 40, 70, 200):
+        with pytest.raises((ValueError, struct.error)):
+            unpack(whole[:length])
+
+
+class Program:
+    """Stands for the program: it runs a model by ONNX's own definition of its operators, or not."""
+
+    def __init__(self, *, zeros: bool = False, fails: Exception | None = None) -> None:
+        self.zeros, self.fails = zeros, fails
+        self.model: Any = None
+
+    def open(self, model: bytes, _data: Path, *, optimize: bool) -> None:
+        assert optimize
+        self.model = onnx.load_from_string(model)
+
+    def run(self, feed: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
+        if self.fails is not None:
+            raise self.fails
+        names = [output.name for output in self.model.graph.output]
+        made = dict(zip(names, ReferenceEvaluator(self.model).run(None, dict(feed)), strict=True))
+        return {name: array * 0 if self.zeros else array for name, array in made.items()}, 0.0
+
+
+def test_a_machine_that_computes_gives_the_known_answers(tmp_path: Path) -> None:
+    right: Any = Program()
+    assert computes(right, tmp_path)
+    assert len(list(questions())) == 6
+
+
+@pytest.mark.parametrize(
+    "program", [Program(zeros=True), Program(fails=NotDone("no shader")), Program(fails=Died("signal SIGSEGV"))]
+)
+def test_a_machine_that_returns_zeros_or_fails_is_not_believed(program: Any, tmp_path: Path) -> None:
+    assert not computes(program, tmp_path)
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_models_run_where_the_machine_was_proven(proven: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(environment, "missing", lambda _: "")
+    packages = {"onnxruntime-directml": "1.24.4"}
+    environment.Environment(tmp_path, packages, environment.source_digest(), computes=proven).write()
+    found = launcher("DmlExecutionProvider").availability()
+    assert (found.kind, found.runs) == (("software", True) if proven else ("placement", False))

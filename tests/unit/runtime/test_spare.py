@@ -12,7 +12,8 @@ import pytest
 
 from planner import limits
 from planner.runtime import spare
-from planner.runtime.client import SessionFailed, Worker
+from planner.runtime.client import SessionFailed, Worker, prepare
+from planner.runtime.process import Process
 from planner.runtime.registry import CPU
 from tests.unit.small_models import graph, save
 
@@ -82,6 +83,25 @@ def test_a_process_that_died_while_it_waited_is_not_handed_out(model: Path) -> N
         os.kill(first, signal.SIGKILL)
         time.sleep(0.2)
         assert served_by(model) != first
+
+
+def test_a_process_that_was_prepared_serves_the_next_worker(model: Path) -> None:
+    prepare(CPU)
+    assert not spare.wanted(), "outside of a block nothing is started"
+    with spare.reused():
+        prepare(CPU)
+        ((_, waiting),) = spare._kept
+        assert isinstance(waiting, Process)
+        assert served_by(model) == waiting._popen.pid
+    assert not alive(waiting._popen.pid)
+
+
+def test_a_process_that_was_prepared_for_nothing_ends_with_the_block() -> None:
+    with spare.reused():
+        prepare(*[CPU] * 6)
+        pids = [kept._popen.pid for _, kept in spare._kept if isinstance(kept, Process)]
+        assert len(pids) == 4
+    assert not any(map(alive, pids))
 
 
 def test_an_interrupt_ends_the_process(model: Path) -> None:

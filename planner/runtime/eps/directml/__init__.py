@@ -1,7 +1,8 @@
 """Microsoft's EP for any DirectX 12 GPU. On Windows it runs; on Linux its own libraries, under Wine, say which nodes they take.
 
-On Linux no numbers come from it: the Direct3D of a stock Linux computes too little of what DirectML needs. There `setup` makes
-the environment, `environment` finds it, `asker` holds the process that is asked, and `server` answers a worker's requests.
+On Linux numbers come from it only where the machine's Direct3D gives the known answers of `proof`: a stock one computes too little of
+what DirectML needs. There `setup` makes the environment, `environment` finds it, `asker` holds the process that is asked,
+and `server` answers a worker's requests.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class DirectMl(Launcher):
         elif found is None:
             reason = "DirectML runs on Windows; to ask it for its placement here: `planner env create directml`"
         elif not (reason := environment.missing(found)):
-            kind = "placement"
+            kind = "software" if found.computes else "placement"
         return Availability(kind, {} if found is None else found.packages, reason, self.python)
 
     def make_environment(self, folder: Path, say: Callable[[str], None]) -> Mapping[str, str]:

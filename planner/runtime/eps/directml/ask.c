@@ -1,23 +1,29 @@
-/* Asks the DirectML EP of ONNX Runtime which nodes of a model it takes. A Windows program; on Linux it runs under Wine.
+/* Asks the DirectML EP of ONNX Runtime which nodes of a model it takes, and runs it. A Windows program; on Linux it runs under Wine.
 
        ask.exe FOLDER
 
    FOLDER holds onnxruntime.dll and DirectML.dll. The program first says {"onnxruntime": VERSION}. Then it reads a request a line from
    standard input, fields separated by tabs:
 
-       OPTIMIZE   0 or 1: whether onnxruntime may rewrite the graph
-       MODEL      an ONNX file
-       FOLDER     where the model's external data lies
+       ask OPTIMIZE MODEL FOLDER    OPTIMIZE: 0 or 1, whether onnxruntime may rewrite the graph
+                                    MODEL: an ONNX file
+                                    FOLDER: where the model's external data lies
+       open OPTIMIZE MODEL FOLDER   the same, and the session is kept for `run`, in place of the one before
+       run INPUTS OUTPUTS           INPUTS: a file of tensors; the outputs are written to OUTPUTS
 
    and answers each with lines of JSON. A string is what onnxruntime's verbose log says of the placement. It is written as
    it is logged, before any kernel is built, so it is there even when the session fails or crashes afterwards. An object ends
-   the answer: {"session": BOOL, "seconds": NUMBER, "error": TEXT}. The program ends with its input. Where a session crashes,
-   the program dies with it: whoever asks starts another. */
+   the answer: {"done": BOOL, "seconds": NUMBER, "error": TEXT}. The program ends with its input. Where a session crashes,
+   the program dies with it: whoever asks starts another.
+
+   A file of tensors has a record for each, every part of which begins at a multiple of 64 bytes: the fields of `Head`, the dimensions
+   (64 bits each) and the name without an end; then the data. All numbers are little-endian. */
 
 #define COBJMACROS
 #define INITGUID
 #include <windows.h>
 #include <d3d12.h>
+#include <dxgi.h>
 #include <fcntl.h>
 #include <io.h>
 #include <stdarg.h>
@@ -36,6 +42,10 @@ typedef struct Env Env;
 typedef struct Status Status;
 typedef struct Session Session;
 typedef struct SessionOptions SessionOptions;
+typedef struct Value Value;
+typedef struct Shape Shape;
+typedef struct MemoryInfo MemoryInfo;
+typedef struct Allocator Allocator;
 typedef void (*Api[API_VERSION * 16])(void);
 typedef struct {
     const Api *(*get_api)(uint32_t version);
@@ -43,7 +53,7 @@ typedef struct {
 } ApiBase;
 typedef void (*Logger)(void *context, int severity, const char *category, const char *id, const char *where, const char *message);
 
-enum { VERBOSE = 0, SEQUENTIAL = 0, NO_OPTIMIZATION = 0, ALL_OPTIMIZATIONS = 99 };
+enum { VERBOSE = 0, SEQUENTIAL = 0, NO_OPTIMIZATION = 0, ALL_OPTIMIZATIONS = 99, ARENA = 1, DEFAULT_MEMORY = 0 };
 
 static const Api *api;
 
@@ -51,14 +61,29 @@ static const Api *api;
 #define error_message CALL(2, const char *, const Status *)
 #define create_env CALL(4, Status *, Logger, void *, int, const char *, Env **)
 #define create_session CALL(8, Status *, Env *, const void *, size_t, const SessionOptions *, Session **)
+#define run_session CALL(9, Status *, Session *, const void *, const char *const *, const Value *const *, size_t, const char *const *, size_t, Value **)
 #define create_options CALL(10, Status *, SessionOptions **)
 #define set_execution_mode CALL(13, Status *, SessionOptions *, int)
 #define disable_memory_pattern CALL(17, Status *, SessionOptions *)
 #define set_log_severity CALL(22, Status *, SessionOptions *, int)
 #define set_optimization CALL(23, Status *, SessionOptions *, int)
 #define set_threads CALL(24, Status *, SessionOptions *, int)
+#define output_count CALL(31, Status *, const Session *, size_t *)
+#define output_name CALL(37, Status *, const Session *, size_t, Allocator *, char **)
+#define tensor_of CALL(49, Status *, const MemoryInfo *, void *, size_t, const int64_t *, size_t, int, Value **)
+#define is_tensor CALL(50, Status *, const Value *, int *)
+#define data_of CALL(51, Status *, Value *, void **)
+#define type_of CALL(60, Status *, const Shape *, int *)
+#define rank_of CALL(61, Status *, const Shape *, size_t *)
+#define dimensions_of CALL(62, Status *, const Shape *, int64_t *, size_t)
+#define shape_of CALL(65, Status *, const Value *, Shape **)
+#define cpu_memory CALL(69, Status *, int, int, MemoryInfo **)
+#define allocator_free CALL(76, Status *, Allocator *, void *)
+#define default_allocator CALL(78, Status *, Allocator **)
 #define release_status CALL(93, void, Status *)
 #define release_session CALL(95, void, Session *)
+#define release_value CALL(96, void, Value *)
+#define release_shape CALL(99, void, Shape *)
 #define release_options CALL(100, void, SessionOptions *)
 #define add_config CALL(130, Status *, SessionOptions *, const char *, const char *)
 
@@ -94,6 +119,17 @@ static void *replace(void **place, void *by) {
     return before;
 }
 
+/* The first adapter, by which DirectML finds out what the device is. NULL where there is none: Direct3D then takes its own. */
+static IUnknown *first_adapter(void) {
+    HMODULE library = LoadLibraryA("dxgi.dll");
+    HRESULT(WINAPI * create)(REFIID, void **) = library ? (void *)GetProcAddress(library, "CreateDXGIFactory1") : NULL;
+    IDXGIFactory1 *factory = NULL;
+    IDXGIAdapter1 *adapter = NULL;
+    if (create && SUCCEEDED(create(&IID_IDXGIFactory1, (void **)&factory)))
+        IDXGIFactory1_EnumAdapters1(factory, 0, &adapter);
+    return (IUnknown *)adapter;
+}
+
 static ID3D12Device *create_device(void) {
     /* ID3D12Device5, which older headers lack, and the place of EnumerateMetaCommands among its functions. */
     static const GUID device5 = {0x8b4f173b, 0x2fea, 0x4b80, {0x8f, 0x58, 0x43, 0x07, 0x19, 0x1a, 0xb9, 0x5d}};
@@ -102,7 +138,7 @@ static ID3D12Device *create_device(void) {
     PFN_D3D12_CREATE_DEVICE create = library ? (PFN_D3D12_CREATE_DEVICE)(void *)GetProcAddress(library, "D3D12CreateDevice") : NULL;
     ID3D12Device *device = NULL;
     void *newer = NULL;
-    if (!create || FAILED(create(NULL, D3D_FEATURE_LEVEL_11_0, &IID_ID3D12Device, (void **)&device)))
+    if (!create || FAILED(create(first_adapter(), D3D_FEATURE_LEVEL_11_0, &IID_ID3D12Device, (void **)&device)))
         return NULL;
     if (SUCCEEDED(ID3D12Device_QueryInterface(device, &device5, &newer)) && newer)
         replace(&(*(void ***)newer)[ENUMERATE_META_COMMANDS], no_meta_commands);
@@ -201,9 +237,9 @@ static void *read_file(const char *path, size_t *size) {
     _fseeki64(stream, 0, SEEK_END);
     *size = (size_t)_ftelli64(stream);
     _fseeki64(stream, 0, SEEK_SET);
-    content = malloc(*size + 1);
+    content = _aligned_malloc(*size + 1, 64); /* as onnxruntime wants a tensor's data to lie */
     if (content && fread(content, 1, *size, stream) != *size) {
-        free(content);
+        _aligned_free(content);
         content = NULL;
     }
     fclose(stream);
@@ -225,17 +261,146 @@ static Status *fill(SessionOptions *options, bool optimize, const char *folder) 
     return failed;
 }
 
-static Status *build(Env *env, bool optimize, const void *model, size_t size, const char *folder, bool *built) {
+static Session *kept;
+
+static Status *build(Env *env, bool optimize, const void *model, size_t size, const char *folder, bool keep) {
     SessionOptions *options = NULL;
     Session *session = NULL;
     Status *failed = create_options(&options);
     if (!failed) failed = fill(options, optimize, folder);
     if (!failed) failed = create_session(env, model, size, options, &session);
-    *built = !failed;
-    if (session) release_session(session);
+    if (session && keep)
+        kept = session;
+    else if (session)
+        release_session(session);
     if (options) release_options(options);
     return failed;
 }
+
+/* -- Running ---------------------------------------------------------------------------------------------------------- */
+
+enum { MOST_TENSORS = 256, MOST_DIMENSIONS = 32, BOUNDARY = 64 };
+
+typedef struct {
+    uint64_t bytes;
+    uint32_t type, rank, name_length, unused;
+} Head;
+
+static size_t padded(size_t size) {
+    return (size + BOUNDARY - 1) / BOUNDARY * BOUNDARY;
+}
+
+/* Bytes of an element, by onnxruntime's number of its type; 0 for a type that has no fixed size or is not known here. */
+static size_t element_size(int type) {
+    static const size_t sizes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 8, 16, 2};
+    return type >= 0 && type < (int)(sizeof sizes / sizeof *sizes) ? sizes[type] : 0;
+}
+
+typedef struct {
+    size_t count;
+    char *names[MOST_TENSORS];
+    Value *values[MOST_TENSORS];
+} Tensors;
+
+static void release_tensors(Tensors *tensors) {
+    for (size_t i = 0; i < tensors->count; i++) {
+        free(tensors->names[i]);
+        if (tensors->values[i]) release_value(tensors->values[i]);
+    }
+}
+
+/* The tensors of a file as values that lie in its bytes. */
+static const char *parse_tensors(char *bytes, size_t size, Tensors *found, Status **failed) {
+    static MemoryInfo *memory;
+    *failed = memory ? NULL : cpu_memory(ARENA, DEFAULT_MEMORY, &memory);
+    for (size_t at = 0; !*failed && at < size;) {
+        Head head;
+        if (size - at < sizeof head || found->count == MOST_TENSORS)
+            return "the inputs are cut short, or too many";
+        memcpy(&head, bytes + at, sizeof head);
+        size_t first = sizeof head + 8 * (size_t)head.rank + head.name_length;
+        if (head.rank > MOST_DIMENSIONS || padded(first) > size - at || head.bytes > size - at - padded(first))
+            return "the inputs are cut short";
+        char *name = calloc((size_t)head.name_length + 1, 1);
+        if (!name)
+            return "no memory";
+        memcpy(name, bytes + at + sizeof head + 8 * (size_t)head.rank, head.name_length);
+        found->names[found->count] = name;
+        *failed = tensor_of(memory, bytes + at + padded(first), head.bytes, (int64_t *)(void *)(bytes + at + sizeof head), head.rank, (int)head.type, &found->values[found->count]);
+        found->count++;
+        at += padded(first) + padded(head.bytes);
+    }
+    return "";
+}
+
+static Status *write_tensor(FILE *stream, const char *name, Value *value, const char **error) {
+    static const char zeros[BOUNDARY];
+    Head head = {.name_length = (uint32_t)strlen(name)};
+    int64_t dimensions[MOST_DIMENSIONS];
+    Shape *shape = NULL;
+    void *data = NULL;
+    size_t rank = 0, count = 1;
+    int type = 0, tensor = 0;
+    Status *failed = is_tensor(value, &tensor);
+    if (!failed && !tensor) {
+        *error = "an output is no tensor";
+        return NULL;
+    }
+    if (!failed) failed = shape_of(value, &shape);
+    if (!failed) failed = type_of(shape, &type);
+    if (!failed) failed = rank_of(shape, &rank);
+    if (!failed && rank > MOST_DIMENSIONS)
+        *error = "an output has too many dimensions";
+    else if (!failed)
+        failed = dimensions_of(shape, dimensions, rank);
+    if (shape) release_shape(shape);
+    if (failed || **error) return failed;
+    for (size_t i = 0; i < rank; i++)
+        count *= (size_t)dimensions[i];
+    if (!element_size(type)) {
+        *error = "an output is of a type that is not handed on";
+        return NULL;
+    }
+    failed = data_of(value, &data);
+    if (failed) return failed;
+    head.bytes = count * element_size(type), head.type = (uint32_t)type, head.rank = (uint32_t)rank;
+    size_t first = sizeof head + 8 * rank + head.name_length;
+    fwrite(&head, sizeof head, 1, stream);
+    fwrite(dimensions, 8, rank, stream);
+    fwrite(name, 1, head.name_length, stream);
+    fwrite(zeros, 1, padded(first) - first, stream);
+    fwrite(data, 1, head.bytes, stream);
+    fwrite(zeros, 1, padded(head.bytes) - head.bytes, stream);
+    return NULL;
+}
+
+static Status *run(const Tensors *inputs, FILE *stream, const char **error) {
+    Tensors outputs = {0};
+    Allocator *allocator = NULL;
+    size_t count = 0;
+    Status *failed = default_allocator(&allocator);
+    if (!failed) failed = output_count(kept, &count);
+    if (!failed && count > MOST_TENSORS) {
+        *error = "too many outputs";
+        return NULL;
+    }
+    for (size_t i = 0; !failed && i < count; i++) {
+        char *name = NULL;
+        failed = output_name(kept, i, allocator, &name);
+        if (!failed) {
+            outputs.names[outputs.count++] = _strdup(name);
+            failed = allocator_free(allocator, name);
+        }
+    }
+    if (!failed)
+        failed = run_session(kept, NULL, (const char *const *)inputs->names, (const Value *const *)inputs->values, inputs->count, (const char *const *)outputs.names, count, outputs.values);
+    for (size_t i = 0; !failed && !**error && i < count; i++)
+        failed = write_tensor(stream, outputs.names[i], outputs.values[i], error);
+    release_tensors(&outputs);
+    return failed;
+}
+
+/* -- Answers ---------------------------------------------------------------------------------------------------------- */
 
 static double seconds(void) {
     LARGE_INTEGER frequency, ticks;
@@ -244,34 +409,62 @@ static double seconds(void) {
     return (double)ticks.QuadPart / (double)frequency.QuadPart;
 }
 
+static Status *answer_session(Env *env, char *fields[], bool keep, const char **error) {
+    size_t size = 0;
+    void *model = read_file(fields[2], &size);
+    Status *failed = NULL;
+    if (kept) release_session(kept);
+    kept = NULL;
+    if (!model)
+        *error = "the model cannot be read";
+    else
+        failed = build(env, fields[1][0] == '1', model, size, fields[3], keep);
+    _aligned_free(model);
+    return failed;
+}
+
+static Status *answer_run(char *fields[], const char **error) {
+    size_t size = 0;
+    void *bytes = kept ? read_file(fields[1], &size) : NULL;
+    wchar_t *name = wide(fields[2]);
+    FILE *stream = bytes && name ? _wfopen(name, L"wb") : NULL;
+    Tensors inputs = {0};
+    Status *failed = NULL;
+    *error = !kept ? "no session is open" : !bytes ? "the inputs cannot be read" : !stream ? "the outputs cannot be written" : "";
+    if (!**error) *error = parse_tensors(bytes, size, &inputs, &failed);
+    if (!**error && !failed) failed = run(&inputs, stream, error);
+    release_tensors(&inputs);
+    if (stream && fclose(stream) && !failed && !**error)
+        *error = "the outputs cannot be written";
+    free(name);
+    _aligned_free(bytes);
+    return failed;
+}
+
 static void answer(Env *env, char *request) {
-    char *optimize = request, *path = strchr(optimize, '\t'), *folder = path ? strchr(path + 1, '\t') : NULL, number[64];
+    char *fields[4] = {request}, number[64];
+    size_t count = 1;
     Status *failed = NULL;
     const char *error = "";
-    bool built = false;
-    void *model = NULL;
-    size_t size = 0;
     double started = seconds();
     Text line = {0};
-    if (!folder) {
-        error = "a request has three fields";
-    } else {
-        *path++ = *folder++ = 0;
-        model = read_file(path, &size);
-        if (!model) {
-            error = "the model cannot be read";
-        } else {
-            failed = build(env, optimize[0] == '1', model, size, folder, &built);
-            error = failed ? error_message(failed) : "";
-        }
+    for (char *tab = request; count < 4 && (tab = strchr(tab, '\t'));) {
+        *tab++ = 0;
+        fields[count++] = tab;
     }
-    sprintf(number, "{\"session\": %s, \"seconds\": %.4f, \"error\": ", built ? "true" : "false", seconds() - started);
+    if (count == 4 && (!strcmp(fields[0], "ask") || !strcmp(fields[0], "open")))
+        failed = answer_session(env, fields, fields[0][0] == 'o', &error);
+    else if (count == 3 && !strcmp(fields[0], "run"))
+        failed = answer_run(fields, &error);
+    else
+        error = "no such request";
+    if (failed) error = error_message(failed);
+    sprintf(number, "{\"done\": %s, \"seconds\": %.4f, \"error\": ", *error ? "false" : "true", seconds() - started);
     put_text(&line, number);
     put_json(&line, error);
     put_text(&line, "}");
     write_line(&line);
     if (failed) release_status(failed);
-    free(model);
 }
 
 /* A line of any length without its end; NULL at the end of the input. */

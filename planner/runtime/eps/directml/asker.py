@@ -8,14 +8,21 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from ..log import Placed, read_placement
 from .environment import Environment
+from .tensors import pack, unpack
 from .wine import TIED, Display, NoDisplay, variables
+
+
+class NotDone(Exception):
+    """The program says that it could not do what was asked."""
 
 
 class Died(Exception):
@@ -67,7 +74,11 @@ class Asker:
             raise
 
     def ask(self, model: bytes, data: Path, *, optimize: bool) -> Answer:
-        """Build a session of the model on DirectML, with the CPU EP behind it.
+        """Build a session of the model on DirectML, with the CPU EP behind it, and forget it. See `open`."""
+        return self._build("ask", model, data, optimize)
+
+    def open(self, model: bytes, data: Path, *, optimize: bool) -> Answer:
+        """Build a session of the model on DirectML, with the CPU EP behind it, and keep it for `run`.
 
         Args:
             model: the bytes of an ONNX file.
@@ -78,14 +89,38 @@ class Asker:
             Died: the session took the program with it, before the placement was known.
             OSError: there is no such folder, or no memory for the model.
         """
+        return self._build("open", model, data, optimize)
+
+    def run(self, feed: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
+        """Run the open session: its outputs by name, and the seconds that it took.
+
+        Raises:
+            NotDone: onnxruntime's message. Died: the run took the program with it.
+        """
+        with _in_memory(pack(feed)) as (_, inputs), _in_memory(b"") as (stream, outputs):
+            try:
+                said = self._ask(f"run\tZ:{inputs}\tZ:{outputs}\n", [])
+            except BrokenPipeError as error:
+                raise Died(str(error)) from None
+            if not said["done"]:
+                raise NotDone(str(said["error"]).strip())
+            stream.seek(0)
+            return unpack(stream.read()), float(said["seconds"])
+
+    def _ask(self, request: str, lines: list[str]) -> Any:
+        """The object that ends an answer; the strings before it are added to the lines."""
         assert self._program is not None and self._program.stdin is not None
+        self._program.stdin.write(request.encode())
+        self._program.stdin.flush()
+        while isinstance(said := self._read(), str):
+            lines.append(said)
+        return said
+
+    def _build(self, verb: str, model: bytes, data: Path, optimize: bool) -> Answer:
         lines: list[str] = []
         with _shown(model, data) as (file, folder):
             try:
-                self._program.stdin.write(f"{int(optimize)}\tZ:{file}\tZ:{folder}\n".encode())
-                self._program.stdin.flush()
-                while isinstance(said := self._read(), str):
-                    lines.append(said)
+                said = self._ask(f"{verb}\t{int(optimize)}\tZ:{file}\tZ:{folder}\n", lines)
             except (Died, BrokenPipeError) as error:
                 placement = read_placement(lines)
                 if placement is None:
@@ -130,13 +165,19 @@ def _shown(model: bytes, data: Path) -> Iterator[tuple[str, str]]:
     """Paths of the model and of its data that hold no character which Windows does not allow, and leave nothing behind."""
     folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
     try:
-        with os.fdopen(os.memfd_create("model"), "wb") as stream:
-            stream.write(model)
-            stream.flush()
-            here = f"/proc/{os.getpid()}/fd"
-            yield f"{here}/{stream.fileno()}", f"{here}/{folder}"
+        with _in_memory(model) as (_, file):
+            yield file, f"/proc/{os.getpid()}/fd/{folder}"
     finally:
         os.close(folder)
 
 
-__all__ = ["Answer", "Asker", "Died"]
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[tuple[BinaryIO, str]]:
+    """A file that lies nowhere, and a path by which the program reaches it."""
+    with os.fdopen(os.memfd_create("planner"), "w+b") as stream:
+        stream.write(content)
+        stream.flush()
+        yield stream, f"/proc/{os.getpid()}/fd/{stream.fileno()}"
+
+
+__all__ = ["Answer", "Asker", "Died", "NotDone"]

@@ -31,11 +31,13 @@ class Environment:
     Attributes:
         packages: the distributions in it with their versions.
         source: SHA-256 of the program's source that it was built from.
+        computes: whether the machine's Direct3D gave the known answers of `proof` when the folder was made.
     """
 
     folder: Path
     packages: Mapping[str, str]
     source: str
+    computes: bool = False
 
     @property
     def program(self) -> Path:
@@ -51,7 +53,7 @@ class Environment:
 
     def write(self) -> None:
         """Leave the mark by which the folder is found: the last step of making it."""
-        content = {"packages": dict(self.packages), "source": self.source}
+        content = {"packages": dict(self.packages), "source": self.source, "computes": self.computes}
         (self.folder / _MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -61,7 +63,8 @@ def find() -> Environment | None:
     for folder in (Path(named),) if named else places("directml"):
         try:
             content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            return Environment(folder, dict(content["packages"]), str(content["source"]))
+            computes = content.get("computes") is True
+            return Environment(folder, dict(content["packages"]), str(content["source"]), computes)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None

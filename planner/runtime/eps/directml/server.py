@@ -1,4 +1,4 @@
-"""A worker's answers for DirectML on Linux: sessions are built under Wine and forgotten; none is run."""
+"""A worker's answers for DirectML on Linux: sessions are built under Wine, and run where the machine's Direct3D computes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from .. import witness
-from .asker import Asker, Died
+from .asker import Asker, Died, NotDone
 from .environment import Environment
 
-_ONLY_PLACEMENT = "on Linux DirectML says which nodes it takes, and computes nothing"
+_ONLY_PLACEMENT = "the Direct3D of this machine computes nothing: DirectML only says which nodes it takes"
 
 
 class Server:
@@ -26,15 +26,23 @@ class Server:
         """Start the program.
 
         Raises:
-            Died: it does not start.
+            Died: it does not start, or no longer gives the known answers that it gave when the environment was made.
         """
         self.runtime = dict(environment.packages)
         self._environment = environment
         self._asker = Asker(environment)
+        if environment.computes:
+            from .proof import computes
+
+            if not computes(self._asker, environment.folder):
+                self._asker.close()
+                raise Died(
+                    "the Direct3D of this machine computes wrongly now: `planner env create directml` looks again"
+                )
 
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The placement of the model's nodes. A session that fails after it was logged is no failure here: what a software
-        Vulkan driver cannot build says nothing of DirectML.
+        """The placement of the model's nodes; the session is kept where the machine computes. One that fails after the placement
+        was logged is no failure here: what a software Vulkan driver cannot build says nothing of DirectML.
         """
         if not self._asker.alive:
             self._asker.close()
@@ -42,13 +50,12 @@ class Server:
         path = Path(request["model"])
         try:
             model = with_witnesses(onnx.load(path, load_external_data=False))
-            answer = self._asker.ask(model, path.parent, optimize=bool(request["optimize"]))
+            build = self._asker.open if self._environment.computes else self._asker.ask
+            answer = build(model, path.parent, optimize=bool(request["optimize"]))
         except (OSError, DecodeError, ValueError) as error:
             return _failed(f"{type(error).__name__}: {error}")
         except Died as error:
-            # The worker ends with what it worked with, and the caller learns that a session crashed.
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
+            _end(error)
         if answer.placement is None:
             return _failed(answer.error)
         return {
@@ -57,13 +64,21 @@ class Server:
             "peak_rss_mb": None,
             "assignment": [(p.ep, p.op_type, p.name) for p in answer.placement if not witness.is_added(p)],
             "log": [],
-            "session_error": answer.error,
+            "unbuilt": answer.error,
         }
 
-    def run(
-        self, _sample: Mapping[str, np.ndarray[Any, Any]]
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-        return {"status": "run_failed", "message": _ONLY_PLACEMENT}, {}
+    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+        """Run the session that is open, if this machine computes."""
+        if not self._environment.computes:
+            return {"status": "run_failed", "message": _ONLY_PLACEMENT}, {}
+        try:
+            ran, seconds = self._asker.run({**sample, **witness.feed()})
+        except (NotDone, KeyError) as error:
+            return {"status": "run_failed", "message": str(error)}, {}
+        except Died as error:
+            _end(error)
+        outputs = {name: array for name, array in ran.items() if not witness.is_ours(name)}
+        return {"status": "ok", "seconds": seconds, "peak_rss_mb": None}, outputs
 
     def time(self, _sample: Mapping[str, np.ndarray[Any, Any]], _request: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": "run_failed", "message": _ONLY_PLACEMENT}
@@ -76,6 +91,12 @@ class Server:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _end(error: Died) -> NoReturn:
+    """The worker ends with what it worked with, and the caller learns that a session crashed."""
+    print(error, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def with_witnesses(model: onnx.ModelProto) -> bytes:

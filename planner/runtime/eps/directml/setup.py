@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from planner.runtime.make import must
 from . import environment
 from .asker import Asker, Died
 from .environment import Environment
+from .proof import computes
 from .server import with_witnesses
 from .wine import Display, NoDisplay, variables
 
@@ -72,7 +74,13 @@ def create(folder: Path, *, say: Say = lambda _: None) -> Environment:
     say("preparing Wine's folder")
     _prepare_wine(made.prefix)
     say("asking DirectML a first question")
-    _prove(made)
+    made = replace(made, computes=_prove(made))
+    numbers = (
+        "computes: models run on it"
+        if made.computes
+        else "does not compute: it tells placements, and numbers are emulated"
+    )
+    say(f"the Direct3D of this machine {numbers}")
     made.write()
     return made
 
@@ -155,14 +163,15 @@ def _link_to_system(prefix: Path) -> None:
             copy.symlink_to(original)
 
 
-def _prove(made: Environment) -> None:
-    """Ask for the placement of the two nodes whose answers are known."""
+def _prove(made: Environment) -> bool:
+    """Ask for the placement of the two nodes whose answers are known, and say whether known numbers come out right, too."""
     graph = onnx.helper.make_graph([], "proof", [], [])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     try:
         asker = Asker(made)
         try:
             answer = asker.ask(with_witnesses(model), made.folder, optimize=False)
+            right = computes(asker, made.folder)
         finally:
             asker.close()
     except Died as error:
@@ -170,6 +179,7 @@ def _prove(made: Environment) -> None:
     took = {p.op_type: p.ep for p in answer.placement or ()}
     if took.get("Relu") != _EP or took.get("Neg") == _EP:
         raise EPError(f"DirectML's first answer is wrong: {took or answer.error}")
+    return right
 
 
 def main() -> int:
