@@ -170,6 +170,7 @@ _ARGUMENTS: dict[tuple[str, int], float | str] = {
     ("Range", 0): 0,
     ("Range", 1): 4,
     ("Range", 2): 1,
+    ("Dropout", 1): 0.5,
     ("NonMaxSuppression", 2): 10,
     ("NonMaxSuppression", 3): 0.5,
     ("NonMaxSuppression", 4): 0,

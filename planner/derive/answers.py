@@ -22,13 +22,14 @@ def answers(profile: Profile, evidence: Mapping[str, Evidence]) -> Answers:
         evidence: by device.
     """
     found: Answers = {}
-    documented = {r.id for r in profile.rules if r.refuse is not None and r.source.observed is None}
+    # What a document refuses, and what a person wrote of some devices alone.
+    decided = {r.id for r in profile.rules if r.refuse is not None and (r.source.observed is None or r.on)}
     first = next(iter(evidence.values()), None)
     for device, said in evidence.items():
         for case, outcome in said.outcomes.items():
             if outcome.result in (Result.FOLDED, Result.INVALID):
                 continue
-            if first is not None and case in first.outcomes and predict(case, profile, device).rule in documented:
+            if first is not None and case in first.outcomes and predict(case, profile, device).rule in decided:
                 outcome = first.outcomes[case]  # decided already, whatever was observed: no rule of its own
             op, pair, granularity, condition = parse_id(case)
             here = found.setdefault(op, {}).setdefault(condition, {}).setdefault(device, {})

@@ -225,7 +225,11 @@ class _Asker:
         if self._may_want_company(outcome) and self._takes_in_company(case, path):
             outcome = Outcome(Result.TAKEN)
             inputs = {**inputs, _COMPANY: np.zeros(1, np.float32)}
-        if outcome.result is not Result.TAKEN or case.form.op in _RANDOM or not self.runs:
+        if outcome.result is not Result.TAKEN or not self.runs:
+            return outcome
+        if opened.unbuilt:
+            return Outcome(Result.FAILS, tidy(opened.unbuilt, case))
+        if case.form.op in _RANDOM:
             return outcome
         try:
             ran = self.worker.run(inputs).outputs

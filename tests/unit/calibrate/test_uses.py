@@ -59,6 +59,11 @@ def test_a_number_of_unknown_use_is_a_small_one() -> None:
     assert 0 <= _sample("n", use, (8,)).min() <= _sample("n", use, (8,)).max() < 10
 
 
+def test_the_share_that_is_dropped_is_one() -> None:
+    use = _uses([helper.make_node("Dropout", ["x", "ratio"], ["y"])], {"ratio": []}, x=np.zeros((2, 3)))["ratio"]
+    assert use.value is not None and 0 <= float(use.value) < 1
+
+
 def test_thresholds_of_non_maximum_suppression_lie_where_they_may() -> None:
     made = helper.make_node("NonMaxSuppression", ["boxes", "scores", "count", "overlap", "least"], ["y"])
     boxes, scores = np.zeros((1, 6, 4)), np.zeros((1, 1, 6))

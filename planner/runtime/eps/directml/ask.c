@@ -134,7 +134,7 @@ static ID3D12Device *create_device(void) {
     /* ID3D12Device5, which older headers lack, and the place of EnumerateMetaCommands among its functions. */
     static const GUID device5 = {0x8b4f173b, 0x2fea, 0x4b80, {0x8f, 0x58, 0x43, 0x07, 0x19, 0x1a, 0xb9, 0x5d}};
     enum { ENUMERATE_META_COMMANDS = 59 };
-    HMODULE library = LoadLibraryA("d3d12.dll");
+    HMODULE bridge = LoadLibraryA("plannerd3d12.dll"), library = bridge ? bridge : LoadLibraryA("d3d12.dll"); /* bridge.c */
     PFN_D3D12_CREATE_DEVICE create = library ? (PFN_D3D12_CREATE_DEVICE)(void *)GetProcAddress(library, "D3D12CreateDevice") : NULL;
     ID3D12Device *device = NULL;
     void *newer = NULL;

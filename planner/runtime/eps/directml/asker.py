@@ -63,7 +63,7 @@ class Asker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=variables(environment.prefix, self._display.name),
+                env=variables(environment.prefix, self._display.name, environment.bridge),
             )
             self.version = str(self._read()["onnxruntime"])
         except (OSError, NoDisplay) as error:

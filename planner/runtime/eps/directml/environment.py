@@ -20,6 +20,9 @@ SYSTEM_PACKAGES = ("wine64", "wine", "mesa-vulkan-drivers", "xvfb")
 BUILD_PACKAGES = ("gcc-mingw-w64-x86-64-win32",)
 COMPILER = "x86_64-w64-mingw32-gcc"
 SOURCE = Path(__file__).with_name("ask.c")
+# What builds `bridge.c`, where the system has it: a newer Direct3D than Wine's own.
+BRIDGE, BRIDGE_EXPORTS = SOURCE.with_name("bridge.c"), SOURCE.with_name("bridge.spec")
+BRIDGE_PACKAGES = ("libvkd3d-dev", "libwine-dev", "wine64-tools", "gcc", "libc6-dev")
 _MANIFEST = "directml.json"
 _DRIVERS = (Path("/usr/share/vulkan/icd.d"), Path("/etc/vulkan/icd.d"))
 
@@ -50,6 +53,11 @@ class Environment:
     @property
     def prefix(self) -> Path:
         return self.folder / "wine"
+
+    @property
+    def bridge(self) -> Path:
+        """Where Wine looks for the library of `bridge.c`, too; it need not be there."""
+        return self.folder / "bridge"
 
     def write(self) -> None:
         """Leave the mark by which the folder is found: the last step of making it."""
@@ -92,5 +100,5 @@ def vulkan_driver() -> Path | None:
 
 
 def source_digest() -> str:
-    """SHA-256 of the program's source."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    """SHA-256 of the program's source, and of the bridge's."""
+    return hashlib.sha256(SOURCE.read_bytes() + BRIDGE.read_bytes()).hexdigest()

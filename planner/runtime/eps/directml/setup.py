@@ -71,8 +71,10 @@ def create(folder: Path, *, say: Say = lambda _: None) -> Environment:
         [environment.COMPILER, "-O2", "-s", "-std=c11", "-o", str(made.program), str(environment.SOURCE), "-ldxguid"],
         "the program cannot be built",
     )
+    if _build_bridge(made):
+        say("built a bridge to the system's libvkd3d")
     say("preparing Wine's folder")
-    _prepare_wine(made.prefix)
+    _prepare_wine(made)
     say("asking DirectML a first question")
     made = replace(made, computes=_prove(made))
     numbers = (
@@ -94,7 +96,7 @@ def remove(folder: Path) -> None:
     if not folder.exists():
         return
     names = {entry.name for entry in folder.iterdir()}
-    if names - {".gitignore", "libraries", "ask.exe", "wine", "directml.json"}:
+    if names - {".gitignore", "libraries", "ask.exe", "bridge", "plannerd3d12.dll", "wine", "directml.json"}:
         raise EPError(f"{folder} holds other things than DirectML's environment", "name another folder")
     shutil.rmtree(folder)
 
@@ -129,10 +131,33 @@ def _fetch_libraries(folder: Path) -> None:
                 (folder / name).write_bytes(archive.read(member))
 
 
-def _prepare_wine(prefix: Path) -> None:
+def _build_bridge(made: Environment) -> bool:
+    """Build the bridge to libvkd3d, where the system has what that takes; without it Wine's own Direct3D is used."""
+    folder = made.bridge / "x86_64-unix"
+    folder.mkdir(parents=True)
+    built, placeholder = folder / "plannerd3d12.dll.so", made.folder / "plannerd3d12.dll"
+    exports, object_file = str(environment.BRIDGE_EXPORTS), str(folder / "bridge.o")
+    steps = (
+        ["gcc", "-fPIC", "-fshort-wchar", "-O2", "-I/usr/include/vkd3d", "-c", str(environment.BRIDGE), "-o", object_file],
+        ["winegcc", "-shared", "-m64", "-fPIC", exports, object_file, "-lvkd3d", "-lkernel32", "-o", str(built)],
+        # Wine looks for a library of its own kind only where a file of that name lies.
+        ["winebuild", "-m64", "--dll", "--fake-module", "-F", placeholder.name, "-E", exports, "-o", str(placeholder)],
+    )  # fmt: skip
+    try:
+        for step in steps:
+            must(step, "the bridge cannot be built")
+    except (EPError, OSError):
+        placeholder.unlink(missing_ok=True)
+        shutil.rmtree(made.bridge)
+        return False
+    return True
+
+
+def _prepare_wine(made: Environment) -> None:
+    prefix = made.prefix
     try:
         with Display() as display:
-            using = variables(prefix, display.name)
+            using = variables(prefix, display.name, made.bridge)
             must(["wine", "wineboot", "--init"], "Wine cannot make its folder", using)
             setting = [
                 "reg",

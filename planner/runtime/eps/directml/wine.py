@@ -60,13 +60,14 @@ class Display:
         self._process.wait()
 
 
-def variables(prefix: Path, display: str) -> dict[str, str]:
-    """The process environment in which Wine finds its folder, the display and the software Vulkan driver."""
+def variables(prefix: Path, display: str, libraries: Path) -> dict[str, str]:
+    """The process environment in which Wine finds its folder, libraries beside its own, the display and the software Vulkan driver."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WINE", "VK_"))}
     driver = str(vulkan_driver() or "")
     return {
         **kept,
         "WINEPREFIX": str(prefix),
+        "WINEDLLPATH": str(libraries),
         "WINEDEBUG": "-all",
         # Not started: .NET, a browser, the debugger on a crash, and what writes entries into the user's menus.
         "WINEDLLOVERRIDES": "mscoree,mshtml,winedbg.exe,winemenubuilder.exe=",
