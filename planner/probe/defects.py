@@ -59,7 +59,7 @@ def ask_defects(target: Target, operators: Sequence[str] = ()) -> tuple[Asked, .
     return tuple(
         _ask(target, defect)
         for defect in target.profile.defects(target.device)
-        if not wanted or wanted & {n.lower() for node in (defect.first, defect.then) for n in names_of(node.op)}
+        if not wanted or wanted & {n.lower() for node in (defect.first, defect.then) if node for n in names_of(node.op)}
     )
 
 

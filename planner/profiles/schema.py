@@ -200,7 +200,7 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DefectNode(Struct, frozen=True, forbid_unknown_fields=True):
-    """A node of the pair that shows a defect.
+    """A node that shows a defect, alone or as one of a pair.
 
     Attributes:
         op: its operator, or several, as in `operators`.
@@ -214,13 +214,13 @@ class DefectNode(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that the EP takes and gets wrong: a node that reads another one.
+    """Something that the EP takes and gets wrong: a node, or one that reads another.
 
     Attributes:
         id: what notes and plans call it.
         what: what happens and where it was seen, for people.
         aborts: building the session ends the process; else the numbers are wrong.
-        first, then: the nodes; `then` reads the result of `first`.
+        first, then: the nodes; `then` reads the result of `first`. None: `first` alone shows it.
         at: the operand of `then` that is this result; None: any.
         beside: whether `then` also reads what `first` reads.
         behind: operators; one of them lies somewhere before `first`.
@@ -236,10 +236,10 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Name
     what: Annotated[str, Meta(min_length=1)]
     first: DefectNode
-    then: DefectNode
     model: Annotated[str, Meta(min_length=1)]
     precision: str
     source: Source
+    then: DefectNode | None = None
     aborts: bool = False
     at: Annotated[int, Meta(ge=0)] | None = None
     beside: bool = False

@@ -17,7 +17,7 @@ from planner.resolve.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Showing:
-    """Places of two verdicts whose nodes show a defect."""
+    """Places of two verdicts whose nodes show a defect; both are the same where a node does alone."""
 
     defect: Defect
     first: int
@@ -38,6 +38,10 @@ def showing(target: Target, verdicts: Sequence[Verdict], opset: int) -> Iterator
     makers = {name: i for i, verdict in enumerate(verdicts) for name in verdict.node.outputs if name}
     before = [[makers.get(o.origin) if o is not None else None for o in verdict.node.inputs] for verdict in verdicts]
     for then, verdict in enumerate(verdicts):
+        for defect in defects:
+            alone = defect.then is None and _is(defect.first, verdict, opset)
+            if alone and (defect.behind is None or _is_behind(defect.behind, then, verdicts, before)):
+                yield Showing(defect, then, then)
         for position, first in enumerate(before[then]):
             for defect in defects if first is not None else ():
                 assert first is not None
@@ -60,7 +64,9 @@ def _is_behind(operators: str, place: int, verdicts: Sequence[Verdict], before: 
 
 
 def _shows(defect: Defect, first: Verdict, then: Verdict, position: int, opset: int) -> bool:
-    if defect.at not in (None, position) or not (_is(defect.first, first, opset) and _is(defect.then, then, opset)):
+    if defect.then is None or defect.at not in (None, position):
+        return False
+    if not (_is(defect.first, first, opset) and _is(defect.then, then, opset)):
         return False
     if not defect.beside:
         return True

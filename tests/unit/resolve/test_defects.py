@@ -118,6 +118,26 @@ def test_a_gather_that_aborts_is_illegal_as_it_is_and_written_otherwise(
     np.testing.assert_array_equal(run(proto, feed)[0], run(model.ir, feed)[0])
 
 
+@pytest.mark.parametrize(
+    ("attributes", "precision", "told"),
+    [
+        ("pads: ints = [1, 1, 1, 1]", "fp16", True),
+        ("pads: ints = [0, 0, 1, 1]", "fp16", True),
+        ("pads: ints = [1, 1, 1, 1], count_include_pad: int = 1", "fp16", False),
+        ("pads: ints = [0, 0, 0, 0]", "fp16", False),
+        ("pads: ints = [1, 1, 1, 1]", "w8a16", False),
+    ],
+)
+def test_a_node_may_show_a_defect_alone(
+    attributes: str, precision: str, told: bool, qnn: Target, tmp_path: Path
+) -> None:
+    body = f"y = AveragePool<kernel_shape: ints = [3, 3], {attributes}>(x)"
+    path = save(graph("(float[1,3,32,32] x) => (float[1,3,?,?] y)", body), tmp_path)
+    resolution = check_model(qnn, qnn.read(path), parse_precision(precision))
+    assert resolution.legal, "the EP takes it, and gets it right at some sizes: verifying tells"
+    assert any("padded-average-float" in note for note in resolution.notes) is told
+
+
 @pytest.mark.parametrize("defect", Target.open("qnn").profile.file.defects, ids=lambda defect: str(defect.id))
 def test_the_model_of_a_defect_is_one_and_shows_the_pattern(defect: Defect, qnn: Target, tmp_path: Path) -> None:
     proto = build_defect(defect)

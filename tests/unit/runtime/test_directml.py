@@ -17,9 +17,9 @@ from onnx.reference import ReferenceEvaluator
 
 from planner.errors import EPError
 from planner.runtime.eps.directml import environment, setup
-from planner.runtime.eps.directml.asker import Died, NotDone
+from planner.runtime.eps.directml.asker import Answer, Died, NotDone
 from planner.runtime.eps.directml.proof import computes, questions
-from planner.runtime.eps.directml.server import with_witnesses
+from planner.runtime.eps.directml.server import Server, with_witnesses
 from planner.runtime.eps.directml.tensors import pack, unpack
 from planner.runtime.eps.log import Placed, read_placement
 from planner.runtime.registry import launcher
@@ -179,3 +179,68 @@ def test_models_run_where_the_machine_was_proven(proven: bool, monkeypatch: pyte
     environment.Environment(tmp_path, packages, environment.source_digest(), computes=proven).write()
     found = launcher("DmlExecutionProvider").availability()
     assert (found.kind, found.runs) == (("software", True) if proven else ("placement", False))
+
+
+class Machine:
+    """Stands for a started program: it places the model's Relu, runs it, and loses its device at the first run."""
+
+    made = 0
+
+    def __init__(self, made_of: environment.Environment) -> None:
+        Machine.made += 1
+        self.number, self.alive, self.computes = Machine.made, True, made_of.computes
+
+    def open(self, _model: bytes, _data: Path, *, optimize: bool) -> Answer:
+        return Answer((Placed(DML, "Relu", "r"),), "", 0.1)
+
+    def ask(self, _model: bytes, _data: Path, *, optimize: bool) -> Answer:
+        return Answer((Placed(DML, "Relu", "r"),), "no shader", 0.1)
+
+    def run(self, feed: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
+        if self.number == 1:
+            self.alive = False
+            raise NotDone("device removed")
+        return {"y": feed["x"], "planner/witness/Relu/out": feed["x"]}, 0.2
+
+    def close(self) -> None:
+        self.alive = False
+
+
+@pytest.fixture
+def request_for(tmp_path: Path) -> dict[str, Any]:
+    onnx.save(model(helper.make_node("Relu", ["x"], ["y"], name="r")), tmp_path / "m.onnx")
+    return {"model": str(tmp_path / "m.onnx"), "optimize": True}
+
+
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, computes: bool) -> Server:
+    Machine.made = 0
+    monkeypatch.setattr("planner.runtime.eps.directml.server.Asker", Machine)
+    monkeypatch.setattr("planner.runtime.eps.directml.proof.computes", lambda *_: True)
+    return Server(environment.Environment(tmp_path, {}, "", computes=computes))
+
+
+def test_after_the_device_was_lost_a_new_program_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request_for: dict[str, Any]
+) -> None:
+    asked = server(monkeypatch, tmp_path, computes=True)
+    x = np.ones(2, np.float32)
+    assert asked.open(request_for)["unbuilt"] == ""
+    assert asked.run({"x": x})[0] == {"status": "run_failed", "message": "device removed"}
+    asked.open(request_for)
+    reply, outputs = asked.run({"x": x})
+    assert (reply["status"], list(outputs), Machine.made) == ("ok", ["y"], 2)
+
+
+def test_a_machine_that_was_not_proven_tells_the_placement_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request_for: dict[str, Any]
+) -> None:
+    asked = server(monkeypatch, tmp_path, computes=False)
+    assert asked.open(request_for)["assignment"] == [(DML, "Relu", "r")]
+    assert asked.run({"x": np.ones(2, np.float32)})[0]["status"] == "run_failed"
+
+
+def test_a_machine_that_computes_no_longer_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("planner.runtime.eps.directml.server.Asker", Machine)
+    monkeypatch.setattr("planner.runtime.eps.directml.proof.computes", lambda *_: False)
+    with pytest.raises(Died, match="computes wrongly now"):
+        Server(environment.Environment(tmp_path, {}, "", computes=True))

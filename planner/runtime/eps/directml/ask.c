@@ -13,8 +13,9 @@
 
    and answers each with lines of JSON. A string is what onnxruntime's verbose log says of the placement. It is written as
    it is logged, before any kernel is built, so it is there even when the session fails or crashes afterwards. An object ends
-   the answer: {"done": BOOL, "seconds": NUMBER, "error": TEXT}. The program ends with its input. Where a session crashes,
-   the program dies with it: whoever asks starts another.
+   the answer: {"done": BOOL, "seconds": NUMBER, "error": TEXT, "lost": BOOL}. The program ends with its input. Where a session crashes,
+   the program dies with it; where the device is lost, as a driver may lose it over one model, it is of no use for the next:
+   whoever asks starts another.
 
    A file of tensors has a record for each, every part of which begins at a multiple of 64 bytes: the fields of `Head`, the dimensions
    (64 bits each) and the name without an end; then the data. All numbers are little-endian. */
@@ -146,9 +147,11 @@ static ID3D12Device *create_device(void) {
     return device;
 }
 
+static ID3D12Device *device;
+
 /* One device for all sessions: to make one takes several times as long as to build a small session. It is made as onnxruntime
    makes its own (DirectML.h: DMLCreateDevice1, feature level 5.0, no flags). */
-static void *create_directml(HMODULE library, ID3D12Device *device) {
+static void *create_directml(HMODULE library) {
     static const GUID dml_device = {0x6dbd6437, 0x96fd, 0x423f, {0xa9, 0x8c, 0xae, 0x5e, 0x7c, 0x2a, 0x57, 0x3f}};
     enum { NO_FLAGS = 0, FEATURE_LEVEL_5_0 = 0x5000 };
     HRESULT(WINAPI * create)(ID3D12Device *, int, int, REFIID, void **) = (void *)GetProcAddress(library, "DMLCreateDevice1");
@@ -156,7 +159,7 @@ static void *create_directml(HMODULE library, ID3D12Device *device) {
     return create && SUCCEEDED(create(device, NO_FLAGS, FEATURE_LEVEL_5_0, &dml_device, &made)) ? made : NULL;
 }
 
-static ID3D12CommandQueue *create_queue(ID3D12Device *device) {
+static ID3D12CommandQueue *create_queue(void) {
     D3D12_COMMAND_QUEUE_DESC wanted = {.Type = D3D12_COMMAND_LIST_TYPE_COMPUTE, .Flags = D3D12_COMMAND_QUEUE_FLAG_DISABLE_GPU_TIMEOUT};
     void *made = NULL;
     return SUCCEEDED(ID3D12Device_CreateCommandQueue(device, &wanted, &IID_ID3D12CommandQueue, &made)) ? made : NULL;
@@ -462,7 +465,7 @@ static void answer(Env *env, char *request) {
     sprintf(number, "{\"done\": %s, \"seconds\": %.4f, \"error\": ", *error ? "false" : "true", seconds() - started);
     put_text(&line, number);
     put_json(&line, error);
-    put_text(&line, "}");
+    put_text(&line, FAILED(ID3D12Device_GetDeviceRemovedReason(device)) ? ", \"lost\": true}" : ", \"lost\": false}");
     write_line(&line);
     if (failed) release_status(failed);
 }
@@ -504,15 +507,15 @@ int main(int argc, char **argv) {
     SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX);
     if (argc != 2 || !output)
         return fail("usage: ask.exe FOLDER");
-    ID3D12Device *device = create_device();
+    device = create_device();
     if (!device)
         return fail("Direct3D 12 offers no device: no Vulkan driver, or no display");
     /* In this order: onnxruntime.dll takes the DirectML.dll that is there. */
     HMODULE directml_library = load(argv[1], "DirectML.dll"), library = load(argv[1], "onnxruntime.dll");
     if (!directml_library || !library)
         return fail("onnxruntime.dll or DirectML.dll cannot be loaded");
-    directml = create_directml(directml_library, device);
-    queue = create_queue(device);
+    directml = create_directml(directml_library);
+    queue = create_queue();
     if (!directml || !queue)
         return fail("DirectML does not take the device");
     const ApiBase *(*base)(void) = (void *)GetProcAddress(library, "OrtGetApiBase");

@@ -54,6 +54,7 @@ class Asker:
             Died: it does not start.
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.lost = False  # the device: then nothing more can be asked
         self._display: Display | None = None
         self._program: subprocess.Popen[bytes] | None = None
         try:
@@ -114,6 +115,7 @@ class Asker:
         self._program.stdin.flush()
         while isinstance(said := self._read(), str):
             lines.append(said)
+        self.lost = bool(said["lost"])
         return said
 
     def _build(self, verb: str, model: bytes, data: Path, optimize: bool) -> Answer:
@@ -130,7 +132,8 @@ class Asker:
 
     @property
     def alive(self) -> bool:
-        return self._program is not None and self._program.poll() is None
+        """Whether it can be asked."""
+        return not self.lost and self._program is not None and self._program.poll() is None
 
     def close(self) -> None:
         """End the processes; safe to call again."""
