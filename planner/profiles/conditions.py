@@ -37,6 +37,8 @@ def with_attributes(document: Document) -> Any:
         RequestError: a condition that is neither known nor an attribute of its operators.
     """
     data = document.data
+    if isinstance(data, dict) and isinstance(data.get("defects"), list):
+        data = {**data, "defects": [_defect(document, i, said) for i, said in enumerate(data["defects"])]}
     operators = data.get("operators") if isinstance(data, dict) else None
     if not isinstance(operators, dict):
         return data
@@ -53,20 +55,32 @@ def _statements(document: Document, where: Where, said: Any) -> Any:
     if not isinstance(said, list):
         return said
     return [
-        {**one, "when": _conditions(document, (*where, i, "when"), one["when"])}
+        {**one, "when": _conditions(document, (*where, i, "when"), one["when"], str(where[1]))}
         if isinstance(one, dict) and isinstance(one.get("when"), dict)
         else one
         for i, one in enumerate(said)
     ]
 
 
-def _conditions(document: Document, where: Where, stated: Mapping[Any, Any]) -> dict[str, Any]:
+def _defect(document: Document, place: int, said: Any) -> Any:
+    if not isinstance(said, dict):
+        return said
+    found = dict(said)
+    for part in ("first", "then"):
+        node = said.get(part)
+        if isinstance(node, dict) and isinstance(node.get("when"), dict):
+            where: Where = ("defects", place, part, "when")
+            found[part] = {**node, "when": _conditions(document, where, node["when"], str(node.get("op")))}
+    return found
+
+
+def _conditions(document: Document, where: Where, stated: Mapping[Any, Any], operators: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in stated.items():
         if name in _CONDITIONS:
             found[name] = value
             continue
-        allowed = _attributes_of(str(where[1]))
+        allowed = _attributes_of(operators)
         if not isinstance(name, str) or (allowed is not None and name not in allowed):
             known = ", ".join([*_CONDITIONS, *sorted(allowed or ())])
             raise document.error((*where, str(name)), "neither a condition nor an attribute", f"allowed: {known}")
