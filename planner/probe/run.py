@@ -228,7 +228,7 @@ class _Asker:
         if outcome.result is not Result.TAKEN or not self.runs:
             return outcome
         if opened.unbuilt:
-            return Outcome(Result.FAILS, tidy(opened.unbuilt, case))
+            return outcome if opened.lost else Outcome(Result.FAILS, tidy(opened.unbuilt, case))
         if case.form.op in _RANDOM:
             return outcome
         try:
@@ -237,7 +237,7 @@ class _Asker:
             self.process_is_new = True
             return Outcome(Result.CRASHED, tidy(str(error), case))
         except RunFailed as error:
-            return Outcome(Result.FAILS, tidy(str(error), case))
+            return outcome if error.lost else Outcome(Result.FAILS, tidy(str(error), case))
         if self.ep == CPU:
             return outcome
         return Outcome(outcome.result, outcome.reason, self._distance(path, inputs, ran))

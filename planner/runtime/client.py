@@ -45,11 +45,12 @@ class RunFailed(EPError):
 
     Attributes:
         ep: full name of the EP that ran it.
+        lost: whether this machine's driver lost the device, which says nothing of the EP.
     """
 
-    def __init__(self, message: str, hint: str = "", ep: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", ep: str = "", *, lost: bool = False) -> None:
         super().__init__(message, hint)
-        self.ep = ep
+        self.ep, self.lost = ep, lost
 
 
 class WorkerCrashed(EPError):
@@ -84,6 +85,7 @@ class Opened:
         seconds: time to build the session. peak_rss_mb: peak resident memory of the worker since, None if unknown.
         runtime: versions of the packages that the EP comes from.
         unbuilt: why there is an assignment and no session that runs; empty where there is one.
+        lost: whether that is since this machine's driver lost the device.
     """
 
     assignment: tuple[Assigned, ...]
@@ -93,6 +95,7 @@ class Opened:
     peak_rss_mb: float | None
     runtime: Mapping[str, str]
     unbuilt: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class Worker:
             reply["peak_rss_mb"],
             dict(self.runtime),
             reply.get("unbuilt", ""),
+            bool(reply.get("lost")),
         )
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> Ran:
@@ -276,7 +280,11 @@ class Worker:
 
     def _run_failed(self, reply: Mapping[str, Any]) -> EPError:
         message = f"{self.ep} failed to run the model: {self._say(reply)}"
-        return WorkerMemory(message) if reply.get("memory") else RunFailed(message, ep=self.ep)
+        return (
+            WorkerMemory(message)
+            if reply.get("memory")
+            else RunFailed(message, ep=self.ep, lost=bool(reply.get("lost")))
+        )
 
     def _say(self, reply: Mapping[str, Any], model: Path | None = None) -> str:
         if reply.get("memory") and self.memory is not None:

@@ -59,6 +59,22 @@ def test_rules_predict_every_case_on_every_device() -> None:
     assert wrong == {}
 
 
+def test_what_directml_takes_and_does_not_build_is_refused_unless_no_plan_makes_it() -> None:
+    """built.json: the cases of the placement, built and run on a machine that computes (docs/directml.md)."""
+    profile = PROFILES.find("directml")
+    placed, built = stored(profile.ep, "gpu"), load(directory(profile.ep).parent / "built.json")
+    assert placed is not None and set(built.outcomes) == set(placed.outcomes)
+    failed = [
+        case
+        for case, outcome in built.outcomes.items()
+        if outcome.result in (Result.FAILS, Result.CRASHED) and placed.outcomes[case].result is Result.TAKEN
+    ]
+    legal = [case for case in failed if predict(case, profile, "gpu").legal]
+    assert len(failed) == 336 and len(legal) == 87
+    # None of these is a float product, a convolution in float, or moves float numbers.
+    assert not [case for case in legal if case.split("/")[0] in ("Conv", "MatMul", "Gemm") and "/float" in case]
+
+
 def test_every_npu_of_the_qnn_profile_was_probed() -> None:
     profile = PROFILES.find("qnn")
     options = {tuple(sorted(profile.options(d).items())) for ep, d in PROBED if ep == profile.ep}

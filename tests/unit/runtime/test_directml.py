@@ -188,7 +188,11 @@ class Machine:
 
     def __init__(self, made_of: environment.Environment) -> None:
         Machine.made += 1
-        self.number, self.alive, self.computes = Machine.made, True, made_of.computes
+        self.number, self.lost, self.computes = Machine.made, False, made_of.computes
+
+    @property
+    def alive(self) -> bool:
+        return not self.lost
 
     def open(self, _model: bytes, _data: Path, *, optimize: bool) -> Answer:
         return Answer((Placed(DML, "Relu", "r"),), "", 0.1)
@@ -198,12 +202,12 @@ class Machine:
 
     def run(self, feed: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
         if self.number == 1:
-            self.alive = False
+            self.lost = True
             raise NotDone("device removed")
         return {"y": feed["x"], "planner/witness/Relu/out": feed["x"]}, 0.2
 
     def close(self) -> None:
-        self.alive = False
+        pass
 
 
 @pytest.fixture
@@ -225,7 +229,7 @@ def test_after_the_device_was_lost_a_new_program_is_started(
     asked = server(monkeypatch, tmp_path, computes=True)
     x = np.ones(2, np.float32)
     assert asked.open(request_for)["unbuilt"] == ""
-    assert asked.run({"x": x})[0] == {"status": "run_failed", "message": "device removed"}
+    assert asked.run({"x": x})[0] == {"status": "run_failed", "message": "device removed", "lost": True}
     asked.open(request_for)
     reply, outputs = asked.run({"x": x})
     assert (reply["status"], list(outputs), Machine.made) == ("ok", ["y"], 2)

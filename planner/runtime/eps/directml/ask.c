@@ -159,6 +159,13 @@ static void *create_directml(HMODULE library) {
     return create && SUCCEEDED(create(device, NO_FLAGS, FEATURE_LEVEL_5_0, &dml_device, &made)) ? made : NULL;
 }
 
+/* Whether the driver gave up: DirectML may have noticed before Direct3D says so. */
+static bool is_lost(void *dml) {
+    enum { GET_DEVICE_REMOVED_REASON = 15 }; /* its place among the functions of IDMLDevice (DirectML.h) */
+    HRESULT(WINAPI * reason)(void *) = (*(void ***)dml)[GET_DEVICE_REMOVED_REASON];
+    return FAILED(reason(dml)) || FAILED(ID3D12Device_GetDeviceRemovedReason(device));
+}
+
 static ID3D12CommandQueue *create_queue(void) {
     D3D12_COMMAND_QUEUE_DESC wanted = {.Type = D3D12_COMMAND_LIST_TYPE_COMPUTE, .Flags = D3D12_COMMAND_QUEUE_FLAG_DISABLE_GPU_TIMEOUT};
     void *made = NULL;
@@ -465,7 +472,7 @@ static void answer(Env *env, char *request) {
     sprintf(number, "{\"done\": %s, \"seconds\": %.4f, \"error\": ", *error ? "false" : "true", seconds() - started);
     put_text(&line, number);
     put_json(&line, error);
-    put_text(&line, FAILED(ID3D12Device_GetDeviceRemovedReason(device)) ? ", \"lost\": true}" : ", \"lost\": false}");
+    put_text(&line, is_lost(directml) ? ", \"lost\": true}" : ", \"lost\": false}");
     write_line(&line);
     if (failed) release_status(failed);
 }

@@ -65,6 +65,7 @@ class Server:
             "assignment": [(p.ep, p.op_type, p.name) for p in answer.placement if not witness.is_added(p)],
             "log": [],
             "unbuilt": answer.error,
+            "lost": self._asker.lost,
         }
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
@@ -74,7 +75,7 @@ class Server:
         try:
             ran, seconds = self._asker.run({**sample, **witness.feed()})
         except (NotDone, KeyError) as error:
-            return {"status": "run_failed", "message": str(error)}, {}
+            return {"status": "run_failed", "message": str(error), "lost": self._asker.lost}, {}
         except Died as error:
             _end(error)
         outputs = {name: array for name, array in ran.items() if not witness.is_ours(name)}
