@@ -28,6 +28,7 @@ from planner.results import TargetResult
 EPS = (("qnn", "snapdragon-x-elite"), ("directml", "gpu"), ("cpu", "cpu"))
 _TITLES = {"qnn": "QNN, Snapdragon X Elite (simulator)", "directml": "DirectML", "cpu": "CPU"}
 _RESULTS = "results.json"
+_KINDS = {"software": "run on a software GPU"}
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _summary(results: dict[tuple[str, str], Result], shown: Iterable[str]) -> li
 
 
 def _how(rows: Sequence[Result]) -> str:
-    kinds = dict.fromkeys(row.kind for row in rows if row.kind)
+    kinds = dict.fromkeys(_KINDS.get(row.kind, row.kind) for row in rows if row.kind)
     placed = dict.fromkeys(row.placed_by for row in rows if row.kind == "emulation")
     by = "" if not placed else f", placed by {' and '.join(name or 'nobody: declared' for name in placed)}"
     return f": {', '.join(kinds)}{by}" if kinds else ""

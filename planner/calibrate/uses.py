@@ -44,10 +44,20 @@ def find_uses(model: ir.Model) -> dict[str, Use]:
     for value in model.graph.inputs:
         name = (value.name or "").lower()
         use = Use(mask="mask" in name, ascends="position" in name)
-        for node, index in _readers(value):
+        readers = list(_readers(value))
+        for node, index in readers:
             _read(use, value, node, index)
+        if not readers and _is_one_float(value):
+            # Its reader was folded away; an EP that keeps it may still look at the number: the share that Dropout drops.
+            use.value = np.full(tuple(value.shape.numpy()) if value.shape is not None else (), 0.5)
         found[value.name or ""] = use
     return found
+
+
+def _is_one_float(value: ir.Value) -> bool:
+    shape, dtype = value.shape, value.dtype
+    one = shape is not None and shape.is_static() and math.prod(shape.numpy()) == 1
+    return one and dtype is not None and dtype.is_floating_point()
 
 
 def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:

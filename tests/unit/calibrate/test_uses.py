@@ -8,6 +8,8 @@ from onnx import helper, numpy_helper
 
 from planner.calibrate.synthetic import Made, make_samples
 from planner.calibrate.uses import Use, find_uses
+from planner.model.normalize import normalize
+from tests.unit.small_models import graph
 
 
 def _uses(nodes: list, ints: dict, **constants: object) -> dict[str, Use]:  # type: ignore[type-arg]
@@ -62,6 +64,14 @@ def test_a_number_of_unknown_use_is_a_small_one() -> None:
 def test_the_share_that_is_dropped_is_one() -> None:
     use = _uses([helper.make_node("Dropout", ["x", "ratio"], ["y"])], {"ratio": []}, x=np.zeros((2, 3)))["ratio"]
     assert use.value is not None and 0 <= float(use.value) < 1
+
+
+def test_a_number_that_nothing_reads_any_more_is_a_share() -> None:
+    made = graph("(float[2,3] x, float ratio) => (float[2,3] y)", "y = Dropout(x, ratio)")
+    found = ir.from_proto(made)
+    normalize(found, {}, 21, [])
+    value = find_uses(found)["ratio"].value
+    assert value is not None and value.shape == () and 0 <= float(value) < 1
 
 
 def test_thresholds_of_non_maximum_suppression_lie_where_they_may() -> None:
