@@ -51,15 +51,24 @@
     const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 8);
     const to = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW) + 16);
     if (from === first && to === last) return;
+    // Rows that stay in view stay in the page: a step of scrolling makes the few that come in.
+    const stays = (place) => first >= 0 && place >= first && place < last;
+    const row = (place) => {
+      const model = data.models[shown[place]];
+      return element("tr", { "aria-rowindex": shown[place] + 2 },
+        element("th", { scope: "row" }, text(model.name)), ...data.targets.map((_, target) => cell(model, target)));
+    };
+    const rows = [...body.children];
+    const next = [];
+    for (let place = from; place < to; place++) if (!stays(place)) next.push([place, row(place)]);
+    if (first >= 0) rows.forEach((old, k) => { if (first + k < from || first + k >= to) old.remove(); });
+    else body.replaceChildren();
+    body.prepend(...next.filter(([place]) => place < first).map(([, made]) => made));
+    body.append(...next.filter(([place]) => place >= first).map(([, made]) => made));
     first = from;
     last = to;
     before.style.height = from * ROW + "px";
     after.style.height = (shown.length - to) * ROW + "px";
-    body.replaceChildren(...shown.slice(from, to).map((i) => {
-      const model = data.models[i];
-      return element("tr", { "aria-rowindex": i + 2 },
-        element("th", { scope: "row" }, text(model.name)), ...data.targets.map((_, target) => cell(model, target)));
-    }));
   };
 
   const refresh = () => {
