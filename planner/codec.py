@@ -74,7 +74,7 @@ def to_json(value: object) -> dict[str, Any]:
         if entry.flat:
             found.update(to_json(inner))
         elif not entry.hidden:
-            found[entry.key] = inner if type(inner) in _PLAIN else plain(inner)
+            found[entry.key] = plain(inner)
     for name in getattr(value, "SHOWN", ()):
         found[name] = plain(getattr(value, name))
     return found

@@ -38,17 +38,17 @@ def showing(target: Target, verdicts: Sequence[Verdict], opset: int) -> Iterator
     makers = {name: i for i, verdict in enumerate(verdicts) for name in verdict.node.outputs if name}
     before = [[makers.get(o.origin) if o is not None else None for o in verdict.node.inputs] for verdict in verdicts]
     for then, verdict in enumerate(verdicts):
-        for defect in defects:
-            alone = defect.then is None and _is(defect.first, verdict, opset)
-            if alone and (defect.behind is None or _is_behind(defect.behind, then, verdicts, before)):
-                yield Showing(defect, then, then)
-        for position, first in enumerate(before[then]):
-            for defect in defects if first is not None else ():
-                assert first is not None
-                if _shows(defect, verdicts[first], verdict, position, opset) and (
-                    defect.behind is None or _is_behind(defect.behind, first, verdicts, before)
-                ):
-                    yield Showing(defect, first, then)
+        found = [(d, then) for d in defects if d.then is None and _is(d.first, verdict, opset)]
+        found += [
+            (defect, first)
+            for position, first in enumerate(before[then])
+            if first is not None
+            for defect in defects
+            if _shows(defect, verdicts[first], verdict, position, opset)
+        ]
+        for defect, first in found:
+            if defect.behind is None or _is_behind(defect.behind, first, verdicts, before):
+                yield Showing(defect, first, then)
 
 
 def _is_behind(operators: str, place: int, verdicts: Sequence[Verdict], before: Sequence[Sequence[int | None]]) -> bool:

@@ -293,7 +293,7 @@ class Trials:
 
         Emulation on calibration samples spares most of them the EP.
         """
-        if comparable(self.target.identity):
+        if self.demands.estimated and comparable(self.target.identity):
             prepare(self.target.ep)  # for the schedules that are compared next
         kept = self.attempts[-1]
         rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
@@ -310,7 +310,7 @@ class Trials:
                 continue
             if least is None:
                 known = evenly(kept.verification.further_db, _COMPARING)
-                least = min(known) if len(known) == len(some) else self.emulated(kept.plan, some)
+                least = min(known) if known and len(known) == len(some) else self.emulated(kept.plan, some)
             if self.corrected_db.get(plan.precision, least) < least:
                 continue  # on some of these samples, and so on all of them
             reached = self.emulated(plan, some)

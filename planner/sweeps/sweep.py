@@ -106,13 +106,12 @@ def sweep(
         report = Report(
             planner.__version__, now(), _recommended(done, [path.parent / p for p in asked.options.profiles])
         )
+        files = write_report(report, folder, formats)
     if any(row.inputs is not None and row.inputs.synthetic for row in report.rows):
         _log.warning(
             "some models were judged on synthetic data: that says nothing about real inputs\n"
             "  give real ones in the spec: `inputs` of a model"
         )
-    with uncollected():
-        files = write_report(report, folder, formats)
     return SweepResult(
         report, done.computed, done.reused, done.failed, done.seconds, done.cell_seconds, tuple(map(str, files))
     )

@@ -149,8 +149,8 @@ class Runs:
         except SessionFailed as error:
             raise NoSession(error, kind, worker.runtime) from None
         if opened.unbuilt:
-            told = _told(placement_of(opened, target.ep, operators), available)
-            return emulated(*told, f"this machine built no session of it: {opened.unbuilt}")
+            placement = placement_of(opened, target.ep, operators)
+            return emulated(placement, _placed_by(available), f"this machine built no session of it: {opened.unbuilt}")
         runs = cls(
             float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
             target.ep, kind, (),
@@ -282,12 +282,12 @@ def _asked_placement(
             placement = unplaced(operators, reasons, available.by)
         except (WorkerCrashed, WorkerTimeout) as error:
             return unknown, f"the placement is unknown: {error}; {emulated}"
-    return _told(placement, available)
+    return placement, _placed_by(available)
 
 
-def _told(placement: Placement, available: Availability) -> tuple[Placement, str]:
-    """A placement, and a note that says who told it, and that it did no more."""
-    return placement, f"{available.by} said which nodes it takes; its numbers were emulated by the CPU EP"
+def _placed_by(available: Availability) -> str:
+    """A note that says who told the placement, and that it did no more."""
+    return f"{available.by} said which nodes it takes; its numbers were emulated by the CPU EP"
 
 
 def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -> dict[str, str]:

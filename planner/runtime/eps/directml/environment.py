@@ -22,7 +22,6 @@ COMPILER = "x86_64-w64-mingw32-gcc"
 SOURCE = Path(__file__).with_name("ask.c")
 # What builds `bridge.c`, where the system has it: a newer Direct3D than Wine's own.
 BRIDGE, BRIDGE_EXPORTS = SOURCE.with_name("bridge.c"), SOURCE.with_name("bridge.spec")
-BRIDGE_PACKAGES = ("libvkd3d-dev", "libwine-dev", "wine64-tools", "gcc", "libc6-dev")
 _MANIFEST = "directml.json"
 _DRIVERS = (Path("/usr/share/vulkan/icd.d"), Path("/etc/vulkan/icd.d"))
 
