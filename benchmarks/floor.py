@@ -31,12 +31,13 @@ from examples import inputs as examples_inputs
 from examples.fetch import EXAMPLES, fetch
 from planner.calibrate.inputs import Inputs, Sample
 from planner.errors import PlannerError
+from planner.model.load import load
 from planner.model.read import Model
 from planner.resolve.choose import resolve_each
 from planner.resolve.target import Target
 from planner.search.run import select
 from planner.search.trials import Demands
-from planner.verification.emulated import emulated_fidelity
+from planner.verification.emulated import Emulation
 from planner.verification.floor import Floor
 
 MODELS = ("digits", "magika", "rec", "rec-v4", "det", "cls", "orientation", "silero-static", "minilm", "layout")
@@ -89,7 +90,8 @@ def try_split(target: Target, model: Model, samples: Sequence[Sample], floor: fl
         demands = Demands(Floor("sqnr", floor))
         outcome = select(target, model, resolve_each(target, model, None), made, output, demands, auto=True)
         seconds = time.monotonic() - started
-        decibels = min(f.least_db for f in emulated_fidelity(output, Path(model.path), unseen))
+        emulation = Emulation(Path(model.path), unseen)
+        decibels = min(f.least_db for f in emulation.fidelity(load(output), range(len(unseen))))
     found = outcome.search
     cost = float("nan") if found is None else found.cost / found.cheapest
     return Trial(outcome.kept.passed, decibels, cost, outcome.kept.plan.precision, seconds)

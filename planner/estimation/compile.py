@@ -57,7 +57,15 @@ class Compiler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Be done with the worker."""
         self._worker.close()
+
+    def abandon(self) -> None:
+        """Make what another thread compiles fail at once."""
+        self._worker.abandon()
 
     def compile(self, model: Path, options: Mapping[str, str]) -> Compiled:
         """Compile a model and read its schedule.

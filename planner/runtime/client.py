@@ -150,6 +150,11 @@ class Worker:
                 self._process = None
         self._end()
 
+    def abandon(self) -> None:
+        """End the process while another thread waits for its answer: there it has crashed."""
+        if (process := self._process) is not None:
+            process.end()
+
     def open(
         self,
         model: Path,

@@ -75,8 +75,7 @@ class Process:
 
         def end() -> None:
             self.late = True
-            with contextlib.suppress(OSError):
-                self._popen.kill()
+            self.end()
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
@@ -114,10 +113,14 @@ class Process:
                 return f"signal {signal.Signals(-code).name}", said
         return f"exit status {code}", said
 
-    def kill(self) -> None:
-        """End the process at once and release what it held; safe to call again."""
+    def end(self) -> None:
+        """End the process while somebody waits for it, who releases what it held."""
         with contextlib.suppress(OSError):
             self._popen.kill()
+
+    def kill(self) -> None:
+        """End the process at once and release what it held; safe to call again."""
+        self.end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(10)
         self.connection.close()

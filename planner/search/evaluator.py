@@ -30,7 +30,7 @@ from planner.search.ranker import BlockRanker, mean_db
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.emulated import emulated_fidelity
+from planner.verification.emulated import Emulation
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
 from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
@@ -121,6 +121,7 @@ class PlanEvaluator:
         self._nodes = nodes
         self._timeout = timeout
         self._every = samples
+        self._whole = Emulation(reference, samples, timeout=timeout)
         self._shares = floor.kind == "top1"
         count = min(len(samples), _SHARE_POOL if self._shares else _POOL)
         # Evenly spaced: samples that come in a row may be of one kind.
@@ -222,8 +223,7 @@ class PlanEvaluator:
         if len(self._every) == len(self._samples) or self._floor.kind == "metric" or not math.isfinite(known.score):
             return known
         lost = self._exactly(assignment).score - known.score
-        path = self._save(assignment, emulation=False)
-        fidelity = emulated_fidelity(path, self._reference_file, self._every, timeout=self._timeout)
+        fidelity = self._whole.fidelity(self._model(assignment), range(len(self._every)))
         measured = self._measured(_Ran(fidelity, {}))
         measured = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
         (self._real if self.has_ep else self._emulated)[assignment] = measured

@@ -6,10 +6,13 @@ see: conversions between precisions, tensors that do not fit the chip's fast mem
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from types import TracebackType
+from typing import Literal, Self, TypeVar
 
 from planner.dtypes import DType
 from planner.errors import EPError, RangeMissingError
@@ -100,29 +103,78 @@ def comparable(target: TargetIdentity) -> bool:
     return model is not None and model.of(target.options) is not None
 
 
-def estimates(
-    target: TargetIdentity, plans: Iterable[Plan], apply: Callable[[Plan, Path], object], folder: Path
-) -> dict[str, Interval | None]:
-    """What each plan is estimated to need, by precision; None where it cannot be made or compiled, or runs in part elsewhere.
+class Estimator:
+    """Estimates of plans for one chip, by the schedules of their very files; each is made once. A context manager.
 
-    Args:
-        target: the chip.
-        plans: to compare.
-        apply: writes the model of a plan.
-        folder: where models are written, and deleted.
+    The compiler runs in a thread of its own: what will be asked for can be worked out beside other work.
     """
-    model = latency_model(target.ep)
-    rates = None if model is None else model.of(target.options)
-    found: dict[str, Interval | None] = {}
-    path = folder / "finalist.onnx"
-    with Compiler(target.ep) as compiler:
-        for plan in plans:
-            try:
-                apply(plan, path)
-                compiled = compiler.compile(path, target.options)
-            except (EPError, RangeMissingError):
-                found[plan.precision] = None
-                continue
-            whole = not compiled.elsewhere
-            found[plan.precision] = rates.interval(compiled.schedule) if rates is not None and whole else None
-    return found
+
+    def __init__(self, target: TargetIdentity, apply: Callable[[Plan, Path], object], folder: Path) -> None:
+        """Prepare to compile; nothing runs before the first plan.
+
+        Args:
+            target: a chip for which plans can be compared: see `comparable`.
+            apply: writes the model of a plan.
+            folder: where models are written.
+        """
+        self._target = target
+        self._apply = apply
+        self._path = folder / "finalist.onnx"
+        self._compiler: Compiler | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._over = False
+        self._begun: list[tuple[Plan, Future[Interval | None]]] = []
+        self._foreseen: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._compiler is not None:
+            self._compiler.abandon()
+        self._pool.shutdown()
+        if self._compiler is not None:
+            self._compiler.close()
+
+    def foresee(self, plans: Callable[[], Iterable[Plan]]) -> None:
+        """Begin with plans that will be asked for."""
+
+        def begin() -> None:
+            for plan in plans():
+                self._begin(plan)
+
+        self._foreseen = self._submit(begin)
+
+    def of(self, plan: Plan) -> Interval | None:
+        """What a plan is estimated to need; None where it cannot be made or compiled, or runs in part elsewhere."""
+        if self._foreseen is not None:
+            self._foreseen.result()
+        return self._begin(plan).result()
+
+    def _begin(self, plan: Plan) -> Future[Interval | None]:
+        for known, future in self._begun:
+            if known == plan:
+                return future
+        future = self._submit(lambda: self._estimate(plan))
+        self._begun.append((plan, future))
+        return future
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        return self._pool.submit(contextvars.copy_context().run, work)
+
+    def _estimate(self, plan: Plan) -> Interval | None:
+        model = latency_model(self._target.ep)
+        rates = None if model is None else model.of(self._target.options)
+        try:
+            self._apply(plan, self._path)
+            if self._over:
+                return None
+            self._compiler = self._compiler or Compiler(self._target.ep)
+            compiled = self._compiler.compile(self._path, self._target.options)
+        except (EPError, RangeMissingError):
+            return None
+        return None if rates is None or compiled.elsewhere else rates.interval(compiled.schedule)

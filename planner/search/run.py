@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -13,20 +14,20 @@ from typing import Any
 from planner.calibrate.inputs import Inputs
 from planner.calibrate.run import Calibrations
 from planner.dtypes import DType
-from planner.errors import RangeMissingError
+from planner.estimation.latency import Interval
 from planner.files import atomic, temporary_folder, unchanged
 from planner.limits import stoppable
 from planner.model.read import Model
 from planner.progress import Progress, silent
 from planner.quantization.write import with_data
-from planner.resolve.choose import Resolution, resolve_each
+from planner.resolve.choose import Resolution
 from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import OutOfTime, PlanEvaluator
-from planner.search.finalists import Finalist, comparable, estimates, fastest, narrowest
+from planner.search.finalists import Estimator, Finalist, comparable, fastest
 from planner.search.ranker import BlockRanker
 from planner.search.report import Judgement, SearchReport, Stopped, search_report
 from planner.search.search import Found, Goal, Measured, search
@@ -107,11 +108,13 @@ def select(
         RequestError: a node without a range that cannot stay float.
         EPError: the EP or its worker failed, at every attempt.
     """
-    with temporary_folder(output.parent) as folder:
+    with temporary_folder(output.parent) as folder, contextlib.ExitStack() as stack:
         trials = Trials(
             target, model, inputs, Path(folder), demands, calibrations or Calibrations(), progress,
             timed=launcher(target.ep).availability(target.options).kind == "hardware", auto=auto,
         )  # fmt: skip
+        if auto and demands.estimated and not demands.allow_fallback and comparable(target.identity):
+            trials.estimator = stack.enter_context(Estimator(target.identity, trials.apply, trials.folder))
         with unchanged(model.sources):
             kept, report, finalists = _best(trials, resolutions)
         with atomic(output, overwrite=overwrite) as temporary:
@@ -132,9 +135,7 @@ def _best(
         raise trials.failed[0].error
     kept = trials.undercutting or max(trials.attempts, key=_merit)
     finalists: tuple[Finalist, ...] = ()
-    demands = trials.demands
-    compares = trials.auto and kept.passed and demands.estimated and not demands.allow_fallback and trials.left != 0
-    if compares and comparable(trials.target.identity):
+    if trials.estimator is not None and kept.passed and trials.left != 0:
         kept, finalists = _by_schedule(trials, kept, report)
     return trials.explained(kept), report, finalists
 
@@ -168,33 +169,22 @@ def _by_schedule(trials: Trials, kept: Attempt, report: SearchReport | None) -> 
     if report is not None:
         # What the search measured below the floor is no finalist.
         tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
-    plans: dict[str, Plan] = {}
-    for resolution in resolve_each(trials.target, trials.model, None):
-        if not resolution.legal or resolution.precision in tried:
-            continue
-        try:
-            plan = trials.plan(resolution)
-        except RangeMissingError:
-            continue
-        # Without a floor nobody said how much accuracy may go: no plan is chosen that spends more of it.
-        if trials.demands.floor is not None or _narrowest(plan) >= _narrowest(kept.plan):
-            plans.setdefault(plan.precision, plan)
-    trials.progress("comparing schedules", 0, len(plans))
-    found = estimates(trials.target.identity, plans.values(), trials.apply, trials.folder)
+    assert trials.estimator is not None
+    plans = {plan.precision: plan for plan in trials.rivals(kept.plan, tried)}
+    found: dict[str, Interval | None] = {}
+    for done, (precision, plan) in enumerate(plans.items()):
+        trials.progress("comparing schedules", done, len(plans))
+        found[precision] = trials.estimator.of(plan)
     trials.progress("comparing schedules", len(plans), len(plans))
     first = (kept.plan.precision, None if kept.estimate is None else kept.estimate.ms)
 
     def passes(name: str) -> bool:
-        attempt = trials.attempt(plans[name])
+        attempt = trials.attempt(trials.corrected(plans[name]))
         return attempt is not None and attempt.passed
 
     finalists = fastest(first, found.items(), passes)
     best = next(finalist.precision for finalist in finalists if finalist.outcome == "kept")
     return (kept if best == first[0] else trials.attempts[-1]), finalists
-
-
-def _narrowest(plan: Plan) -> int:
-    return narrowest(node.activation for node in plan.nodes)
 
 
 def _mixing_may_help(attempts: Sequence[Attempt]) -> bool:
@@ -239,7 +229,9 @@ def _search(trials: Trials) -> SearchReport | None:
 
     def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
-        return trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
+        return trials.corrected(
+            trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
+        )
 
     def switched(levels: Sequence[int]) -> Switched | None:
         assert trials.model.ir is not None

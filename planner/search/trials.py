@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from planner.calibrate.inputs import Inputs, Sample
+from planner.calibrate.inputs import Inputs
 from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.codec import plain
@@ -22,17 +22,17 @@ from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress
 from planner.quantization.walk import CORRECTS, apply_plan
-from planner.quantization.write import Artifact, with_data, write_quantized
-from planner.resolve.choose import Resolution, make_plan, with_fallback
+from planner.quantization.write import Artifact, write_quantized
+from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fallback
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
-from planner.runtime.client import SessionFailed, prepare
+from planner.runtime.client import SessionFailed
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
 from planner.search.cost import plan_cost, work
-from planner.search.finalists import comparable
-from planner.verification.emulated import emulated_fidelity
+from planner.search.finalists import Estimator, narrowest
+from planner.verification.emulated import Emulation
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
@@ -41,6 +41,9 @@ from planner.verification.verify import Criteria, Verification, verify, with_div
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared: the few are some of the many.
 _CORRECTING, _COMPARING = 6, 12
+# On so many of them a plan is looked at first. It cannot come up to another that is so much better: corrected biases have not
+# cost more than 11 dB (docs/choosing-a-precision.md).
+_GLANCE, _MOST_DB = 2, 15.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class Trials:
     progress: Progress
     timed: bool
     auto: bool
+    # Where plans are compared by their schedules.
+    estimator: Estimator | None = None
     attempts: list[Attempt] = field(default_factory=list)
     failed: list[FailedAttempt] = field(default_factory=list)
     # A cheaper attempt that is at least as faithful as the first that passed.
@@ -166,7 +171,11 @@ class Trials:
         return path
 
     def plan(self, resolution: Resolution) -> Plan:
-        """The plan of a resolution."""
+        """The plan of a resolution, with the biases that serve it best."""
+        return self.corrected(self.draft(resolution))
+
+    def draft(self, resolution: Resolution) -> Plan:
+        """The plan of a resolution, with corrected biases."""
         resolution = with_fallback(resolution) if self.demands.allow_fallback else resolution
         return self.protect(make_plan(self.target, self.model, resolution, self.inputs))
 
@@ -183,7 +192,7 @@ class Trials:
         if self.auto and plan.has_float16:
             safe = without_unsafe_float16(self.target, self.model, plan, self.ranges)
             plan = safe if safe is plan or not safe.is_quantized else replace(safe, inputs=self.inputs.to_json())
-        return self.corrected(plan)
+        return plan
 
     def corrected(self, plan: Plan) -> Plan:
         """The plan, with the biases as they are where correcting them loses on the calibration samples, by emulation.
@@ -193,22 +202,23 @@ class Trials:
         bits = min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
         if not bits or not plan.is_quantized or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
             return plan
-        plain_biases = replace(plan, inputs={**(plan.inputs or {}), CORRECTS: False})
+        plain_biases = _with_biases(plan, corrects=False)
         if bits not in self.corrections:
-            some = evenly(self.inputs.calibration, _CORRECTING)
+            some = evenly(range(len(self.inputs.calibration)), _CORRECTING)
             corrected, as_they_are = self.emulated(plan, some), self.emulated(plain_biases, some)
             self.corrections[bits] = corrected >= as_they_are
             self.corrected_db[plan.precision] = max(corrected, as_they_are)
         return plan if self.corrections[bits] else plain_biases
 
-    def emulated(self, plan: Plan, samples: Sequence[Sample]) -> float:
-        """Least SQNR of any output over the samples, by emulation."""
-        path = self.folder / "emulated.onnx"
-        for old in with_data(path):
-            old.unlink()
-        self.apply(plan, path)
+    @functools.cached_property
+    def emulation(self) -> Emulation:
+        """Of the calibration samples."""
+        return Emulation(self.reference, self.inputs.calibration)
+
+    def emulated(self, plan: Plan, places: Sequence[int]) -> float:
+        """Least SQNR of any output over the calibration samples at these places, by emulation."""
         try:
-            return min((entry.least_db for entry in emulated_fidelity(path, self.reference, samples)), default=WORST)
+            return min((entry.least_db for entry in self.emulation.fidelity(self.build(plan), places)), default=WORST)
         except (EPError, RangeMissingError):
             return WORST  # the CPU EP does not have what the target may have
 
@@ -252,6 +262,7 @@ class Trials:
         self.progress(f"quantizing to {plan.precision}", 0, 1)
         made = self.apply(plan, path)
         self.progress(f"quantizing to {plan.precision}", 1, 1)
+        self._foresee(plan)
         what = f"verifying {plan.precision} on {self.target.ep}"
         predicted = {n.name: True for n in plan.nodes if n.on_target}
         try:
@@ -265,6 +276,7 @@ class Trials:
                 more=() if self.inputs.synthetic or not self.inputs.held_apart else self.inputs.calibration,
                 budget=self.left,
                 normalized=self.reference,
+                parts=self.emulation.parts,
                 bisect=False if self.auto else None,
                 estimate_as=plan.precision if self.demands.estimated else None,
                 progress=lambda done, total: self.progress(what, done, total),
@@ -275,6 +287,12 @@ class Trials:
         if verification.session_error is not None:
             prove_loads(path, Path(self.model.path))
         return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
+
+    def _foresee(self, plan: Plan) -> None:
+        """If the plan passes, its schedule will be compared with others: they are compiled while it is verified."""
+        if self.estimator is not None and self.demands.floor is None and self.left != 0:
+            tried = {plan.precision, *(attempt.plan.precision for attempt in self.attempts)}
+            self.estimator.foresee(lambda: self.rivals(plan, tried))
 
     def explained(self, kept: Attempt) -> Attempt:
         """The attempt that is kept, with where it loses what it loses."""
@@ -288,22 +306,47 @@ class Trials:
         self.attempts[place] = replace(kept, verification=found)
         return self.attempts[place]
 
+    def rivals(self, plan: Plan, tried: Collection[str]) -> list[Plan]:
+        """The plans of the legal precisions that were not tried: what may take a plan's place by its schedule.
+
+        Args:
+            plan: as its biases are, theirs are. Without a floor nobody said how much accuracy may go: none of them then computes
+                in narrower types.
+            tried: names of precisions.
+        """
+        corrects = plan.inputs is None or plan.inputs.get(CORRECTS) is not False
+        found = {
+            other.precision: _with_biases(other, corrects=corrects)
+            for other in reversed(self._drafts)
+            if other.precision not in tried
+            and (self.demands.floor is not None or _narrowest(other) >= _narrowest(plan))
+        }
+        return list(reversed(found.values()))
+
+    @functools.cached_property
+    def _drafts(self) -> list[Plan]:
+        """Those of every legal precision."""
+        found = []
+        for resolution in resolve_each(self.target, self.model, None):
+            if resolution.legal:
+                with contextlib.suppress(RangeMissingError):
+                    found.append(self.draft(resolution))
+        return found
+
     def undercut(self, resolutions: Iterator[Resolution]) -> None:
         """Look for a precision that is cheaper than the one that passed and no less faithful: that one is dominated then.
 
         Emulation on calibration samples spares most of them the EP.
         """
-        if self.demands.estimated and comparable(self.target.identity):
-            prepare(self.target.ep)  # for the schedules that are compared next
         kept = self.attempts[-1]
         rates, done = self.target.profile.cost(self.target.device), [work(node) for node in self.model.nodes]
-        some = evenly(self.inputs.calibration, _COMPARING)
+        some = evenly(range(len(self.inputs.calibration)), _COMPARING)
         least: float | None = None
         for resolution in resolutions:
             if not resolution.legal:
                 break
             try:
-                plan = self.plan(resolution)
+                plan = self.draft(resolution)
             except RangeMissingError:
                 continue
             if plan_cost(done, plan.nodes, rates) >= plan_cost(done, kept.plan.nodes, rates):
@@ -311,6 +354,9 @@ class Trials:
             if least is None:
                 known = evenly(kept.verification.further_db, _COMPARING)
                 least = min(known) if known and len(known) == len(some) else self.emulated(kept.plan, some)
+            if self.emulated(plan, some[:_GLANCE]) + _MOST_DB < least:
+                continue  # whatever its biases are
+            plan = self.corrected(plan)
             if self.corrected_db.get(plan.precision, least) < least:
                 continue  # on some of these samples, and so on all of them
             reached = self.emulated(plan, some)
@@ -348,3 +394,15 @@ class Trials:
                 continue
             if attempt is not None and attempt.passed and not every:
                 break
+
+
+def _with_biases(plan: Plan, *, corrects: bool) -> Plan:
+    """The plan, with the mean error of its weights taken off the biases, or with the biases as they are."""
+    if not plan.is_quantized:
+        return plan
+    inputs = {key: value for key, value in (plan.inputs or {}).items() if key != CORRECTS}
+    return replace(plan, inputs=inputs if corrects else {**inputs, CORRECTS: False})
+
+
+def _narrowest(plan: Plan) -> int:
+    return narrowest(node.activation for node in plan.nodes)

@@ -1,41 +1,73 @@
-"""How faithful a candidate is by emulation alone: on the CPU EP, computed as the file says. Cheap enough for every sample."""
+"""How faithful candidates are by emulation alone: on the CPU EP, computed as they say. Cheap enough for every sample."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from planner.calibrate.inputs import Sample
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample, Store
+from planner.files import temporary_folder
+from planner.model.write import save
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
-from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
+from planner.verification.emulation import emulate_float16, uses_float16
+from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
 from planner.verification.fidelity import Comparison, Fidelity
-from planner.verification.parts import read_parts
+from planner.verification.parts import Parts, read_parts
 
 
-def emulated_fidelity(
-    candidate: Path, reference: Path, samples: Iterable[Sample], *, timeout: float | None = None
-) -> tuple[Fidelity, ...]:
-    """Each output of the candidate against the reference's, one sample at a time.
+class Emulation:
+    """A float32 model and its samples, against which candidates are emulated; it runs on each sample once."""
 
-    Args:
-        candidate: a model of the reference's inputs and outputs.
-        reference: float32.
-        samples: feeds of the reference.
-        timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+    def __init__(self, reference: Path, samples: Sequence[Sample], *, timeout: float | None = None) -> None:
+        """Nothing runs before the first candidate.
 
-    Raises:
-        EPError: the CPU EP does not run one of them.
-    """
-    model = load(candidate)
-    dtypes, comparison = input_dtypes(model), Comparison(read_parts(reference))
-    with (
-        as_written(candidate, model) as plain,
-        Worker(CPU, timeout=timeout) as one,
-        Worker(CPU, timeout=timeout) as other,
-    ):
-        one.open(reference, {})
-        other.open(plain, {}, session_config=AS_WRITTEN)
-        for sample in samples:
-            comparison.add(one.run(sample).outputs, other.run(cast_feed(sample, dtypes)).outputs)
-    return comparison.results()
+        Args:
+            reference: float32.
+            samples: its feeds.
+            timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+        """
+        self._reference = reference
+        self._samples = samples
+        self._timeout = timeout
+        self._expected = Store()
+        # By the place of a sample, that of its outputs in the store.
+        self._known: dict[int, int] = {}
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Parts]:
+        """Of the outputs that join several tensors, by name."""
+        return read_parts(self._reference)
+
+    def fidelity(self, candidate: ir.Model, places: Sequence[int]) -> tuple[Fidelity, ...]:
+        """Each output of a candidate against the reference's, one sample at a time.
+
+        Args:
+            candidate: a model of the reference's inputs and outputs.
+            places: of the samples that it runs on.
+
+        Raises:
+            EPError: the CPU EP does not run one of them.
+        """
+        self._run_reference([place for place in places if place not in self._known])
+        dtypes, comparison = input_dtypes(candidate), Comparison(self.parts)
+        with temporary_folder() as folder, Worker(CPU, timeout=self._timeout) as worker:
+            path = folder / "emulated.onnx"
+            save(emulate_float16(candidate) if uses_float16(candidate) else candidate, path)
+            worker.open(path, {}, session_config=AS_WRITTEN)
+            for place in places:
+                ran = worker.run(cast_feed(self._samples[place], dtypes))
+                comparison.add(self._expected.read(self._known[place]), ran.outputs)
+        return comparison.results()
+
+    def _run_reference(self, places: Sequence[int]) -> None:
+        if not places:
+            return
+        with Worker(CPU, timeout=self._timeout) as worker:
+            worker.open(self._reference, {})
+            for place in places:
+                self._expected.append(worker.run(self._samples[place]).outputs)
+                self._known[place] = len(self._expected) - 1

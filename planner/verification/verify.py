@@ -26,7 +26,7 @@ from planner.resolve.plan import TargetIdentity
 from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
-from planner.verification.parts import read_parts
+from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
     Contradiction,
     Placement,
@@ -166,6 +166,7 @@ def verify(
     more: Sequence[Sample] = (),
     budget: float | None = None,
     normalized: Path | None = None,
+    parts: Mapping[str, Parts] | None = None,
     bisect: bool | None = None,
     estimate_as: str | None = None,
     timeout: float | None = None,
@@ -187,6 +188,7 @@ def verify(
         budget: seconds that the target may spend on further samples; None for a few.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
+        parts: of the reference's outputs, where whoever calls knows them: see `read_parts`.
         bisect: whether to look for the node where the runs part (one more run); None: if the fidelity is below the floor.
         estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
             session: the one that runs is built with its compiler's schedule written down.
@@ -204,7 +206,7 @@ def verify(
     with unchanged(sources), contextlib.ExitStack() as stack:
         try:
             runs = Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)
-            runs.parts = read_parts(normalized or reference)
+            runs.parts = read_parts(normalized or reference) if parts is None else parts
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
         emulated, order, further = runs.choose(samples, more, budget)

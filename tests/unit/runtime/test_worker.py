@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,18 @@ def test_a_hang_is_ended_at_the_time_limit(tmp_path: Path) -> None:
         assert not alive(stopped)
         worker.timeout = HANGS
         worker.open(path, {})
+
+
+@posix
+def test_who_waits_for_an_answer_that_nobody_wants_any_more_is_let_go(tmp_path: Path) -> None:
+    with Worker(CPU) as worker, ThreadPoolExecutor(1) as pool:
+        worker.open(model(tmp_path), {})
+        os.kill(pid(worker), signal.SIGSTOP)
+        waiting = pool.submit(worker.run, {"x": np.zeros((1, 3), np.float32)})
+        worker.abandon()
+        with pytest.raises(WorkerCrashed):
+            waiting.result(HANGS)
+        worker.abandon()  # there is nothing to end
 
 
 def alive(process: int) -> bool:

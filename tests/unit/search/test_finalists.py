@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from planner.errors import EPError
 from planner.estimation.latency import Interval
-from planner.search.finalists import LEAST_GAIN, Finalist, fastest, is_faster
+from planner.resolve.plan import ModelIdentity, Plan, ProfileIdentity, TargetIdentity
+from planner.search.finalists import LEAST_GAIN, Estimator, Finalist, fastest, is_faster
 
 
 def ms(mid: float) -> Interval:
@@ -53,3 +62,74 @@ def test_is_faster_is_a_share_of_the_time() -> None:
     assert is_faster(ms(LEAST_GAIN), ms(1.0))
     assert not is_faster(ms(LEAST_GAIN + 0.001), ms(1.0))
     assert not is_faster(None, ms(1.0))
+
+
+class FakeCompiler:
+    """Takes as many milliseconds as the file says; a file that says "slow" until it is abandoned."""
+
+    compiled: list[str]
+    begun = threading.Event()
+
+    def __init__(self, _ep: str) -> None:
+        self.given_up = threading.Event()
+
+    def compile(self, model: Path, _options: Mapping[str, str]) -> Any:
+        self.compiled.append(said := model.read_text())
+        self.begun.set()
+        if said == "slow":
+            assert self.given_up.wait(10)
+            raise EPError("it crashed")
+        if said == "refused":
+            raise EPError("the EP took nothing")
+        return SimpleNamespace(elsewhere=("Add",) if said == "in part" else (), schedule=said)
+
+    def abandon(self) -> None:
+        self.given_up.set()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def estimator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Estimator:
+    FakeCompiler.compiled, FakeCompiler.begun = [], threading.Event()
+    model = SimpleNamespace(of=lambda _options: SimpleNamespace(interval=lambda said: ms(len(said))))
+    monkeypatch.setattr("planner.search.finalists.Compiler", FakeCompiler)
+    monkeypatch.setattr("planner.search.finalists.latency_model", lambda _ep: model)
+    return Estimator(TargetIdentity("EP", "chip"), lambda plan, path: path.write_text(plan.precision), tmp_path)
+
+
+def plans(*precisions: str) -> list[Plan]:
+    model, profile = ModelIdentity("m.onnx", "0" * 64, 21, 0), ProfileIdentity("EP", "0" * 64)
+    return [Plan(model, TargetIdentity("EP", "chip"), precision, 21, (), profile) for precision in precisions]
+
+
+def test_each_plan_is_estimated_once_whether_or_not_it_was_foreseen(estimator: Estimator) -> None:
+    first, second, other = plans("a", "bb", "ccc")
+    with estimator:
+        estimator.foresee(lambda: [first, second])
+        assert [estimator.of(p) for p in (second, first, other, second)] == [ms(2), ms(1), ms(3), ms(2)]
+    assert FakeCompiler.compiled == ["a", "bb", "ccc"]
+
+
+def test_what_is_refused_or_runs_in_part_elsewhere_has_no_estimate(estimator: Estimator) -> None:
+    with estimator:
+        assert [estimator.of(p) for p in plans("refused", "in part", "a")] == [None, None, ms(1)]
+
+
+def test_what_nobody_asks_for_any_more_is_given_up_at_once(estimator: Estimator) -> None:
+    started = time.monotonic()
+    with estimator:
+        estimator.foresee(lambda: plans("slow", "never"))
+        assert FakeCompiler.begun.wait(10)
+    assert time.monotonic() - started < 5
+    assert FakeCompiler.compiled == ["slow"]
+
+
+def test_a_defect_in_what_is_foreseen_is_told_to_whoever_asks(estimator: Estimator) -> None:
+    def broken() -> Iterable[Plan]:
+        raise ZeroDivisionError
+
+    with estimator, pytest.raises(ZeroDivisionError):
+        estimator.foresee(broken)
+        estimator.of(plans("a")[0])
