@@ -23,6 +23,7 @@ from planner.probe.case import Case
 from planner.probe.cases import PROBE_VERSION, case_by_id
 from planner.runtime.client import Opened, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.registry import CPU, launcher
+from planner.runtime.worker import INVALID
 
 _TIMEOUT = 30.0
 # An EP that leaves a process in a bad state would do so for every case after: a fresh one now and then is cheap.
@@ -269,10 +270,12 @@ class _Asker:
         if self.ep != CPU:
             try:
                 self.reference.open(path, {})
-            except PlannerError as error:
+            except SessionFailed as error:
                 # A kernel that is missing or refuses is the CPU EP's, and it was asked since the EP had left the node.
-                if "Load model from" in str(error) or "invalid model" in str(error):
+                if error.code == INVALID:
                     return Outcome(Result.INVALID, tidy(str(error), case))
+            except PlannerError:
+                pass  # it crashed: nothing is known of the graph
         return outcome
 
     def _distance(self, path: Path, inputs: Mapping[str, Any], ran: Mapping[str, Any]) -> float | None:

@@ -205,12 +205,16 @@ class Server:
         self.session = None
 
 
+# Onnxruntime's status of a graph that no EP was asked about, since it breaks the rules of its operators.
+INVALID = "InvalidGraph"
+
+
 def told(error: Exception) -> dict[str, Any]:
     """What an error says, its class (onnxruntime has one for each status), and whether it says that there was no memory."""
     message, code = f"{error}", type(error).__name__
     none_left = "bad_alloc" in message or "Failed to allocate memory" in message or "bad allocation" in message
-    if code == "Fail" and "This is an invalid model" in message:
-        code = "InvalidGraph"  # onnxruntime drops the status of a file that does not load, and keeps its words
+    if code == "Fail" and ("This is an invalid model" in message or "Load model from" in message):
+        code = INVALID  # onnxruntime drops the status of a file that does not load, and keeps its words
     return {"message": message, "code": code, "memory": isinstance(error, MemoryError) or none_left}
 
 

@@ -26,6 +26,7 @@ from planner.runtime.client import Opened, Ran, RunFailed, SessionFailed, Worker
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
+from planner.runtime.worker import INVALID
 from planner.verification.emulation import uses_float16
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes
 from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
@@ -308,7 +309,7 @@ def _open_reference(worker: Worker, reference: Path) -> None:
                 save(raised, folder / "reference.onnx")
                 worker.open(folder / "reference.onnx", {})
                 return
-        if error.code == "InvalidGraph":
+        if error.code == INVALID:
             raise RequestError(
                 f"onnxruntime does not take the float32 model itself: {error}",
                 "correct the model: no EP runs it as it is",

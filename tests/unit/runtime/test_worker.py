@@ -19,7 +19,7 @@ from planner.runtime import client
 from planner.runtime import worker as worker_module
 from planner.runtime.client import EPMissing, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
 from planner.runtime.environment import discreet
-from planner.runtime.worker import as_array
+from planner.runtime.worker import INVALID, as_array
 from tests.limits import HANGS
 
 CPU = "CPUExecutionProvider"
@@ -80,6 +80,22 @@ def test_a_model_that_the_ep_refuses_is_a_finding_and_the_worker_goes_on(tmp_pat
         first = pid(worker)
         worker.open(model(tmp_path), {})
         assert pid(worker) == first
+
+
+@pytest.mark.parametrize(
+    ("op_type", "dtype", "code"),
+    [
+        ("Nonsense", TensorProto.FLOAT, INVALID),
+        ("Not", TensorProto.FLOAT, INVALID),  # a type that its operator does not have
+        ("Sigmoid", TensorProto.BFLOAT16, "NotImplemented"),  # a type that the CPU EP has no kernel for
+    ],
+)
+def test_a_graph_that_breaks_the_rules_is_told_from_one_that_lacks_a_kernel(
+    op_type: str, dtype: int, code: str, tmp_path: Path
+) -> None:
+    with Worker(CPU) as worker, pytest.raises(SessionFailed) as caught:
+        worker.open(model(tmp_path, op_type, dtype), {})
+    assert caught.value.code == code
 
 
 def test_a_sample_that_does_not_fit_is_a_failed_run(tmp_path: Path) -> None:
