@@ -19,6 +19,7 @@ from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.fuse import fuse
 from planner.model.passes.group_norm import spell_group_norm
+from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers, spell_integers
 from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
@@ -31,6 +32,7 @@ def normalize(
     target_opset: int,
     fused: Collection[str],
     *,
+    integers: PlainIntegers = ANY_INTEGERS,
     as_stored: bool = False,
 ) -> list[str]:
     """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
@@ -40,6 +42,7 @@ def normalize(
         shapes: the fixed shape of each graph input that is to be bound.
         target_opset: the ai.onnx opset to bring the model to.
         fused: operators that decomposed ones may be fused into, and one that is written with others where it is not among them.
+        integers: types of plain integers in which values may be moved, and cast.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
 
@@ -64,6 +67,8 @@ def normalize(
             infer_shapes(model)
         if not as_stored and (note := compute_in_float32(model)) is not None:
             notes.append(note)
+        if not as_stored:
+            spell_integers(model, integers)
         fuse_batch_normalization(model)
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)

@@ -21,6 +21,7 @@ from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
 from planner.model.passes.fuse import FUSED_OPERATORS
+from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers
 from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
@@ -76,6 +77,7 @@ def read_model(
     *,
     target_opset: int | Callable[[Collection[str], int], int] = 21,
     fused: Collection[str] = FUSED_OPERATORS,
+    integers: PlainIntegers = ANY_INTEGERS,
     as_stored: bool = False,
     seen: Seen | None = None,
 ) -> Model:
@@ -86,6 +88,7 @@ def read_model(
         shapes: input name to fixed dimensions. A single entry under the name "" means the only input.
         target_opset: the opset to raise to where the file's is lower; or what chooses one by the file's operators and opset.
         fused: operators that decomposed ones may be fused into: those that the target takes.
+        integers: types of plain integers that it moves and casts.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
         seen: what shapes the samples have; with it, open dimensions are bound by them or by default. None: they stay open.
 
@@ -102,7 +105,9 @@ def read_model(
             else:
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
-            return _normalized(path, graph_model, sources, dict(shapes or {}), target_opset, fused, as_stored, seen)
+            return _normalized(
+                path, graph_model, sources, dict(shapes or {}), target_opset, fused, integers, as_stored, seen
+            )
 
 
 @contextlib.contextmanager
@@ -137,6 +142,7 @@ def _normalized(
     asked: dict[str, Sequence[int]],
     target_opset: int,
     fused: Collection[str],
+    integers: PlainIntegers,
     as_stored: bool,
     seen: Seen | None,
 ) -> Model:
@@ -145,7 +151,9 @@ def _normalized(
     original = _Original(graph_model)
     opset = _opset(graph_model)
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
-    notes = normalize(graph_model, with_names(graph_model, bound), target_opset, fused, as_stored=as_stored)
+    notes = normalize(
+        graph_model, with_names(graph_model, bound), target_opset, fused, integers=integers, as_stored=as_stored
+    )
     _restore_names(graph_model.graph, original)
     return Model(
         path=str(path),

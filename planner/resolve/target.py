@@ -8,15 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
 from planner.files import exists
 from planner.model.binding import Seen
 from planner.model.node import Node
 from planner.model.passes.fuse import FUSED_OPERATORS
+from planner.model.passes.integers import PlainIntegers
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import Profile, Rule
+from planner.profiles.schema import OperandCondition, Profile, Rule, When
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, Plan, TargetIdentity
@@ -146,6 +149,31 @@ class Target:
             return False
         return not rule.activation or (self.computes_float32 and DType.FLOAT32 in rule.activation)
 
+    def moves(self, op_type: str, dtype: str) -> bool:
+        """Whether no rule refuses an operator for the mere type of its plain data.
+
+        Args:
+            op_type: of ONNX's own.
+            dtype: of its first input, "int64".
+        """
+        return not any(
+            rule.refuse is not None
+            and rule.when in (When(inputs={"0": data}) for data in rule.when.inputs.values())
+            and structs.replace(rule.when.inputs["0"], dtype=None)
+            in (OperandCondition(), OperandCondition(present=True))
+            and dtype in (rule.when.inputs["0"].dtype or ())
+            for rule in self.rules_for(op_type)
+        )
+
+    def casts(self, source: str, to: int) -> bool:
+        """Whether some rule allows a Cast of a type, by name, to one that has this number in ONNX."""
+        for rule in self.rules_for("Cast"):
+            types, data = rule.when.attributes.get("to"), rule.when.inputs.get("0")
+            of_source = data is None or data.dtype is None or source in data.dtype
+            if rule.refuse is None and of_source and (types is None or to in types):
+                return True
+        return False
+
     def read(
         self,
         path: Path,
@@ -176,8 +204,12 @@ class Target:
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
 
+        integers = PlainIntegers(self.moves, self.casts)
+
         def read(binding: Seen | None) -> Model:
-            return read_model(path, shapes, target_opset=opset, fused=fused, as_stored=stored, seen=binding)
+            return read_model(
+                path, shapes, target_opset=opset, fused=fused, integers=integers, as_stored=stored, seen=binding
+            )
 
         model = read(seen if self.profile.limits.static_shapes else None)
         if not stored and model.dynamic_inputs and any(self._leaves_shapes_of(node) for node in model.nodes):

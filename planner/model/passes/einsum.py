@@ -1,4 +1,4 @@
-"""An Einsum of two operands as what every execution provider takes: Transpose, Reshape and MatMul."""
+"""An Einsum of one or two operands as what every execution provider takes: Transpose, Reshape, ReduceSum, Mul and MatMul."""
 
 from __future__ import annotations
 
@@ -17,22 +17,33 @@ _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def product_of_einsum(node: ir.Node, names: Names) -> None:
-    """Write an Einsum over two float operands of known shapes as a MatMul between Transposes and Reshapes.
+    """Write an Einsum over float operands of known shapes with Transposes, Reshapes and a MatMul, a Mul where it sums nothing over
+    both operands, or neither where there is one operand.
 
-    Left as they are: an ellipsis, an index twice in one operand, and products without a sum.
+    Left as they are: an ellipsis, and an index twice in one operand.
     """
     read = _read(node)
     if read is None:
         return
-    left, right, result = read
+    operands, result = read
+    maker = _Maker(node, names)
+    if len(operands) == 1:
+        (only,) = operands
+        maker.sum_out(only, [i for i in only.labels if i not in result])
+        maker.finish(only, result)
+        return
+    left, right = operands
     shared = [i for i in left.labels if i in right.labels]
     batch, summed = [i for i in shared if i in result], [i for i in shared if i not in result]
-    if not summed:
-        return
-    maker = _Maker(node, names)
     for operand, other in ((left, right), (right, left)):
         alone = [i for i in operand.labels if i not in other.labels and i not in result]
         maker.sum_out(operand, alone)
+    if not summed:
+        for operand in operands:
+            maker.arrange(operand, [[i] if i in operand.labels else [] for i in result])
+        product = maker.node("Mul", [left.value, right.value], [_size(left.sizes | right.sizes, i) for i in result])
+        maker.finish(_Operand(product, result, left.sizes | right.sizes), result)
+        return
     own = [[i for i in operand.labels if i not in shared] for operand in (left, right)]
     # Without a dimension of their own, matrices stay matrices: a constant one is a weight like any other.
     stack = [batch] if batch else []
@@ -54,11 +65,11 @@ class _Operand:
     sizes: dict[str, int]
 
 
-def _read(node: ir.Node) -> tuple[_Operand, _Operand, list[str]] | None:
+def _read(node: ir.Node) -> tuple[list[_Operand], list[str]] | None:
     equation = node.attributes["equation"].as_string().replace(" ", "")
     given, arrow, result = equation.partition("->")
     terms = given.split(",")
-    if len(terms) != 2 or len(node.inputs) != 2 or "." in equation:
+    if len(terms) not in (1, 2) or len(node.inputs) != len(terms) or "." in equation:
         return None
     operands = []
     for term, value in zip(terms, node.inputs, strict=True):
@@ -71,10 +82,10 @@ def _read(node: ir.Node) -> tuple[_Operand, _Operand, list[str]] | None:
     if not arrow:
         both = "".join(terms)
         result = "".join(sorted(label for label in set(both) if both.count(label) == 1))
-    left, right = operands
-    if any(left.sizes[i] != right.sizes[i] for i in left.labels if i in right.labels):
+    first, last = operands[0], operands[-1]
+    if any(first.sizes[i] != last.sizes[i] for i in first.labels if i in last.labels):
         return None  # a dimension of one that is repeated
-    return left, right, list(result)
+    return operands, list(result)
 
 
 def _size(sizes: dict[str, int], labels: Sequence[str]) -> int:
@@ -155,6 +166,8 @@ class _Maker:
         order = [product.labels.index(label) for label in result]
         value = self.transpose(self.reshape(product.value, dims), order)
         last = value.producer()
-        assert last is not None
-        graph_of(self.einsum).remove(last)
+        if last is None or value is self.einsum.inputs[0]:  # it gives its operand as it is
+            last = ir.Node("", "Identity", [value])
+        else:
+            graph_of(self.einsum).remove(last)
         put_in_place(self.einsum, last)

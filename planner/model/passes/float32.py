@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 from planner.model.names import Names
 from planner.model.passes.edit import insert_first
+from planner.model.passes.match import HALVES, WAS_HALF
 
 _F = ir.DataType
-_HALVES = (_F.FLOAT16, _F.BFLOAT16)
-_OTHER = (*_HALVES, _F.DOUBLE)
+_OTHER = (*HALVES, _F.DOUBLE)
 # Attributes that name an element type. The domains whose operators compute the same in any float type.
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 _DOMAINS = ("", "ai.onnx", "com.microsoft", "ai.onnx.ml")
@@ -39,7 +39,7 @@ def compute_in_float32(model: ir.Model) -> str | None:
         return None
     had_float64 = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs) if v.dtype == _F.DOUBLE]
     results = [(out, out.name, out.dtype) for out in model.graph.outputs]
-    inputs = [value for value in model.graph.inputs if value.dtype in _HALVES]
+    inputs = [value for value in model.graph.inputs if value.dtype in HALVES]
     halves = {id(value) for value in inputs}
     for value in values:
         if value.dtype in _OTHER and id(value) not in halves:
@@ -50,7 +50,7 @@ def compute_in_float32(model: ir.Model) -> str | None:
     for value in inputs:
         _widen_input(model.graph, value, names)
     for index, (_, name, dtype) in enumerate(results):
-        if dtype in _HALVES:
+        if dtype in HALVES:
             _narrow_output(model.graph, index, name, dtype, names)
     if had_float64:
         return f"float64 is computed and given out in float32: {', '.join(had_float64)}"
@@ -64,6 +64,8 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 def _widen(value: ir.Value) -> None:
     if not isinstance(value.type, ir.TensorType):
         return
+    if value.dtype in HALVES:
+        value.meta[WAS_HALF] = True
     value.type = ir.TensorType(_F.FLOAT)
     if value.const_value is not None:
         value.const_value = _widened(value.const_value)
@@ -93,6 +95,7 @@ def _widen_attributes(node: ir.Node) -> None:
 
 def _widen_input(graph: ir.Graph, value: ir.Value, names: Names) -> None:
     wide = _cast(value, names.value(f"{value.name}_widened"), _F.FLOAT, names)
+    wide.outputs[0].meta[WAS_HALF] = True
     uses = list(value.uses())
     given = [index for index, out in enumerate(graph.outputs) if out is value]
     insert_first(graph, wide)

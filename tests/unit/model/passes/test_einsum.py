@@ -1,4 +1,4 @@
-"""An Einsum of two operands becomes a product of matrices, and computes the same."""
+"""An Einsum becomes a product of matrices, or what else it amounts to, and computes the same."""
 
 from __future__ import annotations
 
@@ -49,6 +49,52 @@ def test_a_product_is_computed_alike(
     np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize(
+    ("equation", "left", "right"),
+    [
+        ("i,j->ij", (3,), (4,)),
+        ("bij,ij->bij", (2, 3, 4), (3, 4)),
+        ("ij,jk->kij", (3, 4), (4, 2)),
+        ("bhi,h->ibh", (2, 3, 4), (3,)),
+        ("ijk,jl->jil", (2, 3, 4), (3, 5)),  # k is summed in one operand alone
+    ],
+)
+def test_a_product_that_sums_nothing_over_both_is_a_mul(
+    equation: str, left: tuple[int, ...], right: tuple[int, ...], constant: bool, tmp_path: Path
+) -> None:
+    a, b = (f32(RNG.normal(size=shape)) for shape in (left, right))
+    result = ",".join(map(str, np.einsum(equation, a, b).shape))
+    given = ",".join(map(str, left)), ",".join(map(str, right))
+    inputs = f"float[{given[0]}] a" + ("" if constant else f", float[{given[1]}] b")
+    body = f'y = Einsum<equation = "{equation}">(a, b)'
+    proto = graph(f"({inputs}) => (float[{result}] y)", body, {"b": b} if constant else {}, opset=17)
+    model = read_model(save(proto, tmp_path))
+    operators = [node.op_type for node in model.nodes]
+    assert "Mul" in operators and not {"Einsum", "MatMul"} & set(operators) and model.ir is not None
+    feed = random_feed(proto)
+    np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("equation", "operators"),
+    [
+        ("ijk->kij", ["Transpose"]),
+        ("ijk->ki", ["ReduceSum", "Transpose"]),
+        ("kji", ["Transpose"]),
+        ("ijk->ijk", ["Identity"]),
+    ],
+)
+def test_one_operand_is_summed_and_transposed(equation: str, operators: list[str], tmp_path: Path) -> None:
+    a = f32(RNG.normal(size=(2, 3, 4)))
+    result = ",".join(map(str, np.einsum(equation, a).shape))
+    proto = graph(f"(float[2,3,4] a) => (float[{result}] y)", f'y = Einsum<equation = "{equation}">(a)', opset=17)
+    model = read_model(save(proto, tmp_path))
+    assert [node.op_type for node in model.nodes] == operators and model.ir is not None
+    feed = random_feed(proto)
+    np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_the_matrix_of_a_layer_is_a_weight(tmp_path: Path) -> None:
     proto = graph(
         "(float[5,4] a) => (float[5,3] y)", 'y = Einsum<equation = "nd,de->ne">(a, b)', {"b": f32(np.ones((4, 3)))}
@@ -57,7 +103,7 @@ def test_the_matrix_of_a_layer_is_a_weight(tmp_path: Path) -> None:
     assert node.op_type == "MatMul" and node.weight is not None and node.weight.shape == (4, 3)
 
 
-@pytest.mark.parametrize("equation", ["ii,ij->j", "...i,ij->...j", "ij,ij->ij"])
+@pytest.mark.parametrize("equation", ["ii,ij->j", "...i,ij->...j"])
 def test_other_forms_stay(equation: str, tmp_path: Path) -> None:
     result = ",".join(map(str, np.einsum(equation, np.ones((4, 4)), np.ones((4, 4))).shape))
     body = f'y = Einsum<equation = "{equation}">(a, b)'
