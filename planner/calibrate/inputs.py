@@ -125,8 +125,8 @@ def load_inputs(
     specs = input_specs(model)
     if source is None:
         made, way = made_up(model, [(s.name, s.dtype, tuple(1 if d is None else d for d in s.shape)) for s in specs])
-        calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, *way)
-        evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, *way)
+        calibration = make_samples(made, SYNTHETIC_SAMPLES, seed, way)
+        evaluation = make_samples(made, max(2, SYNTHETIC_SAMPLES // 4), seed + 1, way)
         digest = hashlib.sha256()
         for made_sample in (*calibration, *evaluation):
             _hash(made_sample, digest)

@@ -42,6 +42,20 @@ _MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
+class Way:
+    """How values are made of which the model does not tell enough.
+
+    Attributes:
+        integers, floats: which of the ways to make them.
+        hides: whether 1 in a mask says that an element is left out, as PyTorch's key_padding_mask has it.
+    """
+
+    integers: int = 0
+    floats: int = 0
+    hides: bool = False
+
+
+@dataclass(frozen=True)
 class Made:
     """One input to make up: its name, dtype and shape, and what the model does with it."""
 
@@ -51,29 +65,23 @@ class Made:
     use: Use
 
 
-def make_samples(
-    made: Sequence[Made], count: int, seed: int, integers: int = 0, floats: int = 0
-) -> tuple[dict[str, Array], ...]:
+def make_samples(made: Sequence[Made], count: int, seed: int, way: Way = Way()) -> tuple[dict[str, Array], ...]:
     """Seeded samples. They prove nothing about accuracy.
 
     Args:
         made: the inputs.
         count: of samples.
         seed: of the random generator.
-        integers: which of the ways to make integers of which nothing is known.
-        floats: which of the ways to make floats.
+        way: to make them.
 
     Raises:
         RequestError: an input of a type for which nothing can stand in.
     """
     rng = np.random.default_rng(seed)
-    return tuple(
-        {one.name: _values(one, rng, _INTEGERS[integers], _FLOATS[floats]).astype(one.dtype) for one in made}
-        for _ in range(count)
-    )
+    return tuple({one.name: _values(one, rng, way).astype(one.dtype) for one in made} for _ in range(count))
 
 
-def _values(one: Made, rng: np.random.Generator, integers: _Fill, floats: _Fill) -> Array:
+def _values(one: Made, rng: np.random.Generator, way: Way) -> Array:
     use, kind = one.use, one.dtype.kind
     if kind not in "fiub":
         raise RequestError(
@@ -88,12 +96,13 @@ def _values(one: Made, rng: np.random.Generator, integers: _Fill, floats: _Fill)
     if use.value is not None:
         return use.value
     if use.mask or kind == "b":
-        return _mask(rng, one.shape, _SHOWN if use.mask else 0.5)
+        mask = _mask(rng, one.shape, _SHOWN if use.mask else 0.5)
+        return ~mask if way.hides and use.mask else mask
     if use.ascends and kind in "iu":
         return np.arange(one.shape[-1] if one.shape else 1) % (use.limit or 1 << 30) + np.zeros(one.shape, int)
     if use.limit is not None and kind in "iu":
         return rng.integers(0, use.limit, one.shape)
-    return floats(rng, one.shape) if kind == "f" else integers(rng, one.shape)
+    return (_FLOATS[way.floats] if kind == "f" else _INTEGERS[way.integers])(rng, one.shape)
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...], shown: float) -> Array:
@@ -104,9 +113,7 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...], shown: float) -> Arr
     return mask
 
 
-def made_up(
-    model: Model, inputs: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]
-) -> tuple[tuple[Made, ...], tuple[int, int]]:
+def made_up(model: Model, inputs: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]) -> tuple[tuple[Made, ...], Way]:
     """The inputs with their uses, and the first way to make them on which the float32 model computes finite numbers.
 
     The model is run only where it may not take what is made up: for integers, and where it computes with partial functions.
@@ -123,11 +130,12 @@ def made_up(
     made = tuple(Made(name, dtype, shape, uses.get(name, Use())) for name, dtype, shape in inputs)
     partial = any(node.op_type in _PARTIAL for node in model.ir.graph.all_nodes())
     if not partial and not any(one.dtype.kind in "iub" or one.use.mask for one in made):
-        return made, (0, 0)
+        return made, Way()
     open_integers = any(one.dtype.kind in "iu" and not one.use.known for one in made)
     ways = [
-        (i, f)
-        for f, i in itertools.product(
+        Way(i, f, hides)
+        for hides, f, i in itertools.product(
+            [False, True] if any(one.use.mask for one in made) else [False],
             range(len(_FLOATS)) if any(one.dtype.kind == "f" for one in made) else [0],
             range(len(_INTEGERS)) if open_integers else [0],
         )
@@ -138,9 +146,9 @@ def made_up(
         return made, _first_that_runs(path, made, ways)
 
 
-def _first_that_runs(path: Path, made: Sequence[Made], ways: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _first_that_runs(path: Path, made: Sequence[Made], ways: Sequence[Way]) -> Way:
     """The first way on which a model computes finite numbers, else the first on which it runs."""
-    running: list[tuple[int, int]] = []
+    running: list[Way] = []
     failure = ""
     with Worker(CPU) as worker:
         for way in ways:
@@ -149,13 +157,14 @@ def _first_that_runs(path: Path, made: Sequence[Made], ways: Sequence[tuple[int,
                 worker.open(path, {})
             except EPError:
                 return way  # no session for the float32 model: whoever runs it next says why
+            (sample,) = make_samples(made, 1, 0, way)
             try:
-                outputs = worker.run(make_samples(made, 1, 0, *way)[0]).outputs
+                ran = [worker.run(feed).outputs for feed in (sample, *_all_shown(sample, made, way))]
             except (RunFailed, WorkerCrashed) as error:
                 failure = failure or str(error)
                 continue
             running.append(way)
-            if _finite(outputs):
+            if all(map(_finite, ran)):
                 return way
     if not running:
         raise RequestError(
@@ -163,6 +172,15 @@ def _first_that_runs(path: Path, made: Sequence[Made], ways: Sequence[tuple[int,
             "give real ones with --inputs",
         )
     return running[0]
+
+
+def _all_shown(sample: Mapping[str, Array], made: Sequence[Made], way: Way) -> list[dict[str, Array]]:
+    """The sample with masks that leave nothing out, where it has masks: they leave all out where they are read the other way."""
+    masks = {one.name for one in made if one.use.mask and one.use.value is None}
+    full = {
+        name: np.full_like(array, 0 if way.hides else 1) if name in masks else array for name, array in sample.items()
+    }
+    return [full] if masks else []
 
 
 def _finite(outputs: Mapping[str, Array]) -> bool:

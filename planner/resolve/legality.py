@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, signature
 from planner.operators import operator
-from planner.profiles.schema import FixedParameters, Rule
+from planner.profiles.schema import FixedParameters, Rule, When
 from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import missing_kernel, qualified
 from planner.resolve.plan import Basis
@@ -131,9 +131,11 @@ def _would_store_integer_bias(target: Target, node: Node, config: QuantConfig) -
 
 
 def _by_rules(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
-    if (limit := _beyond_limits(target, node) or _before_quantizing(config, opset)) is not None:
-        return limit
     rules = target.rules_for(node.op_type, node.domain)
+    if (limit := _beyond_limits(target, node) or _before_quantizing(config, opset)) is not None:
+        # Where the EP has no such operator, no other shape would help.
+        whole = (Ruling(False, r.id, r.refuse, r.suggestion) for r in rules if r.refuse is not None and _is_whole(r))
+        return next(whole, limit)
     if not node.known and all(rule.kernels is not None for rule in rules):
         return Ruling(
             False,
@@ -227,6 +229,11 @@ def _before_quantizing(config: QuantConfig, opset: int) -> Ruling | None:
 
 def _dims(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+
+
+def _is_whole(rule: Rule) -> bool:
+    """Whether it speaks of the operator whatever the node is like."""
+    return rule.when == When() and not rule.weight and not rule.activation
 
 
 def _refused(rule: Rule, config: QuantConfig) -> bool:

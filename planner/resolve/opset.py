@@ -9,6 +9,8 @@ from planner.profiles.kernels import operator_version
 # QuantizeLinear takes 16-bit types from here on; scales per channel from 13 on.
 PREFERRED = 21
 _OLDEST = 13
+# So far below its own opset a file is brought, where the target has more kernels there.
+_LOWEST = 18
 
 
 def written_opset(
@@ -28,6 +30,8 @@ def written_opset(
     candidates: Sequence[int] = range(preferred, max(have, _OLDEST) - 1, -1)
     if have > preferred:
         candidates = (have, preferred) if wanted is None else (preferred, have)
+    # Last of equals, since lowering a file changes more of it.
+    candidates = [*candidates, *range(min(candidates) - 1, _LOWEST - 1, -1)]
 
     def lost(opset: int) -> float:
         return sum(_cost(takes, op_type, opset) for op_type in operators)

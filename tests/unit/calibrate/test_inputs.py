@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, save
 from planner.calibrate.inputs import Inputs, load_inputs
 from planner.errors import RequestError
 from planner.model.read import Model, read_model
+from tests.unit.small_models import graph
+from tests.unit.small_models import save as write
 
 
 def make(folder: Path, *inputs: tuple[str, list[int | str]], dtype: int = TensorProto.FLOAT) -> Model:
@@ -256,6 +258,19 @@ def test_what_does_not_fit_is_refused_before_it_is_unpacked(
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_made_up_masks_are_read_as_the_model_reads_them(hides: bool, tmp_path: Path) -> None:
+    """PyTorch's key_padding_mask leaves out what is true, an attention_mask what is false; no row is left out whole."""
+    operands = "low, x" if hides else "x, low"
+    body = f"m = Where(mask, {operands})\ny = Softmax(m)"
+    held = {"low": np.array(-np.inf, np.float32)}
+    made = read_model(write(graph("(float[1,6] x, bool[1,6] mask) => (float[1,6] y)", body, held), tmp_path))
+    found = load_inputs(None, made)
+    masks = np.concatenate([sample["mask"] for sample in (*found.calibration, *found.evaluation)])
+    shown = ~masks if hides else masks
+    assert shown.any(axis=1).all() and shown.mean() > 0.6 and not shown.all()
 
 
 def test_no_synthetic_data_is_made_up_that_fills_the_memory(tmp_path: Path) -> None:

@@ -129,6 +129,9 @@ def test_static_shapes_and_rank_are_limits_of_every_node(profile: Any) -> None:
     ruling = rule(found, QuantConfig(I8, U8), of=dynamic)
     assert (ruling.legal, ruling.rule) == (False, "static-shapes")
     assert "'x' has a dynamic shape [?, 4]" in str(ruling.reason) and "input shapes" in str(ruling.suggestion)
+    none = profile({"why": "no such operator"}, limits={"static_shapes": True})
+    assert rule(none, QuantConfig(I8, U8), of=dynamic).reason == "no such operator"  # another shape would not help
+    found = profile(W8A8, limits={"static_shapes": True, "max_rank": 3})
     deep = node("MatMul", operand("x", Role.ACTIVATION, (1, 1, 2, 4)), operand("w", Role.WEIGHT, (4, 8)))
     ruling = rule(found, QuantConfig(I8, U8), of=deep)
     assert (ruling.legal, ruling.rule) == (False, "max-rank") and "rank 4 is above the 3" in str(ruling.reason)

@@ -28,6 +28,8 @@ def chosen(target: Target, operators: set[str], have: int) -> int:
         ("directml", "gpu", {"Conv", "MaxPool"}, 22, 21),
         ("directml", "gpu", {"Attention", "RMSNormalization"}, 23, 21),
         ("directml", "gpu", {"Conv", "Elu"}, 22, 21),
+        ("directml", "gpu", {"Conv", "GridSample"}, 20, 19),
+        ("directml", "gpu", {"Conv", "GridSample"}, 22, 19),
         ("webgpu", "gpu", {"Conv", "AveragePool"}, 11, 18),
         ("webgpu", "gpu", {"Conv", "GlobalAveragePool"}, 22, 21),
     ],
