@@ -19,14 +19,22 @@ _FORMS = {
 }
 
 
-def quantized_form(nodes: Sequence[Node]) -> tuple[str, tuple[Node, ...]] | None:
-    """The form of quantization that a model has, with the nodes that show it; None for a model that is not quantized."""
+def quantized_form(
+    nodes: Sequence[Node], quantized: frozenset[str] = frozenset()
+) -> tuple[str, tuple[Node, ...]] | None:
+    """The form of quantization that a model has, with the nodes that show it; None for a model that is not quantized.
+
+    Args:
+        nodes: of the model.
+        quantized: names of values that Q/DQ stand beside: what reads or gives one may compute in float by itself, as a Conv does whose
+            Relu alone is followed by a QuantizeLinear.
+    """
     found: dict[str, list[Node]] = {}
     for node in nodes:
         form = _FORMS.get(node.op_type)
         if form is None and node.op_type.startswith("QLinear"):
             form = "QLinear operators"
-        if form is None and _has_integers(node):
+        if form is None and (_has_integers(node) or not quantized.isdisjoint(node.outputs)):
             form = "Q/DQ"
         if form is not None:
             found.setdefault(form, []).append(node)

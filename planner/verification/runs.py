@@ -28,7 +28,7 @@ from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
 from planner.runtime.worker import INVALID
 from planner.verification.emulation import uses_float16
-from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes
+from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
 from planner.verification.floor import Run
 from planner.verification.parts import Parts
@@ -82,6 +82,7 @@ class Runs:
 
     Attributes:
         reference: runs the float32 model on the CPU EP.
+        expects: types of its inputs: a sample of float32 may be one of a float64 model.
         worker: runs the candidate on ran_on.
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
         parts: of the outputs that join several tensors, by name.
@@ -90,6 +91,7 @@ class Runs:
     """
 
     reference: Worker
+    expects: Mapping[str, Any]
     worker: Worker
     yardstick: Worker | None
     dtypes: Mapping[str, Any]
@@ -126,7 +128,7 @@ class Runs:
         dtypes, operators = input_dtypes(model), operators_of(model)
         plain = stack.enter_context(as_written(candidate, model))
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
-        _open_reference(float32, reference)
+        expects = _open_reference(float32, reference)
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability(target.options)
         kind = available.kind
@@ -137,7 +139,7 @@ class Runs:
                 *notes,
                 "float32 nodes were computed in float32: a target that computes them in float16 may differ",
             )
-            return cls(float32, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
+            return cls(float32, expects, yardstick, None, dtypes, opened, placement, CPU, "emulation", notes)
 
         if kind is None or kind == "placement" or not available.runs_model(float16=uses_float16(model)):
             return emulated(*_asked_placement(candidate, target, available, operators, timeout))
@@ -153,7 +155,7 @@ class Runs:
             placement = placement_of(opened, target.ep, operators)
             return emulated(placement, _placed_by(available), f"this machine built no session of it: {opened.unbuilt}")
         runs = cls(
-            float32, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
+            float32, expects, worker, yardstick, dtypes, opened, placement_of(opened, target.ep, operators),
             target.ep, kind, (),
         )  # fmt: skip
 
@@ -171,6 +173,10 @@ class Runs:
             runs.notes, runs.yardstick = (f"the causes of a loss can't be told apart: {error}",), None
         return runs
 
+    def expected(self, sample: Sample) -> Outputs:
+        """What the float32 model makes of a sample."""
+        return self.reference.run(cast_feed(sample, self.expects)).outputs
+
     def choose(
         self, samples: Sequence[Sample], more: Sequence[Sample], budget: float | None
     ) -> tuple[Comparison, list[int], tuple[float, ...]]:
@@ -180,7 +186,7 @@ class Runs:
         emulated, alone = Comparison(self.parts), []
         if more and self.yardstick is not None:
             for index, sample in enumerate(itertools.chain(samples, more)):
-                expected = self.reference.run(sample).outputs
+                expected = self.expected(sample)
                 written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
                 one = emulated.add(expected, written)
                 if index >= len(samples):
@@ -216,7 +222,7 @@ class Runs:
 
         for place, (sample, ran) in zip(places, self.ran(map(sample_at, places), len(places)), strict=False):
             feed = cast_feed(sample, self.dtypes)
-            expected = self.reference.run(sample).outputs
+            expected = self.expected(sample)
             found.seconds += ran.seconds
             found.count += 1
             found.peak_rss_mb = ran.peak_rss_mb or found.peak_rss_mb
@@ -240,7 +246,7 @@ class Runs:
             ran = self.worker.run(cast_feed(first, self.dtypes))
         except RunFailed:
             # A sample that the float32 model itself does not take is not the EP's fault: then this says so.
-            self.reference.run(first)
+            self.expected(first)
             raise
         yield first, ran
         workers = [self.worker]
@@ -258,7 +264,7 @@ class Runs:
         """The user's metric of the candidate on ran_on, and of the reference on the CPU EP."""
         return (
             metric(lambda sample: self.worker.run(cast_feed(sample, self.dtypes)).outputs),
-            metric(lambda sample: self.reference.run(sample).outputs),
+            metric(self.expected),
         )
 
 
@@ -297,18 +303,23 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
     return {name: reason for name, reason in named if name is not None}
 
 
-def _open_reference(worker: Worker, reference: Path) -> None:
-    """Open the float32 model; one of an opset that has lost its kernels (6, say) in the form that planner brings it to."""
+def _open_reference(worker: Worker, reference: Path) -> Mapping[str, Any]:
+    """Open the float32 model; the types of its inputs.
+
+    One that onnxruntime does not load as it is (of an opset without kernels, with a name given twice) is opened in the form that
+    planner brings it to.
+    """
     try:
-        worker.open(reference, {})
+        worker.open(reference, {}, session_config=AS_WRITTEN)
+        return input_dtypes(load(reference))
     except SessionFailed as error:
-        if error.code == "NotImplemented":  # it knows the operator, and has no kernel for its version
+        if error.code in ("NotImplemented", INVALID):
             with contextlib.suppress(PlannerError), temporary_folder() as folder:
-                raised = read_model(reference).ir
-                assert raised is not None
-                save(raised, folder / "reference.onnx")
-                worker.open(folder / "reference.onnx", {})
-                return
+                brought = read_model(reference).ir
+                assert brought is not None
+                save(brought, folder / "reference.onnx")
+                worker.open(folder / "reference.onnx", {}, session_config=AS_WRITTEN)
+                return input_dtypes(brought)
         if error.code == INVALID:
             raise RequestError(
                 f"onnxruntime does not take the float32 model itself: {error}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ def product_of_einsum(node: ir.Node, names: Names) -> None:
     """Write an Einsum over float operands of known shapes with Transposes, Reshapes and a MatMul, a Mul where it sums nothing over
     both operands, or neither where there is one operand.
 
-    Left as they are: an ellipsis, and an index twice in one operand.
+    Left as they are: dimensions of one that are repeated, and an index twice in one operand.
     """
     read = _read(node)
     if read is None:
@@ -69,8 +70,10 @@ def _read(node: ir.Node) -> tuple[list[_Operand], list[str]] | None:
     equation = node.attributes["equation"].as_string().replace(" ", "")
     given, arrow, result = equation.partition("->")
     terms = given.split(",")
-    if len(terms) not in (1, 2) or len(node.inputs) != len(terms) or "." in equation:
+    if len(terms) not in (1, 2) or len(node.inputs) != len(terms):
         return None
+    ranks = [0 if value is None or value.shape is None else len(value.shape) for value in node.inputs]
+    terms, result = _spelled_out(terms, result, ranks, implied=not arrow)
     operands = []
     for term, value in zip(terms, node.inputs, strict=True):
         if value is None or value.shape is None or not value.shape.is_static() or tensor_dtype(value) not in _FLOATS:
@@ -79,13 +82,26 @@ def _read(node: ir.Node) -> tuple[list[_Operand], list[str]] | None:
         if len(term) != len(dims) or len(set(term)) != len(term) or 0 in dims:
             return None
         operands.append(_Operand(value, list(term), dict(zip(term, dims, strict=True))))
-    if not arrow:
-        both = "".join(terms)
-        result = "".join(sorted(label for label in set(both) if both.count(label) == 1))
     first, last = operands[0], operands[-1]
     if any(first.sizes[i] != last.sizes[i] for i in first.labels if i in last.labels):
         return None  # a dimension of one that is repeated
     return operands, list(result)
+
+
+def _spelled_out(terms: Sequence[str], result: str, ranks: Sequence[int], *, implied: bool) -> tuple[list[str], str]:
+    """The terms and the result with an index for each dimension that an ellipsis stands for, and a result that is only implied.
+
+    Onnxruntime takes ellipses that stand for as many dimensions in each operand alone.
+    """
+    free = [label for label in string.ascii_letters if not any(label in term for term in (*terms, result))]
+    counts = [rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term]
+    dots = "".join(free[: max(0, *counts, 0)])
+    spelled = [term.replace("...", dots) for term in terms]
+    if implied:
+        both = "".join(spelled)
+        once = sorted(label for label in set(both) if both.count(label) == 1 and label not in dots)
+        return spelled, dots + "".join(once)
+    return spelled, result.replace("...", dots)
 
 
 def _size(sizes: dict[str, int], labels: Sequence[str]) -> int:

@@ -7,13 +7,16 @@ neither moves int64 nor casts to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import onnx_ir as ir
 
 from planner.model.names import Names
+from planner.model.passes.edit import new_constant
 from planner.model.passes.match import graph_of, int_attribute, own
 from planner.model.stored import dtype_name
 from planner.operators import operator
@@ -25,6 +28,8 @@ _INTEGERS = (_D.BOOL, _D.INT8, _D.INT16, _INT32, _INT64, _D.UINT8, _D.UINT16, _D
 _LOOKUPS = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1}
 # An index is computed from others so: what is looked up with the result had to fit.
 _ARITHMETIC = ("Add", "Sub", "Mul", "Min", "Max", "Clip", "Where")
+# A picture has at least so many dimensions.
+_PICTURE = 4
 # Uses that are followed from a value to the lookups it ends in.
 _FOLLOWED = 100
 
@@ -60,8 +65,11 @@ def spell_integers(model: ir.Model, taken: PlainIntegers) -> None:
             if source is None or source.dtype is None or source.const_value is not None:
                 continue
             kind = dtype_name(source.dtype) or ""
-            if node.op_type == "Cast" and int_attribute(node, "to", 0) == _INT64:
-                _cast_in_two(node, kind, taken, names)
+            if node.op_type == "Cast":
+                if int_attribute(node, "to", 0) == _INT64:
+                    _cast_in_two(node, kind, taken, names)
+                elif node.outputs[0].dtype in _INTEGERS and source.dtype not in _INTEGERS[1:]:
+                    _cast_flat(node, source, taken, names)
                 continue
             refused = _is_move(node, source) and source.dtype in _INTEGERS and not taken.moves(node.op_type, kind)
             if refused and not _cast_first(node, partial(taken.moves, node.op_type), names):
@@ -115,6 +123,38 @@ def _cast_in_two(node: ir.Node, source: str, taken: PlainIntegers, names: Names)
     node.attributes["to"] = ir.AttrInt64("to", int(_INT32))
     node.outputs[0].type = ir.TensorType(_INT32)
     _widen_behind(node, names)
+
+
+def _cast_flat(node: ir.Node, source: ir.Value, taken: PlainIntegers, names: Names) -> None:
+    """Cast a picture to integers that the target does not transpose with its places in one dimension.
+
+    For an EP of another layout onnxruntime transposes pictures back behind a convolution, and moves that as far as it can: behind
+    the Cast. No Transpose goes beyond a Reshape.
+    """
+    out = node.outputs[0]
+    kind = dtype_name(out.dtype) or ""
+    shape = out.shape.numpy() if out.shape is not None and out.shape.is_static() else ()
+    if len(shape) < _PICTURE or taken.moves("Transpose", kind) or not taken.moves("Reshape", kind):
+        return
+    flat = [*shape[:2], math.prod(shape[2:])]
+    graph, name = graph_of(node), out.name
+    before, behind = (
+        new_constant(node, f"{name}_{what}", np.array(dims, np.int64), names)
+        for what, dims in (("flat", flat), ("shape", shape))
+    )
+    reshape = ir.Node("", "Reshape", [source, before], name=names.beside(node, "flat"))
+    reshape.outputs[0].name = names.value(f"{source.name}_flat")
+    reshape.outputs[0].type, reshape.outputs[0].shape = source.type, ir.Shape(flat)
+    graph.insert_before(node, reshape)
+    node.replace_input_with(0, reshape.outputs[0])
+    back = ir.Node("", "Reshape", [None, behind], name=names.beside(node, "shaped"))
+    result = back.outputs[0]
+    result.type, result.shape = out.type, out.shape
+    out.replace_all_uses_with(result, replace_graph_outputs=True)
+    back.replace_input_with(0, out)
+    out.shape = ir.Shape(flat)
+    graph.insert_after(node, back)
+    out.name, result.name = names.value(f"{name}_unshaped"), name
 
 
 def _widen_behind(node: ir.Node, names: Names) -> None:

@@ -228,3 +228,22 @@ def test_the_spectrum_of_an_stft_is_one_sided_where_the_file_does_not_say(tmp_pa
     found = normalized(model)
     assert found.graph.node(0).outputs[0].shape == [1, 4, 9, 2]
     assert [tuple(a.shape) for a in run(found, random_feed(model))] == [(1, 4, 9, 2)]
+
+
+@pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        ("o = com.microsoft.MultiHeadAttention<num_heads: int = 2>(x, x, x)", (1, 3, 8)),
+        ("o = com.microsoft.QuickGelu(x)", (1, 3, 8)),
+        ("o = com.microsoft.FusedMatMul(x, w)", None),
+    ],
+)
+def test_onnxruntimes_own_operators_have_a_type_and_where_it_is_known_a_shape(
+    body: str, shape: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    proto = graph(
+        "(float[1,3,8] x) => (float[1,3,8] y)", f"{body}\ny = MatMul(o, w)", {"w": np.eye(8, dtype=np.float32)},
+        domains=["com.microsoft"], check=False,
+    )  # fmt: skip
+    operand = read_model(save(proto, tmp_path)).nodes[-1].inputs[0]
+    assert operand is not None and (operand.dtype, operand.shape) == ("float32", shape)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import pytest
 
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Assigned, Opened, RunFailed
+from planner.runtime.client import Assigned, Opened, Ran, RunFailed
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.registry import CPU
 from planner.verification.runs import Runs
@@ -29,17 +29,17 @@ class Failing:
     def __init__(self, ep: str, *, fails: bool) -> None:
         self.ep, self.fails = ep, fails
 
-    def run(self, _sample: Mapping[str, np.ndarray[Any, Any]]) -> object:
+    def run(self, _sample: Mapping[str, np.ndarray[Any, Any]]) -> Ran:
         if self.fails:
             raise RunFailed(f"{self.ep} failed", ep=self.ep)
-        return object()
+        return Ran({}, 0.0, None)
 
 
 @pytest.mark.parametrize(("reference_fails", "blamed"), [(True, CPU), (False, NPU)])
 def test_a_sample_that_the_float32_model_does_not_take_is_not_the_eps_fault(reference_fails: bool, blamed: str) -> None:
     reference, worker = Failing(CPU, fails=reference_fails), Failing(NPU, fails=True)
     nothing: Any = None
-    runs = Runs(reference, worker, None, {}, nothing, nothing, NPU, "simulator", ())  # type: ignore[arg-type]
+    runs = Runs(reference, {}, worker, None, {}, nothing, nothing, NPU, "simulator", ())  # type: ignore[arg-type]
     with pytest.raises(RunFailed) as found:
         list(runs.ran(iter([{"x": np.zeros(1)}]), 1))
     assert found.value.ep == blamed

@@ -14,6 +14,7 @@ from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
+from tests.unit.small_models import f32, graph, save
 
 CPU = TargetIdentity("CPUExecutionProvider", "cpu", {})
 WEIGHT = np.random.default_rng(0).uniform(-1, 1, (16, 4)).astype(np.float32)
@@ -102,6 +103,39 @@ def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_n
     assert found.placement.on_target == 0
     with pytest.raises(RequestError, match="does not take the float32 model itself"):
         verify(good, bad, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
+
+
+def test_a_reference_is_fed_in_its_own_types(tmp_path: Path) -> None:
+    wide, candidate = write(tmp_path / "wide.onnx", TensorProto.DOUBLE), write(tmp_path / "m.onnx")
+    found = verify(candidate, wide, CPU, SAMPLES, Criteria(Floor("sqnr", 60)))
+    assert found.passed and found.fidelity[0].sqnr_db > 100
+
+
+def test_a_reference_with_a_name_given_twice_runs_as_planner_names_it(tmp_path: Path) -> None:
+    body = "m = MatMul(x, w)\ny = Relu(m)"
+    proto = graph("(float[2,16] x) => (float[2,4] y)", body, {"w": WEIGHT})
+    for node in proto.graph.node:
+        node.name = "twice"
+    found = verify(save(proto, tmp_path), save(proto, tmp_path, "r.onnx"), CPU, SAMPLES, Criteria(Floor("sqnr", 60)))
+    assert found.session_error is not None  # the candidate is judged as it is
+    assert verify(
+        save(graph("(float[2,16] x) => (float[2,4] y)", body, {"w": WEIGHT}), tmp_path), tmp_path / "r.onnx", CPU,
+        SAMPLES, Criteria(Floor("sqnr", 60)),
+    ).passed  # fmt: skip
+
+
+def test_a_quantized_reference_is_computed_as_it_is_written(tmp_path: Path) -> None:
+    """Fused, its products of 8 bits would be summed by kernels that saturate on a processor without VNNI."""
+    held = {"s": f32(0.01), "z": np.array(128, np.uint8), "t": f32(0.01), "o": np.array(0, np.int8),
+            "w": np.full((16, 4), 127, np.int8), "u": f32(0.5), "v": np.array(100, np.uint8)}  # fmt: skip
+    body = (
+        "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nf = DequantizeLinear(w, t, o)\nm = MatMul(d, f)\n"
+        "p = QuantizeLinear(m, u, v)\ny = DequantizeLinear(p, u, v)"
+    )
+    model = save(graph("(float[2,16] x) => (float[2,4] y)", body, held), tmp_path)
+    full = [{"x": np.full((2, 16), 1.27, np.float32)}]
+    found = verify(model, model, CPU, full, Criteria(Floor("sqnr", 60)))
+    assert found.causes[0].quantizing == 200
 
 
 def test_one_hard_sample_among_easy_ones_fails_a_floor_that_the_sum_over_them_reaches(tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ RNG = np.random.default_rng(0)
         ("bij,jk->bik", (1, 3, 4), (4, 2)),
         ("bij,bij->b", (2, 3, 4), (2, 3, 4)),
         ("bhwc,hkc->bhwk", (1, 3, 4, 5), (3, 4, 5)),
+        ("...qk,...kd->...qd", (2, 3, 4, 5), (2, 3, 5, 2)),
+        ("...d,de->...e", (2, 3, 4), (4, 5)),
+        ("...d,de", (2, 3, 4), (4, 5)),
+        ("...d,...d->...", (2, 3, 4), (2, 3, 4)),
     ],
 )
 def test_a_product_is_computed_alike(
@@ -103,7 +107,7 @@ def test_the_matrix_of_a_layer_is_a_weight(tmp_path: Path) -> None:
     assert node.op_type == "MatMul" and node.weight is not None and node.weight.shape == (4, 3)
 
 
-@pytest.mark.parametrize("equation", ["ii,ij->j", "...i,ij->...j"])
+@pytest.mark.parametrize("equation", ["ii,ij->j", "...ii,ij->...j"])
 def test_other_forms_stay(equation: str, tmp_path: Path) -> None:
     result = ",".join(map(str, np.einsum(equation, np.ones((4, 4)), np.ones((4, 4))).shape))
     body = f'y = Einsum<equation = "{equation}">(a, b)'

@@ -77,6 +77,17 @@ def test_other_numbers_keep_all_their_bits(body: str, tmp_path: Path) -> None:
     ]
 
 
+def test_a_picture_of_integers_is_cast_in_three_dimensions(tmp_path: Path) -> None:
+    """Onnxruntime would transpose the picture behind the Cast, which the HTP does not take."""
+    proto = graph("(float[1,2,3,4] x) => (uint8[1,2,3,4] y)", "r = Round(x)\ny = Cast<to=2>(r)")
+    taken = PlainIntegers(moves=lambda op_type, dtype: (op_type, dtype) != ("Transpose", "uint8"))
+    model = read_model(save(proto, tmp_path), integers=taken)
+    assert [n.op_type for n in model.nodes] == ["Round", "Reshape", "Cast", "Reshape"] and model.ir is not None
+    assert model.nodes[2].output_shapes == ((1, 2, 12),)
+    feed = {"x": f32(np.arange(24).reshape(1, 2, 3, 4) * 1.3)}
+    np.testing.assert_array_equal(run(model.ir, feed)[0], run(proto, feed)[0])
+
+
 def test_targets_say_what_they_take() -> None:
     htp, cpu = Target.open("qnn", "snapdragon-x-elite"), Target.open("cpu", None)
     assert not htp.moves("Transpose", "int64") and htp.moves("Transpose", "int32") and htp.moves("Reshape", "int64")
