@@ -128,7 +128,7 @@ class Runs:
         dtypes, operators = input_dtypes(model), operators_of(model)
         plain = stack.enter_context(as_written(candidate, model))
         float32 = stack.enter_context(Worker(CPU, timeout=timeout))
-        expects = _open_reference(float32, reference)
+        expects, broken = _open_reference(float32, reference)
         yardstick = stack.enter_context(Worker(CPU, timeout=timeout))
         available = launcher(target.ep).availability(target.options)
         kind = available.kind
@@ -150,6 +150,8 @@ class Runs:
         try:
             opened = worker.open(candidate, target.options, log=True, schedule=folder)
         except SessionFailed as error:
+            if broken is not None and error.code == INVALID:
+                raise broken from None  # the reference's own fault, in the candidate too
             raise NoSession(error, kind, worker.runtime) from None
         if opened.unbuilt:
             placement = placement_of(opened, target.ep, operators)
@@ -303,28 +305,31 @@ def refusal_reasons(refusals: Sequence[Refusal], candidate: Mapping[str, str]) -
     return {name: reason for name, reason in named if name is not None}
 
 
-def _open_reference(worker: Worker, reference: Path) -> Mapping[str, Any]:
-    """Open the float32 model; the types of its inputs.
+def _open_reference(worker: Worker, reference: Path) -> tuple[Mapping[str, Any], RequestError | None]:
+    """Open the float32 model; the types of its inputs, and what is wrong with its file where onnxruntime takes it for no model.
 
     One that onnxruntime does not load as it is (of an opset without kernels, with a name given twice) is opened in the form that
     planner brings it to.
     """
     try:
         worker.open(reference, {}, session_config=AS_WRITTEN)
-        return input_dtypes(load(reference))
+        return input_dtypes(load(reference)), None
     except SessionFailed as error:
+        broken = None
+        if error.code == INVALID:
+            broken = RequestError(
+                f"onnxruntime does not take the float32 model itself: {error}",
+                "correct the model: no EP runs it as it is",
+            )
         if error.code in ("NotImplemented", INVALID):
             with contextlib.suppress(PlannerError), temporary_folder() as folder:
                 brought = read_model(reference).ir
                 assert brought is not None
                 save(brought, folder / "reference.onnx")
                 worker.open(folder / "reference.onnx", {}, session_config=AS_WRITTEN)
-                return input_dtypes(brought)
-        if error.code == INVALID:
-            raise RequestError(
-                f"onnxruntime does not take the float32 model itself: {error}",
-                "correct the model: no EP runs it as it is",
-            ) from None
+                return input_dtypes(brought), broken
+        if broken is not None:
+            raise broken from None
         raise
 
 
