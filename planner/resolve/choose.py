@@ -76,7 +76,7 @@ def resolve_each(target: Target, model: Model, precision: Precision | None) -> I
     Raises:
         RequestError: the model is quantized already: its precision is what it stores.
     """
-    if (found := quantized_form(model.nodes, _before_quantize(model))) is not None:
+    if (found := quantized_form(model)) is not None:
         form, nodes = found
         raise RequestError(
             f"{model.path} is quantized already ({form}): {len(nodes)} nodes, first {nodes[0].op_type} {nodes[0].name!r}",
@@ -87,12 +87,6 @@ def resolve_each(target: Target, model: Model, precision: Precision | None) -> I
         yield from resolve_auto(target, model)
     else:
         yield resolve(target, model, precision)
-
-
-def _before_quantize(model: Model) -> frozenset[str]:
-    """Names of the values that the file quantizes."""
-    nodes = () if model.ir is None else model.ir.graph.all_nodes()
-    return frozenset(n.inputs[0].name or "" for n in nodes if n.op_type == "QuantizeLinear" and n.inputs[0] is not None)
 
 
 def judge_stored(target: Target, model: Model) -> Resolution:

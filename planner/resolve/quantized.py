@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from planner.model.node import Node
+from planner.model.read import Model
 
 # By operator: what the form is called.
 _BLOCKS, _DYNAMIC = "weights in blocks", "dynamic quantization"
@@ -19,18 +18,11 @@ _FORMS = {
 }
 
 
-def quantized_form(
-    nodes: Sequence[Node], quantized: frozenset[str] = frozenset()
-) -> tuple[str, tuple[Node, ...]] | None:
-    """The form of quantization that a model has, with the nodes that show it; None for a model that is not quantized.
-
-    Args:
-        nodes: of the model.
-        quantized: names of values that Q/DQ stand beside: what reads or gives one may compute in float by itself, as a Conv does whose
-            Relu alone is followed by a QuantizeLinear.
-    """
+def quantized_form(model: Model) -> tuple[str, tuple[Node, ...]] | None:
+    """The form of quantization that a model has, with the nodes that show it; None for a model that is not quantized."""
+    quantized = _before_quantize(model)
     found: dict[str, list[Node]] = {}
-    for node in nodes:
+    for node in model.nodes:
         form = _FORMS.get(node.op_type)
         if form is None and node.op_type.startswith("QLinear"):
             form = "QLinear operators"
@@ -48,3 +40,9 @@ def quantized_form(
 def _has_integers(node: Node) -> bool:
     stored = (node.stored.activation, node.stored.weight)
     return any(dtype is not None and not dtype.is_float for dtype in stored)
+
+
+def _before_quantize(model: Model) -> frozenset[str]:
+    """Names of the values that the file quantizes. What gives one may itself compute in float, as a Relu does behind its Conv."""
+    nodes = () if model.ir is None else model.ir.graph.all_nodes()
+    return frozenset(n.inputs[0].name or "" for n in nodes if n.op_type == "QuantizeLinear" and n.inputs[0] is not None)

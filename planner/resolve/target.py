@@ -158,10 +158,10 @@ class Target:
         """
         return not any(
             rule.refuse is not None
-            and rule.when in (When(inputs={"0": data}) for data in rule.when.inputs.values())
-            and structs.replace(rule.when.inputs["0"], dtype=None)
-            in (OperandCondition(), OperandCondition(present=True))
-            and dtype in (rule.when.inputs["0"].dtype or ())
+            and (data := rule.when.inputs.get("0")) is not None
+            and dtype in (data.dtype or ())
+            and structs.replace(data, dtype=None, present=None) == OperandCondition()
+            and rule.when == When(inputs={"0": data})
             for rule in self.rules_for(op_type)
         )
 

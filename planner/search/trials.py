@@ -315,22 +315,21 @@ class Trials:
             tried: names of precisions.
         """
         corrects = plan.inputs is None or plan.inputs.get(CORRECTS) is not False
-        found = {
-            other.precision: _with_biases(other, corrects=corrects)
-            for other in reversed(self._drafts)
-            if other.precision not in tried
-            and (self.demands.floor is not None or _narrowest(other) >= _narrowest(plan))
-        }
-        return list(reversed(found.values()))
+        return [
+            _with_biases(other, corrects=corrects)
+            for precision, other in self._drafts.items()
+            if precision not in tried and (self.demands.floor is not None or _narrowest(other) >= _narrowest(plan))
+        ]
 
     @functools.cached_property
-    def _drafts(self) -> list[Plan]:
+    def _drafts(self) -> dict[str, Plan]:
         """Those of every legal precision."""
-        found = []
+        found: dict[str, Plan] = {}
         for resolution in resolve_each(self.target, self.model, None):
             if resolution.legal:
                 with contextlib.suppress(RangeMissingError):
-                    found.append(self.draft(resolution))
+                    plan = self.draft(resolution)
+                    found.setdefault(plan.precision, plan)
         return found
 
     def undercut(self, resolutions: Iterator[Resolution]) -> None:

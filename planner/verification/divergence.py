@@ -223,16 +223,16 @@ class _Opened:
         outputs = [out.name or "" for out in self.reference.graph.outputs]
         sums = {name: _Sums() for name in (*outputs, *(name for name, _ in batch))}
         pairs = {**{name: name for name in outputs}, **dict(batch)}
-        dtypes = input_dtypes(self.candidate)
+        dtypes, expects = input_dtypes(self.candidate), input_dtypes(self.reference)
         with (
             _exposed(self.reference, [name for name, _ in batch]) as reference_file,
             _exposed(self.candidate, [value for _, value in batch]) as candidate_file,
         ):
             # The reference must keep every tensor as it is written, too.
-            self.reference_worker.open(reference_file, {})
+            self.reference_worker.open(reference_file, {}, session_config=AS_WRITTEN)
             self.worker.open(candidate_file, self.options, session_config=self.config)
             for sample in self.samples:
-                expected = self.reference_worker.run(sample).outputs
+                expected = self.reference_worker.run(cast_feed(sample, expects)).outputs
                 got = self.worker.run(cast_feed(sample, dtypes)).outputs
                 for name, value in pairs.items():
                     if name in expected and value in got and _is_number(expected[name]):

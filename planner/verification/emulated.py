@@ -67,7 +67,7 @@ class Emulation:
         if not places:
             return
         with Worker(CPU, timeout=self._timeout) as worker:
-            worker.open(self._reference, {})
+            worker.open(self._reference, {}, session_config=AS_WRITTEN)
             for place in places:
                 self._expected.append(worker.run(self._samples[place]).outputs)
                 self._known[place] = len(self._expected) - 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -68,11 +67,11 @@ def spell_integers(model: ir.Model, taken: PlainIntegers) -> None:
             if node.op_type == "Cast":
                 if int_attribute(node, "to", 0) == _INT64:
                     _cast_in_two(node, kind, taken, names)
-                elif node.outputs[0].dtype in _INTEGERS and source.dtype not in _INTEGERS[1:]:
+                elif node.outputs[0].dtype in _INTEGERS and (source.dtype == _D.BOOL or source.dtype not in _INTEGERS):
                     _cast_flat(node, source, taken, names)
                 continue
             refused = _is_move(node, source) and source.dtype in _INTEGERS and not taken.moves(node.op_type, kind)
-            if refused and not _cast_first(node, partial(taken.moves, node.op_type), names):
+            if refused and not _cast_first(node, taken, names):
                 _move_in_int32(node, taken, names)
 
 
@@ -81,26 +80,26 @@ def _is_move(node: ir.Node, source: ir.Value) -> bool:
     return moves and len(node.outputs) == 1 and node.outputs[0].dtype == source.dtype
 
 
-def _cast_first(node: ir.Node, moves: Callable[[str], bool], names: Names) -> bool:
+def _cast_first(node: ir.Node, taken: PlainIntegers, names: Names) -> bool:
     """Cast before a move what is cast behind it, by one Cast or several of one type; whether that was done."""
     out, source = node.outputs[0], node.inputs[0]
     casts = [usage.node for usage in out.uses()]
     to = {int_attribute(cast, "to", 0) if cast.op_type == "Cast" and own(cast) else None for cast in casts}
     kind = next(iter(to), None)
-    if len(to) != 1 or kind is None or out.is_graph_output() or not moves(dtype_name(ir.DataType(kind)) or ""):
+    if len(to) != 1 or kind is None or out.is_graph_output():
+        return False
+    dtype = ir.DataType(kind)
+    if not taken.moves(node.op_type, dtype_name(dtype) or ""):
         return False
     if any(cast.outputs[0].is_graph_output() or cast.graph is not node.graph for cast in casts):
         return False  # the output keeps its name
-    dtype = ir.DataType(kind)
     node.replace_input_with(0, _cast(node, source, dtype, names, before=True))
-    first, *others = casts
     # The moved value is what the Cast gave: that is the name by which the plan and its reports know it.
-    name, shape = first.outputs[0].name, out.shape
-    for cast in (first, *others):
+    out.name, out.type = casts[0].outputs[0].name, ir.TensorType(dtype)
+    for cast in casts:
         cast.outputs[0].replace_all_uses_with(out)
         cast.outputs[0].name = None
         graph_of(cast).remove(cast, safe=True)
-    out.name, out.type, out.shape = name, ir.TensorType(dtype), shape
     return True
 
 

@@ -109,6 +109,8 @@ def test_a_reference_is_fed_in_its_own_types(tmp_path: Path) -> None:
     wide, candidate = write(tmp_path / "wide.onnx", TensorProto.DOUBLE), write(tmp_path / "m.onnx")
     found = verify(candidate, wide, CPU, SAMPLES, Criteria(Floor("sqnr", 60)))
     assert found.passed and found.fidelity[0].sqnr_db > 100
+    wrong = verify(write(tmp_path / "g.onnx", gain=1.1), wide, CPU, SAMPLES, Criteria(Floor("sqnr", 60)))
+    assert wrong.divergence is not None and not wrong.passed  # where they part is found, too
 
 
 def test_a_reference_with_a_name_given_twice_runs_as_planner_names_it(tmp_path: Path) -> None:
