@@ -98,7 +98,7 @@ class CheckResult:
         """What would change that, in a line, or a line for each input with open dimensions; may be empty."""
         if self.violations and self.open_inputs:
             lines = [f"--shape {shape}" for shape in self.open_inputs]
-            return "\n  ".join(["give --inputs, or write numbers for the names:", *lines])
+            return "\n  ".join(["write numbers for the names:", *lines])
         if self.violations:
             return self.violations[0].ruling.suggestion or ""
         return "verify on the EP itself (`planner target`), or accept it with --allow-unknown"

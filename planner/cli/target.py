@@ -104,13 +104,16 @@ def run(args: argparse.Namespace) -> int:
         show(result)
     if result.report:
         common.say(f"planner: wrote a report of {len(result.report)} files to {args.report_dir}")
-    return conclude(result)
+    return conclude(result, allow_fallback=args.allow_fallback)
 
 
-def conclude(result: TargetResult) -> int:
+def conclude(result: TargetResult, *, allow_fallback: bool) -> int:
     """Exit status, and the reason on stderr where it is not 0."""
     if result.kept is None:
-        return check.conclude(result.check, allow_unknown=False)
+        status = check.conclude(result.check, allow_unknown=False)
+        if status == common.NO and not allow_fallback and not result.check.open_inputs:
+            common.say("  or let them run on the CPU: --allow-fallback")
+        return status
     verify.conclude(result.kept.verification)
     search = None if result.selection is None else result.selection.search
     if search is not None and search.stopped is not None and search.note:

@@ -92,20 +92,33 @@ def resolve_each(target: Target, model: Model, precision: Precision | None) -> I
 def judge_stored(target: Target, model: Model) -> Resolution:
     """Judge the model as it is: every node at the config that the file stores."""
     verdicts = []
-    left: set[str] = set()  # names of nodes that are not on the target
     known = _Constants()
     for node in model.nodes:
         ruling = judge(target, node, node.stored, model.normalized_opset)
         if known.folds(node) and not ruling.legal:
             ruling = _FOLDED
-        if target.profile.limits.bodies_follow and ruling.legal and (outer := left.intersection(node.scope)):
-            reason = f"inside {next(iter(outer))!r}, which {target.ep} does not take; its body goes with it"
-            ruling = Ruling(False, "bodies-follow", reason, "unroll the loop, or split the model at it")
-        if ruling.legal is False:
-            left.add(node.name)
         verdicts.append(Verdict(node, node.stored, ruling))
+    verdicts = _with_bodies(target, verdicts)
     verdicts, notes = around_defects(target, verdicts, model.normalized_opset, stored=True)
     return Resolution("as stored", _say_shapes(model, verdicts), notes)
+
+
+def _with_bodies(target: Target, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts, where the bodies of an If, Loop or Scan that the EP leaves to another are left with it."""
+    if not target.profile.limits.bodies_follow:
+        return list(verdicts)
+    followed: list[Verdict] = []
+    left: set[str] = set()  # names of nodes that are not on the target
+    for verdict in verdicts:  # a node stands before its bodies
+        outer = next((name for name in verdict.node.scope if name in left), None)
+        if outer is not None and verdict.ruling.legal is not False:
+            reason = f"inside {outer!r}, which {target.ep} does not take; its body goes with it"
+            ruling = Ruling(False, "bodies-follow", reason, "unroll the loop, or split the model at it")
+            verdict = replace(verdict, ruling=ruling)
+        if verdict.ruling.legal is False:
+            left.add(verdict.node.name)
+        followed.append(verdict)
+    return followed
 
 
 # Where the runtime computes the node before any EP is asked.
@@ -163,6 +176,7 @@ def resolve(target: Target, model: Model, precision: Precision, otherwise: Seque
             if alternative.ruling.legal:
                 verdict = alternative
         verdicts.append(verdict)
+    verdicts = _with_bodies(target, verdicts)
     if precision.flows is not None and not any(
         v.config.weight is not None and not v.config.weight.is_float for v in verdicts
     ):
@@ -188,7 +202,7 @@ def _nothing_to_choose(precision: Precision) -> Ruling:
 def _say_shapes(model: Model, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """The verdicts, with a suggestion that names this model's own inputs where a dynamic shape is what is wrong."""
     if model.dynamic_inputs:
-        hint = f"give --inputs, or numbers for the names: --shape {' --shape '.join(model.dynamic_inputs)}"
+        hint = f"write numbers for the names: --shape {' --shape '.join(model.dynamic_inputs)}; --inputs give them too"
     else:
         hint = "the shape depends on the data: end the model before the node that makes it (NonZero, Loop, ...), or split it there"
     return tuple(

@@ -87,16 +87,26 @@ def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
     for name, allowed in when.attributes.items():
         value = attribute(node, name, opset)
         if value not in allowed:
-            yield f"attribute {name}={value} is not among {', '.join(map(str, allowed))}"
+            yield f"attribute {name}={_shown(name, value)} is not among {', '.join(_shown(name, a) for a in allowed)}"
     for name, excluded in when.attributes_not.items():
         value = attribute(node, name, opset)
         if value is None or value in excluded:
-            yield f"attribute {name}={value} is among {', '.join(map(str, excluded))}"
+            yield f"attribute {name}={_shown(name, value)} is among {', '.join(_shown(name, e) for e in excluded)}"
     for name, bound in when.attributes_above.items():
         value = attribute(node, name, opset)
         numbers = value if isinstance(value, list | tuple) else [value]
         if not any(isinstance(n, int | float) and n > bound for n in numbers):
             yield f"attribute {name}={value} is not above {bound:g}"
+
+
+_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
+
+
+def _shown(name: str, value: object) -> str:
+    """A value of an attribute for people: ONNX's number of a type by its name."""
+    if name in _TYPE_ATTRIBUTES and isinstance(value, int) and value in onnx.TensorProto.DataType.values():
+        return onnx.TensorProto.DataType.Name(value).lower()
+    return str(value)
 
 
 def _operand_problems(when: When, node: Node, config: QuantConfig) -> Iterator[str]:

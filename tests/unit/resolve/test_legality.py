@@ -149,6 +149,7 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"min_opset": 22}, node(), "opset 21 is below 22"),
     ({"max_opset": 20}, node(), "opset 21 is above 20"),
     ({"axis": 0}, node("Softmax", axis=1), "axis=1 is not among 0"),
+    ({"to": 10}, node("Cast", operand("x", Role.ACTIVATION, (2, 4)), to=1), "attribute to=float is not among float16"),
     ({"axis": {"not": 1}}, node("Softmax", axis=1), "axis=1"),
     ({"inputs": {"1": {"constant": False}}}, node(), "input 1 is constant"),
     ({"inputs": {"2": {"present": True}}}, node(), "input 2 is missing"),

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from planner.codec import to_json
 from planner.dtypes import PER_CHANNEL, DType, QuantConfig, parse_precision, precision_by_name
 from planner.model.read import Model, read_model
-from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto
+from planner.resolve.choose import judge_stored, make_plan, resolve, resolve_auto, with_fallback
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Violation
 from tests.unit import small_profiles
@@ -167,3 +168,22 @@ def test_what_the_runtime_computes_while_it_loads_is_no_question_to_the_ep(tmp_p
     legal = {v.node.op_type: (v.ruling.legal, v.ruling.rule) for v in verdicts}
     assert legal["ConstantOfShape"] == (True, "constant-folding")
     assert legal["RandomNormalLike"] == (False, "r0")
+
+
+def test_the_body_of_a_loop_that_is_refused_goes_with_it_at_every_precision(tmp_path: Path) -> None:
+    body = "g (int64 i, bool c, float[2,4] x) => (bool d, float[2,8] y) { d = Identity(c)\n y = MatMul(x, w) }"
+    made = graph("(float[2,4] a, int64 n, bool t) => (float[2,4] b)", "h = Relu(a)\nb = Identity(h)", {"w": WEIGHT})
+    inner = onnx.parser.parse_graph(body)
+    made.graph.node.append(onnx.helper.make_node("Loop", ["n", "t", "h"], ["last"], name="loop", body=inner))
+    made.graph.output.append(onnx.helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, [2, 8]))
+    loop = read_model(save(made, tmp_path))
+    refuse = {"op": "Loop", "why": "no such operator"}
+    follows = Target.on(
+        small_profiles.profile(tmp_path, refuse, EXACT, *ANY8, prefer=["w8a8"], limits={"bodies_follow": True}), "npu"
+    )
+    asked = resolve(follows, loop, parse_precision("w8a8"))
+    inside = {v.node.op_type: v.ruling.rule for v in asked.violations if v.node.scope}
+    assert inside == {"MatMul": "bodies-follow", "Identity": "bodies-follow"}
+    assert {v.node.op_type for v in judge_stored(follows, loop).violations} >= {"Loop", "MatMul", "Identity"}
+    left = with_fallback(asked)
+    assert pairs(left)["MatMul"] == "float32/float32" and pairs(left)["Relu"] == "uint8"
