@@ -121,7 +121,7 @@ OPERATORS: Mapping[str, Operator] = {
     **dict.fromkeys(
         ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), Operator(keeps=Keeps.SOME, selects=True)
     ),
-    "Pad": Operator({1: _E, 2: _E, 3: _E}, keeps=Keeps.SOME),
+    "Pad": Operator({1: _E, 2: _E, 3: _E}, keeps=Keeps.SOME, joins=(0,)),
     "Resize": Operator({1: _E, 2: _E, 3: _E}, keeps=Keeps.RANGE),
     "OneHot": Operator({0: _E, 1: _E, 2: _E}, exact=True),
     **dict.fromkeys(

@@ -167,7 +167,8 @@ class _Operator:
                     further[device].add(key)
                 elif not taken and (expected or key[1] == "blocked"):
                     refused[device].add(key)
-        return refused, further
+            refused[device] |= _refused_alike(base, keys, refused[device])
+        return {d: keys for d, keys in refused.items() if keys}, further
 
     def _refuse(self, form: Form, when: When, refused: Mapping[str, set[Key]], outcomes: Outcomes, case: str) -> None:
         """State what is refused: every pair where none was taken, else pairs, those of the same devices together."""
@@ -214,6 +215,22 @@ class _Operator:
             if any(self.conditions.get(dtype, {}).get(device, {}).values()):
                 return f"cast to {dtype} before it, and back behind it"
         return "cast to float32 before it, and back behind it"
+
+
+def _refused_alike(base: Mapping[Key, bool], asked: Mapping[Key, bool], refused: Collection[Key]) -> set[Key]:
+    """Pairs that the base form takes and the condition was not asked at, where it takes no pair of integer activations of their
+    width, and some pair is refused for it: the base form is asked at more types than each condition.
+    """
+    found = set()
+    for bits in ("8", "16"):
+
+        def alike(key: Key, bits: str = bits) -> bool:
+            activation = key[0].rpartition("-")[2]
+            return activation in (f"int{bits}", f"uint{bits}") and key[1] != "blocked"
+
+        if any(alike(key) for key in refused) and not any(yes for key, yes in asked.items() if alike(key)):
+            found |= {key for key, yes in base.items() if yes and alike(key) and key not in asked}
+    return found
 
 
 def _by_devices(keys: Mapping[Key, set[str]]) -> dict[frozenset[str], set[Key]]:

@@ -28,6 +28,17 @@ def name_values(model: ir.Model) -> None:
             value.name = _free(value.name or "", seen)
 
 
+def name_main_results(model: ir.Model) -> None:
+    """Give a node's first result a name where only later ones are read.
+
+    ONNX lets it stay without one; QNN (2.7) ends the process over such an LSTM or GRU between Casts to float16.
+    """
+    names = Names(model)
+    for node in model.graph.all_nodes():
+        if node.outputs and not node.outputs[0].name and any(out.name for out in node.outputs):
+            node.outputs[0].name = names.value(f"{name_of(node)}_unread")
+
+
 class Names:
     """The names of a model's values and nodes, over all its graphs: the one place that makes up new ones."""
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from planner.model.names import name_nodes, name_values
+from planner.model.names import name_main_results, name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
 from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
@@ -75,6 +75,8 @@ def normalize(
         if not as_stored:
             drop_zeros_allowed(model)
         common.RemoveUnusedNodesPass()(model)
+        if not as_stored:
+            name_main_results(model)
         lift_constants(model)
         opset = model.opset_imports.get("", target_opset)
         common.RemoveUnusedOpsetsPass()(model)

@@ -327,7 +327,14 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         attributes={
             k: a.value
             for k, a in node.attributes.items()
-            if a.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS)
+            if a.type
+            in (
+                ir.AttributeType.INT,
+                ir.AttributeType.FLOAT,
+                ir.AttributeType.STRING,
+                ir.AttributeType.INTS,
+                ir.AttributeType.STRINGS,
+            )
         },
         origins=original.of(node),
         stored=stored,

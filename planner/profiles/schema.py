@@ -26,7 +26,7 @@ RULES_SCHEMA = "planner/rules/1"
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
 OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
-AttributeValue = str | int | float | list[int]
+AttributeValue = str | int | float | list[int | str]
 WeightType = Literal[
     "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",

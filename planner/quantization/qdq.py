@@ -188,9 +188,12 @@ def _joined_parameters(rewriting: Rewriting, state: _Node) -> q.Parameters | Non
     """The one way in which all is stored that an operator puts side by side: as its data, where these span the rest.
 
     None where what is put beside the data flows: on the HTP (onnxruntime-qnn 2.7) constants at another scale cost
-    ScatterElements all but 5 dB, and so does a conversion of updates that flow, which at their own scale kept 43.6 dB.
+    ScatterElements all but 5 dB, and so does a conversion of updates that flow, which at their own scale kept 43.6 dB. There, too,
+    a Pad by a number from outside the range of its data loses all but 0 to 6 dB, unless both are stored over the result's.
     """
     node, dtype = state.node, state.activation
+    if node.op_type == "Pad" and not _keeps_range(node):
+        return _observed_parameters(rewriting, node.outputs[0], state, node.outputs[0].name)
     positions = [i for i in operator(node.op_type).joins if i < len(node.inputs)]
     values = [v for i in positions if (v := node.inputs[i]) is not None and v.dtype in FLOATS]
     if len(values) < 2 or any(constant_array(value) is None for value in values[1:]):

@@ -247,8 +247,8 @@ def _shares_data_type(node: ir.Node, position: int) -> bool:
     first = schema.inputs[1] if node.op_type in ("Where", "OneHot") else schema.inputs[0]
     if node.op_type == "OneHot":
         return position == 2
-    if node.op_type == "Pow":
-        return True  # its exponent may have another type, but EPs have kernels for equal ones only
+    if node.op_type in ("Pow", "GridSample"):
+        return True  # exponent and grid may have another type, but EPs have kernels for equal ones only
     return bool(formal.type_str == first.type_str) or (
         "float16" in str(formal.types)
         and formal.type_str not in ("tensor(float)",)

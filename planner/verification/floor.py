@@ -111,6 +111,20 @@ class Floor:
             f"(where a quarter is held apart: {4 * ENOUGH_SAMPLES} with --inputs)"
         )
 
+    def other_answers(self, fidelity: Sequence[Fidelity]) -> Iterator[str]:
+        """A warning for each output that reaches a floor in dB and changes more of the top-1 answers than that lets one think."""
+        for entry in fidelity if self.kind == "sqnr" else ():
+            kept = entry.top1_agreement
+            if entry.judged_db >= self.value and kept is not None and kept < _FEW_ANSWERS:
+                yield (
+                    f"output {entry.output!r} reaches {self.value:g} dB, yet only {100 * kept:.0f} % of its top-1 answers are "
+                    "float32's: if it holds class scores, ask for the answers with --floor top1=0.95"
+                )
+
+
+# Fewer equal answers than this are told where only a floor in dB was asked for.
+_FEW_ANSWERS = 0.9
+
 
 def _weakest(entry: Fidelity) -> str:
     """The output, or the part of it that is less faithful, in words."""

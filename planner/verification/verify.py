@@ -216,7 +216,7 @@ def verify(
     count = len(samples) + len(more)
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
-    notes = [*runs.notes, *filter(None, [floor.too_few(compared.count)])]
+    notes = [*runs.notes, *filter(None, [floor.too_few(compared.count)]), *floor.other_answers(fidelity)]
     misplaced = list(_misplaced(runs.placement, target, runs.emulated))
     if criteria.allow_fallback:
         notes, misplaced = [*notes, *misplaced], []

@@ -24,6 +24,8 @@ from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
 from planner.model.passes.order import gate_first
+from planner.model.passes.places import POOLING, channels_first, gather_nearest, plain_pool
+from planner.model.passes.power import spell_cubes
 from planner.model.passes.rank import lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 
@@ -64,6 +66,9 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("Gather",), partial(flat_gather, names=names)),
             (("Mul",), gate_first),
             (("Pad",), partial(cut_off, names=names)),
+            (POOLING, plain_pool),
+            (("Resize",), partial(gather_nearest, names=names)),
+            (("Resize",), partial(channels_first, names=names)),
         ]
     if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
@@ -78,3 +83,5 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
                     apply(node)
     if CONTRIB_GELU in operators and "Gelu" not in operators:
         spell_gelu(model)
+    if not as_stored:
+        spell_cubes(model, names)

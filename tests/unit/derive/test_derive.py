@@ -14,6 +14,7 @@ from planner.derive.conditions import condition_of, forms, opsets
 from planner.derive.pairs import refused_pairs, taken_pairs
 from planner.derive.predict import predict
 from planner.derive.prune import superfluous
+from planner.derive.rules import _refused_alike
 from planner.derive.write import to_yaml
 from planner.document import parse
 from planner.probe.cases import all_cases
@@ -42,6 +43,13 @@ def test_pairs_with_the_same_weights_stand_together() -> None:
         {"activation": ["float16"]},
         {"weight": ["uint8"], "activation": ["uint16"]},
     ]
+
+
+def test_a_refusal_of_every_type_that_was_asked_holds_for_types_alike() -> None:
+    base = {(pair, ""): True for pair in ("uint8", "int8", "uint16", "int16", "float16")}
+    asked = {("uint8", ""): False, ("uint16", ""): True, ("float16", ""): False}
+    refused = [key for key, taken in asked.items() if not taken]
+    assert _refused_alike(base, asked, refused) == {("int8", "")}
 
 
 def test_a_weight_is_spelled_by_how_it_may_be_scaled() -> None:

@@ -76,3 +76,16 @@ def test_the_bias_of_a_group_normalization_is_stored_as_its_data_are(tmp_path: P
     node = next(n for n in made.graph.node if n.op_type == "GroupNormalization")
     source = next(n for n in made.graph.node if node.input[2] in n.output)
     assert constants(made)[source.input[0]].dtype == np.uint16
+
+
+@pytest.mark.parametrize("value", [-100.0, 2.5])
+def test_a_pad_by_a_number_from_outside_stores_its_data_as_its_result(value: float, tmp_path: Path) -> None:
+    held = {"p": np.array([0, 1, 0, 1]), "v": f32(value)}
+    proto = graph("(float[4,8] x) => (float[4,10] y)", "t = Tanh(x)\ny = Pad(t, p, v)", held)
+    feed = random_feed(proto)
+    made = quantized(proto, feed, tmp_path, "w8a16")
+    arrays, producers = constants(made), {o: n for n in made.graph.node for o in n.output}
+    pad = next(n for n in made.graph.node if n.op_type == "Pad")
+    before, behind = producers[pad.input[0]], next(n for n in made.graph.node if pad.output[0] in n.input)
+    assert [arrays[n].tolist() for n in before.input[1:3]] == [arrays[n].tolist() for n in behind.input[1:3]]
+    assert sqnr(run(proto, feed)[0], run(made, feed)[0]) > 60

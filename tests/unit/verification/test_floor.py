@@ -126,3 +126,10 @@ def test_a_metric_runs_the_candidate_and_the_reference(tmp_path: Path, monkeypat
         verify(paths[0], paths[0], TargetIdentity(CPU, "cpu"), [sample], Criteria(parse_floor("1", "my_metric:broken")))
     with pytest.raises(RequestError, match="no_such"):
         load_metric("my_metric:no_such")
+
+
+def test_answers_that_change_above_a_floor_in_decibels_are_told() -> None:
+    changed = [Fidelity("y", 24, top1_agreement=0.75), Fidelity("z", 24, top1_agreement=0.99), Fidelity("h", 24)]
+    (told,) = Floor("sqnr", 20).other_answers(changed)
+    assert "'y'" in told and "75 %" in told and "--floor top1=" in told
+    assert not list(Floor("sqnr", 30).other_answers(changed)) and not list(Floor("top1", 0.7).other_answers(changed))

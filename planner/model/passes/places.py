@@ -1,0 +1,199 @@
+"""Pooling and resizing in forms that EPs compute alike: windows that end in the picture, nearest places as a Gather."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.model.names import Names
+from planner.model.passes.edit import new_constant, put_in_place
+from planner.model.passes.match import graph_of, int_attribute
+from planner.model.values import constant_array
+
+POOLING = ("AveragePool", "MaxPool", "LpPool")
+
+
+def plain_pool(node: ir.Node) -> None:
+    """A pooling that rounds its size up (ceil_mode) is one that rounds it down, with as much padding more at the end.
+
+    Padding is left out of a maximum, and of a mean that does not count it; a mean that does stays as it is where a window
+    hangs over. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last window begins inside.
+    """
+    x = node.inputs[0]
+    if not int_attribute(node, "ceil_mode", 0) or x is None or x.shape is None or "kernel_shape" not in node.attributes:
+        return
+    kernel = list(node.attributes["kernel_shape"].as_ints())
+    sizes, rank = list(x.shape)[2:], len(kernel)
+    padding = node.attributes.get("auto_pad")
+    if (padding is not None and padding.as_string() not in ("NOTSET", "")) or len(sizes) != rank:
+        return
+    strides, dilations = _ints(node, "strides", [1] * rank), _ints(node, "dilations", [1] * rank)
+    pads = _ints(node, "pads", [0] * 2 * rank)
+    further, result = [], node.outputs[0].shape
+    for axis, size in enumerate(sizes):
+        if not isinstance(size, int):
+            return
+        window = dilations[axis] * (kernel[axis] - 1) + 1
+        room = size + pads[axis] + pads[axis + rank]
+        count = math.ceil((room - window) / strides[axis]) + 1
+        if (count - 1) * strides[axis] >= size + pads[axis]:
+            count -= 1
+        if result is None or result[axis + 2] != count:
+            return  # onnx's inference keeps a window that begins behind the picture; its size is in later constants already
+        further.append(max(0, (count - 1) * strides[axis] + window - room))
+    counted = node.op_type == "LpPool" or int_attribute(node, "count_include_pad", 0)
+    ends = [pads[rank + axis] + more for axis, more in enumerate(further)]
+    if any(further) and (
+        (node.op_type != "MaxPool" and counted) or any(e >= k for e, k in zip(ends, kernel, strict=True))
+    ):
+        return
+    del node.attributes["ceil_mode"]
+    if any(further):
+        node.attributes["pads"] = ir.AttrInt64s("pads", [*pads[:rank], *ends])
+
+
+def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    return list(node.attributes[name].as_ints()) if name in node.attributes else default
+
+
+# The nearest places that every EP known here computes as ONNX says.
+_USUAL = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("pytorch_half_pixel", "round_prefer_floor"))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a Resize: its size before and after, and the scale that is asked for."""
+
+    before: int
+    after: int
+    scale: float
+
+    @property
+    def changes(self) -> bool:
+        return self.before != self.after or self.scale != 1
+
+
+def _axes(node: ir.Node) -> list[_Axis] | None:
+    """The axes of a Resize; None where they are not known, or it does more than resize."""
+    x, out = node.inputs[0], node.outputs[0]
+    if x is None or x.shape is None or out.shape is None or not x.shape.is_static() or not out.shape.is_static():
+        return None
+    if len(node.inputs) < 3 or "axes" in node.attributes or "keep_aspect_ratio_policy" in node.attributes:
+        return None
+    before, after = [int(d) for d in x.shape.numpy()], [int(d) for d in out.shape.numpy()]
+    scales = None if node.inputs[2] is None else constant_array(node.inputs[2])
+    if 0 in (*before, *after) or (node.inputs[2] is not None and scales is None):
+        return None
+    if scales is None or scales.size == 0:
+        scales = np.array(after) / np.array(before)
+    if scales.size != len(before):
+        return None
+    return [_Axis(b, a, float(s)) for b, a, s in zip(before, after, scales, strict=True)]
+
+
+def gather_nearest(node: ir.Node, names: Names) -> None:
+    """A Resize to the nearest place by an unusual rule is a Gather along each axis that changes.
+
+    TensorFlow 2 asks for half_pixel and floor, which QNN (2.7) computes by another rule.
+    """
+    where, how = (
+        _text(node, "coordinate_transformation_mode", "half_pixel"),
+        _text(node, "nearest_mode", "round_prefer_floor"),
+    )
+    if _text(node, "mode", "nearest") != "nearest" or (where, how) in _USUAL or where not in _KNOWN:
+        return
+    axes = _axes(node)
+    value = node.inputs[0]
+    if axes is None or value is None:
+        return
+    name, changing = node.outputs[0].name, [i for i, axis in enumerate(axes) if axis.changes]
+    dims = [axis.before for axis in axes]
+    for i in changing:
+        places = new_constant(node, f"{name}_places_{i}", _nearest(axes[i], where, how), names)
+        gather = ir.Node("", "Gather", [value, places], {"axis": ir.AttrInt64("axis", i)})
+        if i == changing[-1]:
+            put_in_place(node, gather)
+            return
+        dims[i] = axes[i].after
+        value = _before(node, gather, f"{name}_axis_{i}", dims, names)
+
+
+_KNOWN = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn")
+
+
+def _nearest(axis: _Axis, where: str, how: str) -> np.ndarray:
+    """Of each place of the result, the place in the input (ONNX, Resize)."""
+    places = np.arange(axis.after, dtype=np.float64)
+    if where == "align_corners":
+        places *= (axis.before - 1) / (axis.after - 1) if axis.after > 1 else 0.0
+    elif where == "pytorch_half_pixel" and axis.after == 1:
+        places *= 0.0
+    else:
+        half = 0.0 if where == "asymmetric" else 0.5
+        places = (places + half) / axis.scale - (0.0 if where == "tf_half_pixel_for_nn" else half)
+    rounded = {
+        "round_prefer_floor": lambda: np.ceil(places - 0.5),
+        "round_prefer_ceil": lambda: np.floor(places + 0.5),
+        "ceil": lambda: np.ceil(places),
+        "floor": lambda: np.floor(places),
+    }
+    return np.clip(rounded[how](), 0, axis.before - 1).astype(np.int64)
+
+
+def channels_first(node: ir.Node, names: Names) -> None:
+    """A Resize of two dimensions, or of a picture with its channels last, is one of a picture with its channels first.
+
+    QNN (2.7) takes no other; JAX and TensorFlow have the channels last.
+    """
+    axes, out, x = _axes(node), node.outputs[0], node.inputs[0]
+    if axes is None or x is None or _text(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        return
+    changing = [i for i, axis in enumerate(axes) if axis.changes or len(axes) == 2]
+    kept = [i for i in range(len(axes)) if i not in changing]
+    ones = 2 - len(kept)
+    if not 1 <= len(changing) <= 2 or ones < 0 or (min(changing) >= 2 and len(axes) > 2):
+        return
+    name, order = out.name, [*kept, *changing]
+    moved, resized = [axes[i].before for i in order], [axes[i].after for i in order]
+    value = x
+    if order != sorted(order):
+        transpose = ir.Node("", "Transpose", [value], {"perm": ir.AttrInt64s("perm", order)})
+        value = _before(node, transpose, f"{name}_moved", moved, names)
+    if ones:
+        value = _reshaped(node, value, f"{name}_picture", [1] * ones + moved, names)
+    scales = np.array([1.0] * ones + [axes[i].scale for i in order], np.float32)
+    inputs = [value, None, new_constant(node, f"{name}_scales", scales, names)]
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        sizes = np.array([1] * ones + resized, np.int64)
+        inputs = [value, None, None, new_constant(node, f"{name}_sizes", sizes, names)]
+    resize = ir.Node("", "Resize", inputs, node.attributes.values())
+    value = _before(node, resize, f"{name}_resized", [1] * ones + resized, names)
+    if ones:
+        value = _reshaped(node, value, f"{name}_plain", resized, names)
+    if order == sorted(order):
+        put_in_place(node, ir.Node("", "Identity", [value]))
+        return
+    back = ir.AttrInt64s("perm", [order.index(i) for i in range(len(order))])
+    put_in_place(node, ir.Node("", "Transpose", [value], {"perm": back}))
+
+
+def _text(node: ir.Node, name: str, default: str) -> str:
+    return node.attributes[name].as_string() if name in node.attributes else default
+
+
+def _before(node: ir.Node, new: ir.Node, name: str, shape: Sequence[int], names: Names) -> ir.Value:
+    """Put a node before another; its result, of that one's type, under this name."""
+    new.name = names.beside(node, new.op_type)
+    out = new.outputs[0]
+    out.name, out.type, out.shape = names.value(name), node.outputs[0].type, ir.Shape(shape)
+    graph_of(node).insert_before(node, new)
+    return out
+
+
+def _reshaped(node: ir.Node, value: ir.Value, name: str, shape: Sequence[int], names: Names) -> ir.Value:
+    content = new_constant(node, f"{name}_shape", np.array(shape, np.int64), names)
+    return _before(node, ir.Node("", "Reshape", [value, content]), name, shape, names)
