@@ -104,8 +104,16 @@ class Node:
     @property
     def rank(self) -> int:
         """The largest rank among its activations and outputs; 0 if none is known."""
-        shapes = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]
-        return max((len(s) for s in (*shapes, *self.output_shapes) if s is not None), default=0)
+        return max((len(s) for s in self._flowing_shapes if s is not None), default=0)
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether the rank of an activation or an output is known."""
+        return any(s is not None for s in self._flowing_shapes)
+
+    @property
+    def _flowing_shapes(self) -> tuple[tuple[int | None, ...] | None, ...]:
+        return (*(o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION), *self.output_shapes)
 
 
 def signature(node: Node, config: QuantConfig) -> str:

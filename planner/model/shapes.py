@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from planner.contrib import type_parameter
 from planner.errors import RequestError
 from planner.model.bounds import is_data_small
+from planner.model.own_shapes import say_own_shapes
 
 
 def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int | str | None]]) -> None:
@@ -63,56 +63,8 @@ def infer_shapes(model: ir.Model) -> None:
         # A model that shape inference cannot read is still judged, with what is known of its shapes.
         with contextlib.suppress(Exception):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=is_data_small(model))(model)
-        if not _say_same_shapes(model):
+        if not say_own_shapes(model):
             return
-
-
-# Operators of which onnx (1.23) infers no shape: their first result has the shape and the type of their first input.
-_SAME_SHAPE = {
-    "": ("GroupNormalization",),
-    "ai.onnx": ("GroupNormalization",),
-    "com.microsoft": (
-        "MultiHeadAttention", "GroupQueryAttention", "RotaryEmbedding", "Gelu", "FastGelu", "QuickGelu", "BiasGelu",
-        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
-    ),
-}  # fmt: skip
-
-
-def _say_same_shapes(model: ir.Model) -> bool:
-    """Whether a shape or a type became known that way, or by the type that onnxruntime's own operators have in common with an input."""
-    found = False
-    for node in model.graph.all_nodes():
-        if node.op_type in _SAME_SHAPE.get(node.domain, ()):
-            x, out = node.inputs[0], node.outputs[0]
-            if x is not None and x.shape is not None and out.shape is None and not _is_packed(node):
-                out.shape, out.type, found = x.shape, x.type, True
-        if node.domain == "com.microsoft":
-            for index, out in enumerate(node.outputs):
-                if out.type is None and (kind := _shared_type(node, index)) is not None:
-                    out.type, found = ir.TensorType(kind), True
-    return found
-
-
-def _shared_type(node: ir.Node, position: int) -> ir.DataType | None:
-    """The element type of an output of one of onnxruntime's own operators, by an input of the same type parameter."""
-    wanted = type_parameter(node.op_type, node.domain, position, output=True)
-    alike = (
-        value.dtype
-        for index, value in enumerate(node.inputs)
-        if value is not None and type_parameter(node.op_type, node.domain, index) == wanted
-    )
-    return None if wanted is None else next((dtype for dtype in alike if dtype is not None), None)
-
-
-def _is_packed(node: ir.Node) -> bool:
-    """Whether an attention gets queries, keys and values in one, or values of another width: its result is not like its queries."""
-    if not node.op_type.endswith("Attention"):
-        return False
-    query, key, value, *_ = [*node.inputs, None, None]
-    shapes = [None if v is None or v.shape is None else tuple(v.shape) for v in (query, key, value)]
-    if any(shape is None or len(shape) != 3 for shape in shapes):
-        return True
-    return node.op_type == "MultiHeadAttention" and shapes[0][-1] != shapes[2][-1]  # type: ignore[index]
 
 
 def say_onesided(model: ir.Model) -> None:

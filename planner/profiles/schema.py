@@ -71,7 +71,8 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class When(Struct, frozen=True, forbid_unknown_fields=True):
-    """Conditions on a node. All must hold for a rule to apply; unknown facts (a missing shape) do not contradict.
+    """Conditions on a node. All must hold for a rule to apply. What is not known of a node (a type, a shape) does not contradict
+    what is taken, and nothing is refused for it.
 
     A profile writes an attribute under its own name: `alpha: 1.0`, `mode: [linear, cubic]` (one of them),
     `alpha: {not: 1.0}`, `dilations: {above: 2048}`. An absent attribute counts as its ONNX default.

@@ -15,7 +15,7 @@ from planner.profiles.schema import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
 
-def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int) -> str | None:
+def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int, *, of_refusal: bool = False) -> str | None:
     """The first condition that the node does not meet, in words; None where it meets all.
 
     Args:
@@ -23,13 +23,14 @@ def unmet_condition(when: When, node: Node, config: QuantConfig, opset: int) -> 
         node: of the model.
         config: what is planned for it.
         opset: ai.onnx opset of the model that is to run.
+        of_refusal: what is not known of the node (a type, a shape) meets no condition; else it meets each.
     """
     problems = itertools.chain(
         _weight_problems(when, node, config),
         _result_problems(when, node),
-        _bound_problems(when, node, opset),
+        _bound_problems(when, node, opset, of_refusal=of_refusal),
         _attribute_problems(when, node, opset),
-        _operand_problems(when, node, config),
+        _operand_problems(when, node, config, of_refusal=of_refusal),
     )
     return next(problems, None)
 
@@ -72,7 +73,9 @@ def _result_problems(when: When, node: Node) -> Iterator[str]:
         yield f"it has fewer than {when.min_outputs} outputs"
 
 
-def _bound_problems(when: When, node: Node, opset: int) -> Iterator[str]:
+def _bound_problems(when: When, node: Node, opset: int, *, of_refusal: bool) -> Iterator[str]:
+    if of_refusal and not node.has_rank and (when.min_rank is not None or when.max_rank is not None):
+        yield "its rank is not known"
     for bound, value, least, most in (
         ("opset", opset, when.min_opset, when.max_opset),
         ("rank", node.rank, when.min_rank, when.max_rank),
@@ -105,27 +108,33 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 def _shown(name: str, value: object) -> str:
     """A value of an attribute for people: ONNX's number of a type by its name."""
     if name in _TYPE_ATTRIBUTES and isinstance(value, int) and value in onnx.TensorProto.DataType.values():
-        return onnx.TensorProto.DataType.Name(value).lower()
+        return str(onnx.TensorProto.DataType.Name(value)).lower()
     return str(value)
 
 
-def _operand_problems(when: When, node: Node, config: QuantConfig) -> Iterator[str]:
+def _operand_problems(when: When, node: Node, config: QuantConfig, *, of_refusal: bool) -> Iterator[str]:
     for position, condition in when.inputs.items():
         index = int(position)
         operand = node.inputs[index] if index < len(node.inputs) else None
         written = None if operand is None else _written_dtype(node, operand, config)
-        problem = _unmet_operand(condition, operand, written)
+        problem = _unmet_operand(condition, operand, written, of_refusal=of_refusal)
         if problem is not None:
             yield f"input {index} {problem}"
 
 
-def _unmet_operand(condition: OperandCondition, operand: Operand | None, dtype: str | None) -> str | None:
+def _unmet_operand(
+    condition: OperandCondition, operand: Operand | None, dtype: str | None, *, of_refusal: bool
+) -> str | None:
     if condition.present is not None and condition.present != (operand is not None):
         return "is missing" if condition.present else "is given"
     if operand is None:
         return None
     if condition.constant is not None and condition.constant != operand.constant:
         return "is not constant" if condition.constant else "is constant"
+    if of_refusal and (condition.dtype is not None and dtype is None):
+        return "has a type that is not known"
+    if of_refusal and operand.shape is None and (condition.min_rank is not None or condition.max_rank is not None):
+        return "has a shape that is not known"
     if condition.dtype is not None and dtype is not None and dtype not in condition.dtype:
         return f"has type {dtype}, not {' or '.join(condition.dtype)}"
     rank = None if operand.shape is None else len(operand.shape)
@@ -133,6 +142,8 @@ def _unmet_operand(condition: OperandCondition, operand: Operand | None, dtype: 
         return f"has rank {rank}, below {condition.min_rank}"
     if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
         return f"has rank {rank}, above {condition.max_rank}"
+    if of_refusal and condition.holds is not None and operand.numbers is None:
+        return "holds numbers that are not known"
     if condition.holds is not None and operand.numbers is not None and condition.holds not in operand.numbers:
         return f"does not hold {condition.holds}"
     return None

@@ -80,7 +80,7 @@ def _is(wanted: DefectNode, verdict: Verdict, opset: int) -> bool:
     name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     if name not in names_of(wanted.op) or (wanted.activation and config.activation not in wanted.activation):
         return False
-    return unmet_condition(wanted.when, node, config, opset) is None
+    return unmet_condition(wanted.when, node, config, opset, of_refusal=True) is None
 
 
 def around_defects(

@@ -146,7 +146,7 @@ def _by_rules(target: Target, node: Node, config: QuantConfig, opset: int) -> Ru
     unmet: list[tuple[Rule, str]] = []
     allowing: list[Rule] = []
     for rule in rules:
-        condition = unmet_condition(rule.when, node, config, opset)
+        condition = unmet_condition(rule.when, node, config, opset, of_refusal=rule.refuse is not None)
         if rule.refuse is not None:
             if condition is None and _refused(rule, config):
                 return Ruling(False, rule.id, rule.refuse, rule.suggestion)
