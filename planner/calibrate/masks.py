@@ -1,4 +1,4 @@
-"""Which values of a tensor are masks: numbers that only say "not this one" to a Softmax. Pure.
+"""Which values of a tensor are masks: numbers that only say "not this one" to a Softmax or a maximum. Pure.
 
 Exporters write -1e4, -1e9 or float16's -65504 where others write minus infinity: added to the scores of attention, or put in
 their place. Stored with the scores over one range they would leave them no codes.
@@ -15,20 +15,24 @@ from planner.calibrate.ranges import MASK_MAGNITUDE
 from planner.model.values import constant_array
 from planner.operators import Keeps, operator
 
+# They make of a number that is low enough what they make of minus infinity, or leave it out.
+_READERS = ("Softmax", "ReduceMax", "MaxPool", "GlobalMaxPool", "TopK", "ArgMax", "Max", "Sigmoid", "Exp")
 # The least magnitude of a constant that is taken for a mask. Swin's -100 leaves enough codes to the scores.
 _LEAST = 1e3
 _DEEPEST = 16
 
 
 def mask_limits(model: ir.Model) -> dict[str, float]:
-    """By name of a value, constants among them, that carries finite masks to a Softmax: values below minus this are masks.
+    """By name of a value, constants among them, that carries finite masks to a Softmax or its like: values below minus this are masks.
 
     Half of the mask's own magnitude: what is added to it does not lift it above, and no score comes near.
     """
     limits: dict[str, float] = {}
     for node in model.graph.all_nodes():
-        if node.op_type == "Softmax" and node.domain in ("", "ai.onnx") and node.inputs[0] is not None:
-            _magnitude(node.inputs[0], limits, _DEEPEST)
+        if node.op_type in _READERS and node.domain in ("", "ai.onnx"):
+            for value in node.inputs if node.op_type == "Max" else node.inputs[:1]:
+                if value is not None and constant_array(value) is None:
+                    _magnitude(value, limits, _DEEPEST)
     return limits
 
 
@@ -52,7 +56,7 @@ def _of_node(value: ir.Value, limits: dict[str, float], depth: int) -> float | N
     node = value.producer()
     if node is None or node.domain not in ("", "ai.onnx") or not depth:
         return None
-    operands = [v for v in node.inputs if v is not None]
+    operands, times = [v for v in node.inputs if v is not None], 1.0
     if node.op_type in ("Mul", "Div"):
         factor = next((v for v in operands if (array := constant_array(v)) is not None and array.size == 1), None)
         if factor is None:
@@ -60,16 +64,30 @@ def _of_node(value: ir.Value, limits: dict[str, float], depth: int) -> float | N
         if node.op_type == "Mul" and (found := _of_factor(factor, limits)) is not None:
             return found
         sources = [v for v in operands if v is not factor]
+        times = _scale(factor, divides=node.op_type == "Div")
     elif node.op_type == "Where":
         sources = operands[1:]
     elif node.op_type in ("Add", "Concat"):
         sources = operands
-    elif node.op_type == "Cast" or operator(node.op_type).keeps in (Keeps.ALL, Keeps.SOME):
+    elif node.op_type in ("Cast", "Clip") or operator(node.op_type).keeps in (Keeps.ALL, Keeps.SOME):
         sources = operands[:1]
     else:
         return None
     carried = (_magnitude(v, limits, depth - 1) for v in sources)
-    return min((m for m in carried if m is not None), default=None)
+    least = min((m for m in carried if m is not None), default=None)
+    if least is None:
+        return None
+    if node.op_type == "Clip" and len(node.inputs) > 1 and node.inputs[1] is not None:
+        bound = constant_array(node.inputs[1])
+        least = least if bound is None else min(least, -float(bound.reshape(-1)[0]))
+    return least * times if least * times >= _LEAST else None
+
+
+def _scale(factor: ir.Value, *, divides: bool) -> float:
+    """What a constant of one number multiplies by."""
+    array = constant_array(factor)
+    number = 0.0 if array is None else abs(float(array.reshape(-1)[0]))
+    return 1 / number if divides and number else number
 
 
 def _of_factor(factor: ir.Value, limits: dict[str, float]) -> float | None:

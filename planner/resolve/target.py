@@ -174,6 +174,15 @@ class Target:
                 return True
         return False
 
+    def miscasts(self, source: str, to: int) -> bool:
+        """Whether a known defect speaks of a Cast of a type, by name, to one that has this number in ONNX."""
+        for defect in self.profile.defects(self.device):
+            when, data = defect.first.when, defect.first.when.inputs.get("0")
+            of_source = data is not None and data.dtype is not None and source in data.dtype
+            if defect.first.op == "Cast" and defect.then is None and of_source and to in when.attributes.get("to", ()):
+                return True
+        return False
+
     def read(
         self,
         path: Path,
@@ -204,7 +213,7 @@ class Target:
 
         fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
 
-        integers = PlainIntegers(self.moves, self.casts)
+        integers = PlainIntegers(self.moves, self.casts, self.miscasts)
 
         def read(binding: Seen | None) -> Model:
             return read_model(

@@ -26,7 +26,7 @@ from planner.model.passes.no_op import remove_no_op
 from planner.model.passes.order import gate_first
 from planner.model.passes.places import POOLING, channels_first, gather_nearest, plain_pool
 from planner.model.passes.power import spell_cubes
-from planner.model.passes.rank import lower_rank
+from planner.model.passes.rank import flat_concat, lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 
 _GELU_MIN_OPSET = 20
@@ -67,6 +67,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("Mul",), gate_first),
             (("Pad",), partial(cut_off, names=names)),
             (POOLING, plain_pool),
+            (("Concat",), partial(flat_concat, names=names)),
             (("Resize",), partial(gather_nearest, names=names)),
             (("Resize",), partial(channels_first, names=names)),
         ]

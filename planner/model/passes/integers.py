@@ -40,10 +40,12 @@ class PlainIntegers:
     Attributes:
         moves: whether it takes an operator that moves values (by name) on a type (by name, "uint8").
         casts: whether it takes a Cast of a type, by name, to another, by its number.
+        miscasts: whether it takes such a Cast and gets it wrong.
     """
 
     moves: Callable[[str, str], bool] = lambda _op_type, _dtype: True
     casts: Callable[[str, int], bool] = lambda _source, _to: True
+    miscasts: Callable[[str, int], bool] = lambda _source, _to: False
 
 
 ANY_INTEGERS = PlainIntegers()
@@ -65,7 +67,9 @@ def spell_integers(model: ir.Model, taken: PlainIntegers) -> None:
                 continue
             kind = dtype_name(source.dtype) or ""
             if node.op_type == "Cast":
-                if int_attribute(node, "to", 0) == _INT64:
+                if taken.miscasts(kind, int_attribute(node, "to", 0)) and taken.casts(kind, _INT32):
+                    node.replace_input_with(0, _cast(node, source, _INT32, names, before=True))
+                elif int_attribute(node, "to", 0) == _INT64:
                     _cast_in_two(node, kind, taken, names)
                 elif node.outputs[0].dtype in _INTEGERS and (source.dtype == _D.BOOL or source.dtype not in _INTEGERS):
                     _cast_flat(node, source, taken, names)

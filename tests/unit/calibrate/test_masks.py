@@ -27,6 +27,7 @@ def model(body: str, mask: float, signature: str = INPUTS) -> ir.Model:
         "c": f32(mask),
         "one": np.array([1]),
         "f": f32(1),
+        "h": f32(4),
     }
     words = body.replace("(", " ").replace(")", " ").replace(",", " ").split()
     found: ir.Model = ir.from_proto(graph(signature, body, {k: v for k, v in constants.items() if k in words}))
@@ -74,6 +75,21 @@ def test_what_no_softmax_reads_and_small_numbers_are_data(body: str, mask: float
 def test_large_numbers_elsewhere_are_data() -> None:
     found = collect(model("a = Add(s, tri)  y = Neg(a)", -1e4), start, [SAMPLE])
     assert found["a"].low < -9000 and not found["a"].masked_low
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Where(keep, s, c)  d = Div(a, h)  y = Softmax(d)",
+        "a = Where(keep, s, c)  y = Sigmoid(a)",
+        "a = Where(keep, s, c)  y = Exp(a)",
+        "a = Where(keep, s, c)  y = Max(a, f)",
+        "a = Where(keep, s, c)  b = ReduceMax<keepdims = 1>(a, one)  y = Mul(s, b)",
+    ],
+)
+def test_what_a_maximum_or_an_exponential_reads_may_be_masked_too(body: str) -> None:
+    limits = mask_limits(model(body, -1e9))
+    assert limits["a"] == 5e8 and limits.get("d", 1.25e8) == 1.25e8
 
 
 def test_nan_that_no_output_shows_is_left_out_of_the_range() -> None:

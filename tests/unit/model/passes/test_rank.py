@@ -67,3 +67,14 @@ def test_what_others_read_in_between_stays() -> None:
     body = "v = Reshape(x, wide)\nt = Transpose<perm = [0,1,3,2,4,5]>(v)\nr = Relu(t)\ny = Reshape(r, flat)"
     made, _ = windows((1, 2, 4, 2, 4, 16), (), body)
     assert rank(normalized(made)) == 6
+
+
+def test_five_dimensions_are_joined_as_three_behind_a_sigmoid() -> None:
+    body = "a = Sigmoid(x)  y = Concat<axis = 3>(a, x)"
+    made = graph("(float[1,2,3,4,5] x) => (float[1,2,3,8,5] y)", body)
+    found: ir.Model = ir.from_proto(made)
+    normalize(found, {}, 21, frozenset())
+    concat = next(node for node in found.graph if node.op_type == "Concat")
+    assert [list(v.shape.numpy()) for v in concat.inputs] == [[6, 4, 5], [6, 4, 5]]  # type: ignore[union-attr]
+    feed = {"x": np.random.default_rng(0).normal(size=(1, 2, 3, 4, 5)).astype(np.float32)}
+    np.testing.assert_allclose(run(found, feed)[0], run(made, feed)[0])
