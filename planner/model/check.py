@@ -7,6 +7,7 @@ reading fails.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -93,6 +94,7 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -
     for graph in _main_graphs(proto):
         for inner in graphs(graph):
             _check_graph(inner, path)
+    _check_attributes(proto, path)
     for function in proto.functions:
         _check_nodes(function.node, path)
     for tensor in _tensors(proto):
@@ -128,6 +130,34 @@ def _main_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     for training in proto.training_info:
         yield training.initialization
         yield training.algorithm
+
+
+def _check_attributes(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse attributes that ONNX does not define at the model's opset, as onnxruntime does: some tools raise the number alone."""
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    own = {(f.domain, f.name) for f in proto.functions}
+    if not 0 < opset <= onnx.defs.onnx_opset_version():
+        return
+    for node in (node for graph in graphs(proto.graph) for node in graph.node):
+        if node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own:
+            continue
+        known = _attributes(node.op_type, opset)
+        for name in (a.name for a in node.attribute if known is not None and a.name not in known):
+            if name and not name.startswith("_"):
+                raise RequestError(
+                    f"{path}: broken ONNX model: {node.op_type} {node.name!r} has an attribute {name!r}, which ONNX does not "
+                    f"define at opset {opset}",
+                    "export the model anew; some tools raise the opset and leave the nodes as they were",
+                )
+
+
+@functools.cache
+def _attributes(op_type: str, opset: int) -> frozenset[str] | None:
+    """The attributes of one of ONNX's own operators; None where it is none."""
+    try:
+        return frozenset(onnx.defs.get_schema(op_type, opset, "").attributes)
+    except onnx.defs.SchemaError:
+        return None
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

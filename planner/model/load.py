@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,25 @@ def source_of(path: Path) -> Snapshot:
         raise RequestError(str(error), "give the path of an .onnx file") from None
 
 
+# How files begin that are taken for ONNX models, from which byte on.
+_FORMATS = (
+    (4, b"ORTM", "it is in onnxruntime's own format: give the .onnx file that it was made of"),
+    (0, b"PK", "it is a zip archive: unpack it, and give the .onnx file in it"),
+    (0, b"\x1f\x8b", "it is compressed by gzip: unpack it"),
+    (4, b"TFL3", "it is a TFLite model: convert it with tf2onnx"),
+)
+
+
+def _format_of(path: Path) -> str:
+    """What the file seems to be instead of an ONNX model, and what to do."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(8)
+        for start, magic, hint in _FORMATS:
+            if head[start:].startswith(magic):
+                return hint
+    return "the file may be truncated, or of another format"
+
+
 def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
     """The model, and the files that it is made of."""
     path = own.path
@@ -48,14 +68,10 @@ def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
         if re.search("alloc|memory", str(error), re.IGNORECASE):
             raise MemoryError from None  # protobuf has no error of its own for it
         raise RequestError(
-            f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)",
-            "the file may be truncated, or of another format",
+            f"{path}: not an ONNX model (no valid protobuf, or nested more than 100 deep)", _format_of(path)
         ) from None
     if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
-        raise RequestError(
-            f"{path}: not an ONNX model (no graph, no opset or no output)",
-            "the file may be truncated, or of another format",
-        )
+        raise RequestError(f"{path}: not an ONNX model (no graph, no opset or no output)", _format_of(path))
     files = check_proto(proto, path, positions)
     try:
         _forget_maps(proto.graph)

@@ -26,6 +26,10 @@ from planner.model.passes.opset import raise_opset
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
 
+# From this IR version on an initializer that is a graph input too is a default.
+_OVERRIDABLE = 4
+
+
 def normalize(
     model: ir.Model,
     shapes: Mapping[str, Sequence[int | str | None]],
@@ -53,7 +57,8 @@ def normalize(
     bind_shapes(model, shapes)
     with quiet():
         common.InlinePass()(model)
-        common.RemoveInitializersFromInputsPass()(model)
+        if not as_stored or model.ir_version < _OVERRIDABLE:  # onnxruntime believes that a user may feed them
+            common.RemoveInitializersFromInputsPass()(model)
         lift_constants(model)
         say_onesided(model)
         infer_shapes(model)

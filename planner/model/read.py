@@ -390,7 +390,7 @@ def _dtype_of(value: ir.Value) -> str | None:
 
 
 def is_constant(value: ir.Value) -> bool:
-    """Whether the value is known before the model runs: an initializer, or one behind DQ and layout nodes."""
+    """Whether the value is known before the model runs: an initializer, or one behind Q, DQ and layout nodes."""
     for _ in range(4):
         if value.const_value is not None and not value.is_graph_input():
             return True
@@ -405,7 +405,7 @@ def is_constant(value: ir.Value) -> bool:
 
 
 def _passes_constants_on(op_type: str) -> bool:
-    return operator(op_type).keeps is Keeps.ALL or op_type in ("DequantizeLinear", "Cast")
+    return operator(op_type).keeps is Keeps.ALL or op_type in ("DequantizeLinear", "QuantizeLinear", "Cast")
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:

@@ -120,5 +120,8 @@ def build_defect(defect: Defect) -> onnx.ModelProto:
 def _samples(proto: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     value = proto.graph.input[0]
     shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     rng = np.random.default_rng(_SEED + 1)
-    return [{value.name: rng.normal(size=shape).astype(np.float32)} for _ in range(_SAMPLES)]
+    if dtype == np.float32:
+        return [{value.name: rng.normal(size=shape).astype(np.float32)} for _ in range(_SAMPLES)]
+    return [{value.name: rng.integers(0, 128, size=shape).astype(dtype)} for _ in range(_SAMPLES)]

@@ -28,7 +28,7 @@ from planner.resolve.plan import Basis, ModelIdentity, Plan, PlanNode, ProfileId
 from planner.resolve.quantized import quantized_form
 from planner.resolve.replacements import BLOCK_SIZE, matrix_of
 from planner.resolve.target import Target
-from planner.resolve.verdicts import Verdict
+from planner.resolve.verdicts import Prediction, Verdict
 
 if TYPE_CHECKING:
     from planner.calibrate.inputs import Inputs
@@ -94,13 +94,26 @@ def judge_stored(target: Target, model: Model) -> Resolution:
     verdicts = []
     known = _Constants()
     for node in model.nodes:
-        ruling = judge(target, node, node.stored, model.normalized_opset)
+        ruling = _judge_with_weight(target, node, node.stored, model.normalized_opset)
         if known.folds(node) and not ruling.legal:
             ruling = _FOLDED
         verdicts.append(Verdict(node, node.stored, ruling))
     verdicts = _with_bodies(target, verdicts)
     verdicts, notes = around_defects(target, verdicts, model.normalized_opset, stored=True)
     return Resolution("as stored", _say_shapes(model, verdicts), notes)
+
+
+def _judge_with_weight(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
+    """Judge a node and the DequantizeLinear of its weight, which stays by itself where the node computes in float."""
+    ruling = judge(target, node, config, opset)
+    weight, activation = config.weight, config.activation
+    if not (ruling.legal and target.profile.limits.one_scale_to_float and ruling.replacement is None):
+        return ruling
+    by_itself = weight is not None and not weight.is_float and activation is not None and activation.is_float
+    if not by_itself or not (config.per_channel or config.block_size is not None):
+        return ruling
+    reason = f"{target.ep} takes no DequantizeLinear of several scales by itself, which a node in float would read"
+    return Ruling(False, "one-scale-to-float", reason, "quantize the activations too, or give the weight one scale")
 
 
 def _with_bodies(target: Target, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -337,7 +350,7 @@ def _first_legal(target: Target, model: Model, node: Node, precision: Precision)
     """The node's first legal config at the precision; the first one tried where none is legal."""
     first: Verdict | None = None
     for config in _options(node, precision):
-        ruling = judge(target, node, config, model.normalized_opset)
+        ruling = _judge_with_weight(target, node, config, model.normalized_opset)
         verdict = Verdict(node, config, ruling)
         if ruling.legal:
             if first is not None and precision.flows is not None:
@@ -397,6 +410,8 @@ def _weight_options(node: Node, precision: Precision, flows: DType) -> Iterator[
             if weight is not None and weight.shape is not None and len(weight.shape) > 1 and _has_channels(node):
                 # Four bits and one scale for a whole channel keep too little of a convolution.
                 yield from (QuantConfig(kind, flows, PER_CHANNEL) for kind in precision.weights if kind.bits == 8)
+            if weight is not None:
+                yield from (QuantConfig(kind, flows) for kind in _unsigned_first(precision.weights) if kind.bits == 8)
     yield in_float(flows, has_weight=weight is not None)
 
 
@@ -412,12 +427,13 @@ def _has_channels(node: Node) -> bool:
     return False
 
 
-def predicted_placement(target: Target, candidate: Path) -> dict[str, bool]:
-    """Whether the profile expects each node of the candidate on the target; a node of which it says nothing is left out."""
-    read = target.read(candidate, stored=True)
-    return {
+def predicted_placement(target: Target, candidate: Path) -> Prediction:
+    """What the profile expects of a file as onnxruntime gets it, open dimensions and all."""
+    read = target.read(candidate, stored=True, bound=False)
+    on_target = {
         name: verdict.ruling.legal
         for verdict in check_model(target, read, None, stored=True).verdicts
         if verdict.ruling.legal is not None
         for name in (verdict.node.name, *verdict.node.origins)
     }
+    return Prediction(on_target, read.dynamic_inputs if target.profile.limits.static_shapes else ())

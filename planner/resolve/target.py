@@ -189,6 +189,7 @@ class Target:
         shapes: Mapping[str, Sequence[int]] | None = None,
         *,
         stored: bool = False,
+        bound: bool = True,
         seen: Seen = lambda _: {},
     ) -> Model:
         """Read a model in the form in which this target sees it: only operators that it takes are fused into.
@@ -200,6 +201,7 @@ class Target:
             path: an ONNX file.
             shapes: fixed dimensions of inputs, by name.
             stored: to judge the file as it is: its opset stays, which is otherwise brought to what is written.
+            bound: whether open dimensions may be bound at all.
             seen: what shapes the samples have.
         """
         wanted = self.profile.file.opset
@@ -220,7 +222,7 @@ class Target:
                 path, shapes, target_opset=opset, fused=fused, integers=integers, as_stored=stored, seen=binding
             )
 
-        model = read(seen if self.profile.limits.static_shapes else None)
+        model = read(seen if bound and self.profile.limits.static_shapes else None)
         if not stored and model.dynamic_inputs and any(self._leaves_shapes_of(node) for node in model.nodes):
             model = read(seen)
         return model

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node
@@ -16,6 +17,19 @@ class Verdict:
     node: Node
     config: QuantConfig
     ruling: Ruling
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the profile expects of a file that runs as it is.
+
+    Attributes:
+        on_target: by name, whether a node is on the target; a node of which the profile says nothing is left out.
+        open_inputs: inputs with open dimensions, where the target takes static shapes only.
+    """
+
+    on_target: Mapping[str, bool] = field(default_factory=dict)
+    open_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def read_refusals(lines: Iterable[Line]) -> tuple[Refusal, ...]:
     the backend's own validator said since the unit before is part of it. The EP asks twice, before and after changing
     the layout; of a node refused both times the last word counts.
     """
-    found: dict[str, Refusal] = {}
+    # Nodes without a name are told apart by their operators.
+    found: dict[tuple[str, str], Refusal] = {}
     said: list[str] = []
     for severity, where, message in lines:
         if "Validation PASSED" in message:
@@ -48,19 +49,24 @@ def read_refusals(lines: Iterable[Line]) -> tuple[Refusal, ...]:
             parts = [reason["reason"] if reason else "refused without a reason", *said]
             text = "; ".join(dict.fromkeys(clean(part) for part in parts))
             for node in _NODE.finditer(message):
-                found[node["name"]] = Refusal(node["op"], node["name"], text)
+                found[_key(node["op"], node["name"])] = Refusal(node["op"], node["name"], text)
             said.clear()
         elif none := _NO_KERNEL.search(message):
             text = "it has no kernel for this operator with these types"
-            found[none["name"].strip()] = Refusal(none["op"], none["name"].strip(), text)
+            name = none["name"].strip()
+            found[_key(none["op"], name)] = Refusal(none["op"], name, text)
         elif kept := _KEPT_BACK.search(message):
             text = "onnxruntime keeps what computes with shapes on the CPU EP"
-            found[kept["name"]] = Refusal("", kept["name"], text)
+            found[_key("", kept["name"])] = Refusal("", kept["name"], text)
         elif failed := _VALIDATOR.search(message):
             said.append(f"the backend's validator refused {failed['op']} (error {failed['code']})")
         elif "QnnLogging" in where and severity >= _ERROR:
             said.append(message)
     return tuple(found.values())
+
+
+def _key(op_type: str, name: str) -> tuple[str, str]:
+    return name, "" if name else op_type
 
 
 def single_node_partition(lines: Iterable[Line]) -> str | None:

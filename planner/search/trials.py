@@ -27,6 +27,7 @@ from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fal
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
+from planner.resolve.verdicts import Prediction
 from planner.runtime.client import SessionFailed
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
@@ -264,7 +265,7 @@ class Trials:
         self.progress(f"quantizing to {plan.precision}", 1, 1)
         self._foresee(plan)
         what = f"verifying {plan.precision} on {self.target.ep}"
-        predicted = {n.name: True for n in plan.nodes if n.on_target}
+        predicted = Prediction({n.name: True for n in plan.nodes if n.on_target})
         try:
             verification = verify(
                 path,

@@ -117,8 +117,10 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
     by = packages(opened.runtime)
     if not opened.assignment:
         return Placement(len(candidate), None, (), by=by)
-    reasons = {refusal.name: refusal.reason for refusal in opened.refusals}
-    for refusal in opened.refusals:
+    named = [refusal for refusal in opened.refusals if refusal.name]
+    nameless = {refusal.op_type: refusal.reason for refusal in opened.refusals if not refusal.name}
+    reasons = {refusal.name: refusal.reason for refusal in named}
+    for refusal in named:
         own = own_name(refusal.name, candidate)
         if own is not None:
             reasons.setdefault(own, refusal.reason)
@@ -130,7 +132,7 @@ def placement_of(opened: Opened, ep: str, candidate: Mapping[str, str]) -> Place
             nodes[own] = entry.ep
         if entry.ep == ep:
             continue
-        reason = reasons.get(entry.name) or reasons.get(own or "")
+        reason = reasons.get(entry.name) or reasons.get(own or "") if entry.name else nameless.get(entry.op_type)
         if reason is None and entry.op_type in ("QuantizeLinear", "DequantizeLinear") and opened.lone_partition:
             reason = opened.lone_partition
         if reason is None:

@@ -23,6 +23,7 @@ from planner.estimation.timeline import Summary
 from planner.files import unchanged
 from planner.model.load import load_with_sources
 from planner.resolve.plan import TargetIdentity
+from planner.resolve.verdicts import Prediction
 from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
@@ -148,12 +149,12 @@ class Criteria:
     Attributes:
         floor: what it must reach.
         allow_fallback: nodes that are not on the EP are noted, and do not fail it.
-        predicted: by name, whether a node is on the target, by the profile; what the EP does otherwise is told.
+        predicted: what the profile expects; what the EP does otherwise is told.
     """
 
     floor: Floor
     allow_fallback: bool = False
-    predicted: Mapping[str, bool] = field(default_factory=dict)
+    predicted: Prediction = field(default_factory=Prediction)
 
 
 def verify(
@@ -217,7 +218,7 @@ def verify(
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     notes = [*runs.notes, *filter(None, [floor.too_few(compared.count)]), *floor.other_answers(fidelity)]
-    misplaced = list(_misplaced(runs.placement, target, runs.emulated))
+    misplaced = list(_misplaced(runs.placement, target, criteria.predicted, emulated=runs.emulated))
     if criteria.allow_fallback:
         notes, misplaced = [*notes, *misplaced], []
     shortfalls = list(floor.shortfalls(fidelity, value))
@@ -240,7 +241,7 @@ def verify(
         (*misplaced, *shortfalls),
         metric=measured,
         notes=tuple(notes),
-        contradictions=contradictions(criteria.predicted, runs.placement, target.ep, operators_of(model)),
+        contradictions=contradictions(criteria.predicted.on_target, runs.placement, target.ep, operators_of(model)),
         schedule=None if runs.estimate is None else runs.estimate.schedule,
         estimate=runs.estimate,
         worst_sample=compared.worst,
@@ -300,7 +301,7 @@ def _without_session(
         floor=criteria.floor,
         reasons=(f"{refused}{named}",),
         session_error=str(refused),
-        contradictions=contradictions(criteria.predicted, placement, target.ep, operators),
+        contradictions=contradictions(criteria.predicted.on_target, placement, target.ep, operators),
     )
 
 
@@ -312,7 +313,12 @@ def _causes(fidelity: Sequence[Fidelity], compared: Compared, emulated: bool) ->
     return tuple(Causes(entry.output, quantizing.get(entry.output), own.get(entry.output)) for entry in fidelity)
 
 
-def _misplaced(placement: Placement, target: TargetIdentity, emulated: bool) -> Iterator[str]:
+def _misplaced(placement: Placement, target: TargetIdentity, predicted: Prediction, *, emulated: bool) -> Iterator[str]:
+    if placement.fallback and predicted.open_inputs:
+        yield (
+            f"{target.ep} takes static shapes only, and the file has open dimensions (--shape {predicted.open_inputs[0]}): "
+            "fix them in the file, or let `planner target` write it"
+        )
     if placement.on_target is None and not emulated:
         yield f"the installed onnxruntime cannot tell which nodes {target.ep} took"
     if placement.fallback:

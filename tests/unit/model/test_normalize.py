@@ -235,7 +235,8 @@ def test_the_spectrum_of_an_stft_is_one_sided_where_the_file_does_not_say(tmp_pa
     [
         ("o = com.microsoft.MultiHeadAttention<num_heads: int = 2>(x, x, x)", (1, 3, 8)),
         ("o = com.microsoft.QuickGelu(x)", (1, 3, 8)),
-        ("o = com.microsoft.FusedMatMul(x, w)", None),
+        ("o = com.microsoft.FusedMatMul<transB: int = 1>(x, w)", (1, 3, 8)),
+        ("o = com.microsoft.BiasSoftmax(x, x)", None),
     ],
 )
 def test_onnxruntimes_own_operators_have_a_type_and_where_it_is_known_a_shape(
