@@ -25,7 +25,6 @@ from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
-
 # From this IR version on an initializer that is a graph input too is a default.
 _OVERRIDABLE = 4
 

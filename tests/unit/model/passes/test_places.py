@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -30,7 +32,7 @@ def same(made: onnx.ModelProto, dims: list[int]) -> ir.Model:
     return found
 
 
-def shaped(text: str, dims: list[int], constants: dict[str, object] | None = None) -> onnx.ModelProto:
+def shaped(text: str, dims: list[int], constants: Mapping[str, object] | None = None) -> onnx.ModelProto:
     """A model of one node, with the shape of its result as onnxruntime computes it; skipped where it computes nothing."""
     signature = f"(float[{','.join(map(str, dims))}] x) => (float[] y)"
     made = graph(signature, text, constants, opset=18, check=False)
