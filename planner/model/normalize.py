@@ -23,6 +23,7 @@ from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers, spell_int
 from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
+from planner.model.passes.unfuse import unfuse
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
 # From this IR version on an initializer that is a graph input too is a default.
@@ -67,6 +68,8 @@ def normalize(
             notes.append(note)
         # Folding makes further shapes known, and known shapes allow further folding (Shape -> Slice -> Reshape).
         for _ in range(2):
+            if not as_stored:
+                unfuse(model, fused)
             fold(model, as_stored)
             infer_shapes(model)
         if not as_stored and (note := compute_in_float32(model)) is not None:

@@ -53,6 +53,10 @@ def _by_attribute(node: ir.Node) -> Dims | None:
     return _rows(node, node.attributes["N"].as_int() if "N" in node.attributes else None)
 
 
+def _is_set(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].as_int())
+
+
 def _fused_product(node: ir.Node) -> Dims | None:
     """com.microsoft FusedMatMul of matrices of one batch, either transposed."""
     shapes = [None if v is None or v.shape is None else list(v.shape) for v in node.inputs[:2]]
@@ -62,10 +66,10 @@ def _fused_product(node: ir.Node) -> Dims | None:
         or right is None
         or len(left) < 2
         or len(right) < 2
-        or any("Batch" in name for name in node.attributes)
+        or any(_is_set(node, name) for name in ("transBatchA", "transBatchB"))
     ):
         return None
-    swapped = [name in node.attributes and node.attributes[name].as_int() for name in ("transA", "transB")]
+    swapped = [_is_set(node, name) for name in ("transA", "transB")]
     batch = left[:-2] if len(left) >= len(right) else right[:-2]
     return [*batch, left[-1] if swapped[0] else left[-2], right[-2] if swapped[1] else right[-1]]
 
@@ -118,7 +122,7 @@ def _quantized_gemm(node: ir.Node) -> Dims | None:
         or len(right.shape) != 2
     ):
         return None
-    swapped = [name in node.attributes and node.attributes[name].as_int() for name in ("transA", "transB")]
+    swapped = [_is_set(node, name) for name in ("transA", "transB")]
     return [left.shape[1 if swapped[0] else 0], right.shape[0 if swapped[1] else 1]]
 
 

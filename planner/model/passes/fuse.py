@@ -28,13 +28,16 @@ from planner.model.passes.places import POOLING, channels_first, gather_nearest,
 from planner.model.passes.power import spell_cubes
 from planner.model.passes.rank import flat_concat, lower_rank
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
+from planner.model.passes.unfuse import UNFUSED_OPERATORS
 
 _GELU_MIN_OPSET = 20
 _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
 
-FUSED_OPERATORS = frozenset({"Gelu", CONTRIB_GELU, "GroupNormalization", "LayerNormalization", "Softmax"})
+FUSED_OPERATORS = frozenset(
+    {"Gelu", CONTRIB_GELU, "GroupNormalization", "LayerNormalization", "Softmax", *UNFUSED_OPERATORS}
+)
 
 
 def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_stored: bool = False) -> None:
