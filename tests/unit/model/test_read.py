@@ -665,3 +665,25 @@ def test_loading_checks_and_reads_nothing_more(tmp_path: Path) -> None:
     assert [n.op_type for n in load(save(graph(_DYNAMIC, "y = MatMul(x, w)", {"w": WEIGHT}), tmp_path)).graph] == [
         "MatMul"
     ]
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [(b"\x30\0\0\0ORTM", "onnxruntime's own format"), (b"PK\x03\x04abcd", "zip"), (b"\x1f\x8babcdef", "gzip")],
+)
+def test_a_file_of_another_format_is_called_by_its_name(head: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(head + b"\xff" * 40)
+    with pytest.raises(RequestError) as raised:
+        read_model(path)
+    assert words in str(raised.value.hint)
+
+
+def test_an_attribute_that_onnx_does_not_define_at_the_opset_is_an_error(tmp_path: Path) -> None:
+    made = graph(
+        "(float[1,3,4,4] x) => (float[1,3,1,1] y)", "y = ReduceMean<axes: ints = [2, 3]>(x)", opset=21, check=False
+    )
+    with pytest.raises(
+        RequestError, match=r"ReduceMean '.*' has an attribute 'axes', which ONNX does not define at opset 21"
+    ):
+        read_model(save(made, tmp_path))

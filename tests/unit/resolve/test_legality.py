@@ -106,6 +106,17 @@ def test_a_rule_may_ask_whether_the_shapes_of_results_are_known(profile: Any) ->
         assert rule(found, QuantConfig(I8, U8), of=replace(node(), output_shapes=(unknown,))).reason == "no shape"
 
 
+@pytest.mark.parametrize(
+    "when",
+    [{"inputs": {"0": {"dtype": ["float64"]}}}, {"min_rank": 3}, {"max_rank": 1}, {"inputs": {"0": {"min_rank": 3}}}],
+)
+def test_what_is_not_known_of_a_node_refuses_nothing(when: dict[str, Any], profile: Any) -> None:
+    found = profile({"when": when, "why": "so it is"}, W8A8)
+    blank = Operand("x", Role.ACTIVATION, None, None, False)
+    unknown = replace(node("MatMul", blank, operand("w", Role.WEIGHT, (4, 8))), output_shapes=(None,))
+    assert rule(found, QuantConfig(I8, U8), of=unknown).legal
+
+
 def test_a_rule_may_ask_whether_a_tensor_is_empty(profile: Any) -> None:
     found = profile({"when": {"empty": True}, "why": "holds nothing"}, W8A8)
     assert rule(found, QuantConfig(I8, U8)).legal

@@ -187,3 +187,16 @@ def test_the_body_of_a_loop_that_is_refused_goes_with_it_at_every_precision(tmp_
     assert {v.node.op_type for v in judge_stored(follows, loop).violations} >= {"Loop", "MatMul", "Identity"}
     left = with_fallback(asked)
     assert pairs(left)["MatMul"] == "float32/float32" and pairs(left)["Relu"] == "uint8"
+
+
+def test_a_weight_between_floats_has_one_scale_where_several_would_stay_elsewhere(model: Model, tmp_path: Path) -> None:
+    rules = [
+        EXACT,
+        {"op": "*", "weight": ["int8", "uint8"], "activation": "float32"},
+        {"op": "*", "activation": "float32"},
+    ]
+    anywhere = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"]), "npu")
+    assert pairs(resolve(anywhere, model, parse_precision("w8")))["MatMul"] == "int8/float32 per channel"
+    limits = {"one_scale_to_float": True}
+    one = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"], limits=limits), "npu")
+    assert pairs(resolve(one, model, parse_precision("w8")))["MatMul"] in ("int8/float32", "uint8/float32")

@@ -51,3 +51,9 @@ def test_a_log_without_refusals_gives_none() -> None:
 def test_messages_lose_status_prefix_and_package_folders_but_keep_node_names() -> None:
     message = "[ONNXRuntimeError] : 1 : FAIL : Node '/a/b/Conv' \n in '/x/lib/site-packages/pkg/lib.so'\nmore\nand more"
     assert clean(message) == "Node '/a/b/Conv' in 'pkg/lib.so' more"
+
+
+def test_nodes_without_a_name_are_told_apart_by_their_operators() -> None:
+    said = "Validation FAILED for 1 nodes in OrtNodeUnit ({op}) :\n\tOperator type: {op} Node name:  Node index: 1\n\tREASON : no {op}\n"
+    refusals = read_refusals([(0, WHERE, said.format(op=op)) for op in ("Erf", "Scan")])
+    assert [(r.op_type, r.name, r.reason) for r in refusals] == [("Erf", "", "no Erf"), ("Scan", "", "no Scan")]
