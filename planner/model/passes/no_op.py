@@ -34,7 +34,7 @@ def drop_zeros_allowed(model: ir.Model) -> None:
 
 
 def eliminate_identities(model: ir.Model, as_stored: bool) -> None:
-    """Drop Identity nodes.
+    """Drop Identity nodes, and, as onnxruntime does, a Dropout that drops nothing.
 
     Those stay by which a graph or a body of an If or Loop gives out a value that it was given: an input, an initializer, a
     value of the graph around it, or one that is given out already.
@@ -45,7 +45,7 @@ def eliminate_identities(model: ir.Model, as_stored: bool) -> None:
             (core/optimizer/identity_elimination.cc).
     """
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "Identity" or not own(node) or len(node.inputs) != 1:
+        if not own(node) or not (_is_identity(node) or (as_stored and _is_dropout(node))):
             continue
         value, out = node.inputs[0], node.outputs[0]
         if value is None or node.graph is None:
@@ -60,6 +60,19 @@ def eliminate_identities(model: ir.Model, as_stored: bool) -> None:
             value.type = out.type
         out.replace_all_uses_with(value, replace_graph_outputs=True)
         node.graph.remove(node, safe=True)
+
+
+def _is_identity(node: ir.Node) -> bool:
+    return node.op_type == "Identity" and len(node.inputs) == 1
+
+
+def _is_dropout(node: ir.Node) -> bool:
+    """Whether it is a Dropout that onnxruntime takes out (core/optimizer/dropout_elimination.cc): its mask is not read, nothing trains."""
+    if node.op_type != "Dropout" or any(out.uses() or out.is_graph_output() for out in list(node.outputs)[1:]):
+        return False
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    constant = None if training is None else constant_array(training)
+    return training is None or (constant is not None and not constant.any())
 
 
 def _is_made_here(value: ir.Value, reader: ir.Node) -> bool:
