@@ -16,8 +16,9 @@ from planner.files import temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.runtime.client import Worker
+from planner.runtime.client import SessionFailed, Worker
 from planner.runtime.registry import CPU
+from planner.runtime.worker import INVALID
 
 # Weights that are not packed stay in the file, mapped; packing would copy them all. Threads that wait in loops for the next
 # node would burn as much processor time as the model itself, between its small reductions.
@@ -58,11 +59,31 @@ def calibrate(
         def start(extended: ir.Model) -> Run:
             path = Path(folder) / "observed.onnx"
             save(extended, path, embed=False)
-            worker.open(path, {}, lean=True, session_config=_FRUGAL)
+            try:
+                worker.open(path, {}, lean=True, session_config=_FRUGAL)
+            except SessionFailed:
+                _blame_model(worker, Path(model.path))
+                raise
             return lambda sample: worker.run(sample).outputs
 
         progress("calibrating", 0, len(samples))
         return collect(model.ir, start, samples, Method(method), step)
+
+
+def _blame_model(worker: Worker, path: Path) -> None:
+    """Ask onnxruntime about the user's own file where the one made of it does not run.
+
+    Raises:
+        RequestError: it is no model.
+    """
+    try:
+        worker.open(path, {})
+    except SessionFailed as error:
+        if error.code in (INVALID, "Fail"):  # not for want of a kernel
+            raise RequestError(
+                f"onnxruntime does not take the float32 model itself: {error}",
+                "correct the model: no EP runs it as it is",
+            ) from None
 
 
 class Calibrations:

@@ -94,7 +94,7 @@ def check_proto(proto: onnx.ModelProto, path: Path, own: Collection[int] = ()) -
     for graph in _main_graphs(proto):
         for inner in graphs(graph):
             _check_graph(inner, path)
-    _check_attributes(proto, path)
+    _check_operators(proto, path)
     for function in proto.functions:
         _check_nodes(function.node, path)
     for tensor in _tensors(proto):
@@ -132,8 +132,10 @@ def _main_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         yield training.algorithm
 
 
-def _check_attributes(proto: onnx.ModelProto, path: Path) -> None:
-    """Refuse attributes that ONNX does not define at the model's opset, as onnxruntime does: some tools raise the number alone."""
+def _check_operators(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse what ONNX does not define at the model's opset, as onnxruntime does: attributes (some tools raise the number alone), too
+    few inputs, too many inputs or outputs.
+    """
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     own = {(f.domain, f.name) for f in proto.functions}
     if not 0 < opset <= onnx.defs.onnx_opset_version():
@@ -141,21 +143,29 @@ def _check_attributes(proto: onnx.ModelProto, path: Path) -> None:
     for node in (node for graph in graphs(proto.graph) for node in graph.node):
         if node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own:
             continue
-        known = _attributes(node.op_type, opset)
-        for name in (a.name for a in node.attribute if known is not None and a.name not in known):
+        schema = _schema(node.op_type, opset)
+        if schema is None:
+            continue
+        what = f"{path}: broken ONNX model: {node.op_type} {node.name!r}"
+        given, made = len(node.input), len(node.output)
+        if not schema.min_input <= given <= schema.max_input or made > schema.max_output:
+            counted = f"{given} inputs and {made} outputs"
+            raise RequestError(
+                f"{what} has {counted}, which ONNX does not allow at opset {opset}", "check how it was exported"
+            )
+        for name in (a.name for a in node.attribute if a.name not in schema.attributes):
             if name and not name.startswith("_"):
                 raise RequestError(
-                    f"{path}: broken ONNX model: {node.op_type} {node.name!r} has an attribute {name!r}, which ONNX does not "
-                    f"define at opset {opset}",
+                    f"{what} has an attribute {name!r}, which ONNX does not define at opset {opset}",
                     "export the model anew; some tools raise the opset and leave the nodes as they were",
                 )
 
 
 @functools.cache
-def _attributes(op_type: str, opset: int) -> frozenset[str] | None:
-    """The attributes of one of ONNX's own operators; None where it is none."""
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    """What ONNX says of one of its own operators; None where it is none."""
     try:
-        return frozenset(onnx.defs.get_schema(op_type, opset, "").attributes)
+        return onnx.defs.get_schema(op_type, opset, "")
     except onnx.defs.SchemaError:
         return None
 
@@ -339,6 +349,7 @@ def complaint(proto: onnx.ModelProto) -> str | None:
     """What ONNX's own checker finds wrong with the model, in one line; None where it finds nothing."""
     try:
         onnx.checker.check_model(proto)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except Exception as error:
         return first_line(error)
     return None

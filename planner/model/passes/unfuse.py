@@ -31,10 +31,13 @@ def unfuse(model: ir.Model, taken: Collection[str]) -> None:
             spelled = _SPELLED.get(node.op_type) if node.domain == _DOMAIN else None
             if spelled is None or opset < spelled[0]:
                 continue
+            _, required, spell = spelled
+            if any(i >= len(node.inputs) or node.inputs[i] is None for i in required):
+                continue  # the file is broken
             # A Gelu of ONNX can be quantized, one of these cannot.
-            better = spelled[1] is _bias_gelu and "Gelu" in taken
+            better = spell is _bias_gelu and "Gelu" in taken
             if better or f"{_DOMAIN}.{node.op_type}" not in taken:
-                spelled[1](_Writer(node, names))
+                spell(_Writer(node, names))
 
 
 _TO_FLOAT = ir.AttrInt64("to", int(ir.DataType.FLOAT))
@@ -229,14 +232,15 @@ def _attention(write: _Writer) -> None:
     write.end("Reshape", [together, write.integers([batch, length, hidden])])
 
 
-_SPELLED: Mapping[str, tuple[int, Callable[[_Writer], None]]] = {
-    "Attention": (13, _attention),
-    "SkipLayerNormalization": (_LAYER_NORM_OPSET, _skip_norm),
-    "SkipSimplifiedLayerNormalization": (1, _skip_norm),
-    "EmbedLayerNormalization": (_LAYER_NORM_OPSET, _embedding_norm),
-    "BiasGelu": (_GELU_OPSET, _bias_gelu),
-    "FastGelu": (_GELU_OPSET, _bias_gelu),
-    "FusedConv": (1, _fused_conv),
-    "FusedGemm": (1, _fused_gemm),
+# From which opset on it can be written, and its operands that are never left out.
+_SPELLED: Mapping[str, tuple[int, tuple[int, ...], Callable[[_Writer], None]]] = {
+    "Attention": (13, (0, 1), _attention),
+    "SkipLayerNormalization": (_LAYER_NORM_OPSET, (0, 1, 2), _skip_norm),
+    "SkipSimplifiedLayerNormalization": (1, (0, 1, 2), _skip_norm),
+    "EmbedLayerNormalization": (_LAYER_NORM_OPSET, (0, 2, 3, 5, 6), _embedding_norm),
+    "BiasGelu": (_GELU_OPSET, (0, 1), _bias_gelu),
+    "FastGelu": (_GELU_OPSET, (0,), _bias_gelu),
+    "FusedConv": (1, (0, 1), _fused_conv),
+    "FusedGemm": (1, (0, 1), _fused_gemm),
 }
 UNFUSED_OPERATORS = frozenset(f"{_DOMAIN}.{name}" for name in _SPELLED)
