@@ -54,6 +54,7 @@ def normalize(
         RequestError: if a shape names no input or contradicts the model.
     """
     notes: list[str] = []
+    _name_domain(model)
     bind_shapes(model, shapes)
     with quiet():
         common.InlinePass()(model)
@@ -95,9 +96,19 @@ def normalize(
     return notes
 
 
+def _name_domain(model: ir.Model) -> None:
+    """Write ONNX's own domain as "", which "ai.onnx" stands for as well."""
+    for node in model.graph.all_nodes():
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    opset = model.opset_imports.pop("ai.onnx", None)
+    if opset is not None:
+        model.opset_imports.setdefault("", opset)
+
+
 def _set_opset(model: ir.Model, target: int) -> str | None:
     """Bring the model to the opset; what could not be done, in words."""
-    have = model.opset_imports.get("", model.opset_imports.get("ai.onnx", target))
+    have = model.opset_imports.get("", target)
     if have == target:
         return None
     return raise_opset(model, target) if have < target else lower_opset(model, target)

@@ -87,7 +87,8 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
     for out in list(node.outputs):
         if tensor_dtype(out) == ir.DataType.FLOAT16:
             out.type = ir.TensorType(ir.DataType.FLOAT)
-        if tensor_dtype(out) == ir.DataType.FLOAT and out.name:
+        is_read = bool(out.uses()) or out.is_graph_output()
+        if tensor_dtype(out) == ir.DataType.FLOAT and out.name and is_read:
             parameters = _output_parameters(rewriting, out, line, state, share)
             _insert_qdq(rewriting, out, parameters, after=node, replace=True)
 

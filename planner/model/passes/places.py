@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -74,7 +75,7 @@ class _Axis:
 
     @property
     def changes(self) -> bool:
-        return self.before != self.after or self.scale != 1
+        return self.before != self.after
 
 
 def _axes(node: ir.Node) -> list[_Axis] | None:
@@ -92,7 +93,9 @@ def _axes(node: ir.Node) -> list[_Axis] | None:
         scales = np.array(after) / np.array(before)
     if scales.size != len(before):
         return None
-    return [_Axis(b, a, float(s)) for b, a, s in zip(before, after, scales, strict=True)]
+    axes = [_Axis(b, a, float(s)) for b, a, s in zip(before, after, scales, strict=True)]
+    # A scale that changes no size moves places all the same.
+    return None if any(axis.before == axis.after and axis.scale != 1 for axis in axes) else axes
 
 
 def gather_nearest(node: ir.Node, names: Names) -> None:
@@ -112,8 +115,12 @@ def gather_nearest(node: ir.Node, names: Names) -> None:
         return
     name, changing = node.outputs[0].name, [i for i, axis in enumerate(axes) if axis.changes]
     dims = [axis.before for axis in axes]
-    for i in changing:
-        places = new_constant(node, f"{name}_places_{i}", _nearest(axes[i], where, how), names)
+    found = {i: _nearest(axes[i], where, how) for i in changing}
+    if any(place is None for place in found.values()):
+        return
+    for i, place in found.items():
+        assert place is not None
+        places = new_constant(node, f"{name}_places_{i}", place, names)
         gather = ir.Node("", "Gather", [value, places], {"axis": ir.AttrInt64("axis", i)})
         if i == changing[-1]:
             put_in_place(node, gather)
@@ -125,23 +132,42 @@ def gather_nearest(node: ir.Node, names: Names) -> None:
 _KNOWN = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn")
 
 
-def _nearest(axis: _Axis, where: str, how: str) -> np.ndarray:
-    """Of each place of the result, the place in the input (ONNX, Resize)."""
-    places = np.arange(axis.after, dtype=np.float64)
+def _nearest(axis: _Axis, where: str, how: str) -> np.ndarray | None:
+    """Of each place of the result, the place in the input (ONNX, Resize; onnxruntime, core/providers/cpu/tensor/upsamplebase.h).
+
+    None where one lies so near the middle of two that the runtime's own rounding decides.
+    """
+    single, double = (_places(axis, where, how, kind) for kind in (np.float32, np.float64))
+    return double if np.array_equal(single, double) else None
+
+
+def _places(axis: _Axis, where: str, how: str, single: Any) -> np.ndarray:
+    """The same, computed in this type."""
+    half = single(0.5)
+    places, scale = np.arange(axis.after, dtype=single), single(axis.scale)
     if where == "align_corners":
-        places *= (axis.before - 1) / (axis.after - 1) if axis.after > 1 else 0.0
+        places = places * single(axis.before - 1) / single(axis.after - 1) if axis.after > 1 else places * single(0)
     elif where == "pytorch_half_pixel" and axis.after == 1:
-        places *= 0.0
+        places = places * single(0)
+    elif where == "asymmetric":
+        places = places / scale
+    elif where == "tf_half_pixel_for_nn":
+        places = (places + half) / scale
     else:
-        half = 0.0 if where == "asymmetric" else 0.5
-        places = (places + half) / axis.scale - (0.0 if where == "tf_half_pixel_for_nn" else half)
-    rounded = {
-        "round_prefer_floor": lambda: np.ceil(places - 0.5),
-        "round_prefer_ceil": lambda: np.floor(places + 0.5),
-        "ceil": lambda: np.ceil(places),
-        "floor": lambda: np.floor(places),
-    }
-    return np.clip(rounded[how](), 0, axis.before - 1).astype(np.int64)
+        places = (places + half) / scale - half
+    rounded: np.ndarray = np.clip(_rounded(places.astype(np.float64), how), 0, axis.before - 1).astype(np.int64)
+    return rounded
+
+
+def _rounded(places: np.ndarray, how: str) -> np.ndarray:
+    rounded: np.ndarray = np.copysign(np.floor(np.abs(places) + 0.5), places)
+    if how == "floor":
+        rounded = np.floor(places)
+    elif how == "ceil":
+        rounded = np.ceil(places)
+    elif how == "round_prefer_floor":
+        rounded = np.where(places == np.trunc(places) + 0.5, np.floor(places), rounded)
+    return rounded
 
 
 def channels_first(node: ir.Node, names: Names) -> None:

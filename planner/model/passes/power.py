@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from planner.model.names import Names
 from planner.model.passes.edit import put_in_place
-from planner.model.passes.match import graph_of, is_number, own
+from planner.model.passes.match import graph_of, is_number, own, same_shape
 
 
 def spell_cubes(model: ir.Model, names: Names) -> None:
@@ -17,7 +17,7 @@ def spell_cubes(model: ir.Model, names: Names) -> None:
     for graph in (model.graph, *model.graph.subgraphs()):
         for node in list(graph):
             x = node.inputs[0] if node.op_type == "Pow" and own(node) else None
-            if x is None or not is_number(node.inputs[1], 3.0):
+            if x is None or not is_number(node.inputs[1], 3.0) or not same_shape(x.shape, node.outputs[0].shape):
                 continue
             square = ir.Node("", "Mul", [x, x], name=names.beside(node, "square"))
             out = square.outputs[0]

@@ -43,6 +43,12 @@ def unfuse(model: ir.Model, taken: Collection[str]) -> None:
 _TO_FLOAT = ir.AttrInt64("to", int(ir.DataType.FLOAT))
 
 
+def _is_read(node: ir.Node, *positions: int) -> bool:
+    """Whether anything reads one of these results."""
+    results = [node.outputs[i] for i in positions if i < len(node.outputs)]
+    return any(out.uses() or out.is_graph_output() for out in results)
+
+
 class _Writer:
     """Nodes in the place of one."""
 
@@ -98,7 +104,7 @@ class _Writer:
 
 def _skip_norm(write: _Writer) -> None:
     node = write.node
-    if any(len(node.outputs) > i and node.outputs[i].uses() for i in (1, 2)):
+    if _is_read(node, 1, 2):
         return  # mean and deviation are wanted too
     simplified = node.op_type.startswith("SkipSimplified")
     bias = write.operand(3 if simplified else 4)
@@ -155,7 +161,7 @@ def _fused_gemm(write: _Writer) -> None:
 
 def _embedding_norm(write: _Writer) -> None:
     node, mask = write.node, write.operand(7)
-    counted = len(node.outputs) > 1 and bool(node.outputs[1].uses())
+    counted = _is_read(node, 1)
     if counted and mask is None:
         return
     ids, places = write.operand(0), write.operand(8)
@@ -179,6 +185,12 @@ def _embedding_norm(write: _Writer) -> None:
     write.end("LayerNormalization", [total, write.operand(5), write.operand(6)], [ir.AttrInt64("axis", -1), epsilon])
 
 
+def _is_spelled_mask(mask: ir.Value, dims: Sequence[int]) -> bool:
+    """Whether a mask is one of 0 and 1 for each place, or one length for each row."""
+    shape = None if mask.shape is None or not mask.shape.is_static() else [int(d) for d in mask.shape.numpy()]
+    return shape in (list(dims[:2]), [dims[0]])
+
+
 def _attention(write: _Writer) -> None:
     """Self-attention by one weight: product, heads apart, scores, mask, Softmax, heads together."""
     node = write.node
@@ -186,7 +198,7 @@ def _attention(write: _Writer) -> None:
     dims = [] if x is None or x.shape is None or not x.shape.is_static() else [int(d) for d in x.shape.numpy()]
     width = None if weight is None or weight.shape is None else weight.shape[-1]
     heads = int_attribute(node, "num_heads", 0)
-    further = len(node.outputs) > 1 and any(out.uses() for out in list(node.outputs)[1:])
+    further = _is_read(node, 1, 2, 3)
     known = len(dims) == 3 and isinstance(width, int) and heads > 0 and width % (3 * heads) == 0
     if (
         not known
@@ -195,7 +207,7 @@ def _attention(write: _Writer) -> None:
         or any(int_attribute(node, n, 0) for n in ("unidirectional", "do_rotary"))
     ):
         return
-    if "qkv_hidden_sizes" in node.attributes or (mask is not None and (mask.shape is None or len(mask.shape) > 2)):
+    if "qkv_hidden_sizes" in node.attributes or (mask is not None and not _is_spelled_mask(mask, dims)):
         return
     assert isinstance(width, int)
     batch, length, hidden = dims[0], dims[1], width // 3
