@@ -190,7 +190,7 @@ def test_the_body_of_a_loop_that_is_refused_goes_with_it_at_every_precision(tmp_
 
 
 def test_a_weight_between_floats_has_one_scale_where_several_would_stay_elsewhere(model: Model, tmp_path: Path) -> None:
-    rules = [
+    rules: list[Any] = [
         EXACT,
         {"op": "*", "weight": ["int8", "uint8"], "activation": "float32"},
         {"op": "*", "activation": "float32"},
