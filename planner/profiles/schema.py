@@ -257,13 +257,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         static_shapes: shapes must be known ahead.
         max_rank: no tensor has more dimensions.
         bodies_follow: the nodes inside an If, Loop or Scan that the EP leaves to another are left with it.
-        one_scale_to_float: a DequantizeLinear that hands a weight to a node in float must have one scale: else it stays on another EP.
+        one_scale_to_float: traits of devices on which a DequantizeLinear that hands a weight to a node in float must have one scale:
+            else it stays on another EP.
     """
 
     static_shapes: bool = False
     max_rank: int | None = None
     bodies_follow: bool = False
-    one_scale_to_float: bool = False
+    one_scale_to_float: list[str] = []
 
 
 class Cost(Struct, frozen=True, forbid_unknown_fields=True):

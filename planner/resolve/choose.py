@@ -107,7 +107,8 @@ def _judge_with_weight(target: Target, node: Node, config: QuantConfig, opset: i
     """Judge a node and the DequantizeLinear of its weight, which stays by itself where the node computes in float."""
     ruling = judge(target, node, config, opset)
     weight, activation = config.weight, config.activation
-    if not (ruling.legal and target.profile.limits.one_scale_to_float and ruling.replacement is None):
+    strict = set(target.profile.limits.one_scale_to_float) & set(target.profile.device(target.device).traits)
+    if not (ruling.legal and strict and ruling.replacement is None):
         return ruling
     by_itself = weight is not None and not weight.is_float and activation is not None and activation.is_float
     if not by_itself or not (config.per_channel or config.block_size is not None):

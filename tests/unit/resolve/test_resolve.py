@@ -197,6 +197,7 @@ def test_a_weight_between_floats_has_one_scale_where_several_would_stay_elsewher
     ]
     anywhere = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"]), "npu")
     assert pairs(resolve(anywhere, model, parse_precision("w8")))["MatMul"] == "int8/float32 per channel"
-    limits = {"one_scale_to_float": True}
-    one = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"], limits=limits), "npu")
+    devices = {"npu": {"title": "x", "class": "npu", "traits": ["old"], "source": {"observed": "a test"}}}
+    limits = {"one_scale_to_float": ["old"]}
+    one = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"], limits=limits, devices=devices), "npu")
     assert pairs(resolve(one, model, parse_precision("w8")))["MatMul"] in ("int8/float32", "uint8/float32")
