@@ -149,7 +149,7 @@ class _Operator:
         self._refuse(form, when, refused, outcomes, case)
         taken: dict[Key, set[str]] = defaultdict(set)
         for device, keys in further.items():
-            for key in keys:
+            for key in sorted(keys):
                 taken[key].add(device)
         self._take(when, taken, case)
 
@@ -177,7 +177,7 @@ class _Operator:
             if not any(outcomes[device].values()):
                 self._said.add(_refuses(form, when, {}), [device], case)
                 continue
-            for key in keys:
+            for key in sorted(keys):
                 partly[key].add(device)
         for devices, group in _by_devices(partly).items():
             taken = {key for device in devices for key, yes in outcomes[device].items() if yes}
