@@ -64,7 +64,8 @@ def _of_node(value: ir.Value, limits: dict[str, float], depth: int) -> float | N
         if node.op_type == "Mul" and (found := _of_factor(factor, limits)) is not None:
             return found
         sources = [v for v in operands if v is not factor]
-        times = _scale(factor, divides=node.op_type == "Div")
+        times = abs(_number(factor))
+        times = 1 / times if node.op_type == "Div" and times else times
     elif node.op_type == "Where":
         sources = operands[1:]
     elif node.op_type in ("Add", "Concat"):
@@ -83,22 +84,20 @@ def _of_node(value: ir.Value, limits: dict[str, float], depth: int) -> float | N
     return least * times if least * times >= _LEAST else None
 
 
-def _scale(factor: ir.Value, *, divides: bool) -> float:
-    """What a constant of one number multiplies by."""
-    array = constant_array(factor)
-    number = 0.0 if array is None else abs(float(array.reshape(-1)[0]))
-    return 1 / number if divides and number else number
-
-
 def _of_factor(factor: ir.Value, limits: dict[str, float]) -> float | None:
     """The magnitude of what makes a mask of 0 and 1: (1 - mask) * -10000, as BERT has it."""
-    array = constant_array(factor)
-    number = 0.0 if array is None else float(array.reshape(-1)[0])
+    number = _number(factor)
     if not _LEAST <= abs(number) < MASK_MAGNITUDE:
         return None
     if number < 0 and factor.name:
         limits[factor.name] = abs(number) / 2
     return abs(number)
+
+
+def _number(factor: ir.Value) -> float:
+    """A constant of one number."""
+    array = constant_array(factor)
+    return 0.0 if array is None else float(array.reshape(-1)[0])
 
 
 def limit_of(limits: Mapping[str, float], name: str) -> float:

@@ -16,7 +16,7 @@ from planner.files import temporary_folder
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress, silent
-from planner.runtime.client import SessionFailed, Worker
+from planner.runtime.client import SessionFailed, Worker, model_refused
 from planner.runtime.registry import CPU
 from planner.runtime.worker import INVALID
 
@@ -80,10 +80,7 @@ def _blame_model(worker: Worker, path: Path) -> None:
         worker.open(path, {})
     except SessionFailed as error:
         if error.code in (INVALID, "Fail"):  # not for want of a kernel
-            raise RequestError(
-                f"onnxruntime does not take the float32 model itself: {error}",
-                "correct the model: no EP runs it as it is",
-            ) from None
+            raise model_refused(error) from None
 
 
 class Calibrations:

@@ -21,6 +21,7 @@ from planner.derive import words
 from planner.derive.answers import Key, Outcomes, answers, of_base_form
 from planner.derive.conditions import condition_of, forms, node
 from planner.derive.pairs import Pairs, refused_pairs, taken_pairs
+from planner.dtypes import DType
 from planner.errors import RequestError
 from planner.probe.cases import INTEGERS, data_position
 from planner.probe.evidence import Evidence
@@ -221,16 +222,16 @@ def _refused_alike(base: Mapping[Key, bool], asked: Mapping[Key, bool], refused:
     """Pairs that the base form takes and the condition was not asked at, where it takes no pair of integer activations of their
     width, and some pair is refused for it: the base form is asked at more types than each condition.
     """
-    found = set()
-    for bits in ("8", "16"):
+    closed = {_width(key) for key in refused} - {_width(key) for key, taken in asked.items() if taken} - {None}
+    return {key for key, taken in base.items() if taken and key not in asked and _width(key) in closed}
 
-        def alike(key: Key, bits: str = bits) -> bool:
-            activation = key[0].rpartition("-")[2]
-            return activation in (f"int{bits}", f"uint{bits}") and key[1] != "blocked"
 
-        if any(alike(key) for key in refused) and not any(yes for key, yes in asked.items() if alike(key)):
-            found |= {key for key, yes in base.items() if yes and alike(key) and key not in asked}
-    return found
+def _width(key: Key) -> int | None:
+    """Bits of a pair's integer activation; None for a float one, and for a weight by blocks."""
+    pair, grain = key
+    activation = pair.rpartition("-")[2]
+    is_integer = activation in ("uint8", "int8", "uint16", "int16") and grain != "blocked"
+    return DType(activation).bits if is_integer else None
 
 
 def _by_devices(keys: Mapping[Key, set[str]]) -> dict[frozenset[str], set[Key]]:

@@ -143,17 +143,17 @@ def _check_operators(proto: onnx.ModelProto, path: Path) -> None:
     for node in (node for graph in graphs(proto.graph) for node in graph.node):
         if node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own:
             continue
-        schema = _schema(node.op_type, opset)
-        if schema is None:
+        allowed = _allowed(node.op_type, opset)
+        if allowed is None:
             continue
         what = f"{path}: broken ONNX model: {node.op_type} {node.name!r}"
         given, made = len(node.input), len(node.output)
-        if not schema.min_input <= given <= schema.max_input or made > schema.max_output:
+        if not allowed.least_inputs <= given <= allowed.most_inputs or made > allowed.most_outputs:
             counted = f"{given} inputs and {made} outputs"
             raise RequestError(
                 f"{what} has {counted}, which ONNX does not allow at opset {opset}", "check how it was exported"
             )
-        for name in (a.name for a in node.attribute if a.name not in schema.attributes):
+        for name in (a.name for a in node.attribute if a.name not in allowed.attributes):
             if name and not name.startswith("_"):
                 raise RequestError(
                     f"{what} has an attribute {name!r}, which ONNX does not define at opset {opset}",
@@ -161,13 +161,23 @@ def _check_operators(proto: onnx.ModelProto, path: Path) -> None:
                 )
 
 
+class _Allowed(NamedTuple):
+    """What ONNX allows a node of one of its own operators."""
+
+    least_inputs: int
+    most_inputs: int
+    most_outputs: int
+    attributes: frozenset[str]
+
+
 @functools.cache
-def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    """What ONNX says of one of its own operators; None where it is none."""
+def _allowed(op_type: str, opset: int) -> _Allowed | None:
+    """What ONNX allows at an opset; None where it has no such operator."""
     try:
-        return onnx.defs.get_schema(op_type, opset, "")
+        schema = onnx.defs.get_schema(op_type, opset, "")
     except onnx.defs.SchemaError:
         return None
+    return _Allowed(schema.min_input, schema.max_input, schema.max_output, frozenset(schema.attributes))
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

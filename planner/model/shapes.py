@@ -10,7 +10,7 @@ from onnx_ir.passes import common
 
 from planner.errors import RequestError
 from planner.model.bounds import is_data_small
-from planner.model.own_shapes import say_own_shapes
+from planner.model.contrib_shapes import say_contrib_shapes
 
 
 def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int | str | None]]) -> None:
@@ -63,7 +63,7 @@ def infer_shapes(model: ir.Model) -> None:
         # A model that shape inference cannot read is still judged, with what is known of its shapes.
         with contextlib.suppress(Exception):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=is_data_small(model))(model)
-        if not say_own_shapes(model):
+        if not say_contrib_shapes(model):
             return
 
 

@@ -40,6 +40,13 @@ class SessionFailed(EPError):
         self.refusals, self.code = refusals, code
 
 
+def model_refused(error: SessionFailed) -> RequestError:
+    """The error where onnxruntime does not load the user's own float32 model."""
+    return RequestError(
+        f"onnxruntime does not take the float32 model itself: {error}", "correct the model: no EP runs it as it is"
+    )
+
+
 class RunFailed(EPError):
     """The session was built, but running it raised an error.
 

@@ -22,7 +22,16 @@ from planner.files import temporary_folder
 from planner.model.read import read_model
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, Ran, RunFailed, SessionFailed, Worker, WorkerCrashed, WorkerTimeout
+from planner.runtime.client import (
+    Opened,
+    Ran,
+    RunFailed,
+    SessionFailed,
+    Worker,
+    WorkerCrashed,
+    WorkerTimeout,
+    model_refused,
+)
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.refusals import Refusal
 from planner.runtime.registry import CPU, launcher
@@ -317,10 +326,7 @@ def _open_reference(worker: Worker, reference: Path) -> tuple[Mapping[str, Any],
     except SessionFailed as error:
         broken = None
         if error.code == INVALID:
-            broken = RequestError(
-                f"onnxruntime does not take the float32 model itself: {error}",
-                "correct the model: no EP runs it as it is",
-            )
+            broken = model_refused(error)
         if error.code in ("NotImplemented", INVALID):
             with contextlib.suppress(PlannerError), temporary_folder() as folder:
                 brought = read_model(reference).ir

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -22,6 +24,17 @@ def put_in_place(last: ir.Node, new: ir.Node) -> None:
     old.name = None
     out.name = name
     graph.remove(last, safe=True)
+
+
+def put_before(
+    node: ir.Node, new: ir.Node, name: str, shape: ir.Shape | Sequence[int] | None, names: Names
+) -> ir.Value:
+    """Put ``new`` before a node; its result, under this name or one like it, has the type of that one's first result."""
+    out = new.outputs[0]
+    out.name, out.type = names.value(name), node.outputs[0].type
+    out.shape = shape if isinstance(shape, ir.Shape | None) else ir.Shape(shape)
+    graph_of(node).insert_before(node, new)
+    return out
 
 
 def follow(node: ir.Node, op_type: str, other: ir.Value, suffix: str, names: Names) -> ir.Node:

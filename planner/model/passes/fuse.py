@@ -24,9 +24,10 @@ from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
 from planner.model.passes.order import gate_first
-from planner.model.passes.places import POOLING, channels_first, gather_nearest, plain_pool
+from planner.model.passes.pool import POOLING, plain_pool
 from planner.model.passes.power import spell_cubes
 from planner.model.passes.rank import flat_concat, lower_rank
+from planner.model.passes.resize import channels_first, gather_nearest
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 from planner.model.passes.unfuse import UNFUSED_OPERATORS
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import new_constant, put_in_place
+from planner.model.passes.edit import new_constant, put_before, put_in_place
 from planner.model.passes.match import graph_of, int_attribute
 from planner.model.values import constant_array
 
@@ -32,9 +32,7 @@ def flat_gather(node: ir.Node, names: Names) -> None:
         return
     flat = new_constant(node, f"{name}_places", places.astype(np.int64), names)
     gather = ir.Node("", "Gather", [data, flat], name=names.beside(node, "flat"))
-    out = gather.outputs[0]
-    out.name, out.type, out.shape = names.value(f"{name}_flat"), data.type, ir.Shape([len(places)])
-    graph_of(node).insert_before(node, gather)
+    out = put_before(node, gather, f"{name}_flat", [len(places)], names)
     put_in_place(node, ir.Node("", "Reshape", [out, shape]))
 
 
@@ -65,10 +63,8 @@ def plain_gather_nd(node: ir.Node, names: Names) -> None:
     if kept.shape == places.shape:
         put_in_place(node, reshape)
         return
-    once = reshape.outputs[0]
-    once.name, once.type, once.shape = names.value(f"{name}_once"), data.type, ir.Shape([*kept.shape, *rest])
     reshape.name = names.beside(node, "once")
-    graph_of(node).insert_before(node, reshape)
+    once = put_before(node, reshape, f"{name}_once", [*kept.shape, *rest], names)
     whole = new_constant(node, f"{name}_whole", np.array([*places.shape, *rest], np.int64), names)
     put_in_place(node, ir.Node("", "Expand", [once, whole]))
 

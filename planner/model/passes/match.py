@@ -133,6 +133,16 @@ def float_attribute(node: ir.Node, name: str, default: float) -> float:
     return node.attributes[name].as_float() if name in node.attributes else default
 
 
+def text_attribute(node: ir.Node, name: str, default: str) -> str:
+    """An attribute that is text, or its default."""
+    return node.attributes[name].as_string() if name in node.attributes else default
+
+
+def ints_attribute(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    """An attribute of several integers, or its default."""
+    return list(node.attributes[name].as_ints()) if name in node.attributes else default
+
+
 def graph_of(node: ir.Node) -> ir.Graph:
     """The graph that the node stands in."""
     assert isinstance(node.graph, ir.Graph)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import put_in_place
-from planner.model.passes.match import graph_of, is_number, own, same_shape
+from planner.model.passes.edit import put_before, put_in_place
+from planner.model.passes.match import is_number, own, same_shape
 
 
 def spell_cubes(model: ir.Model, names: Names) -> None:
@@ -20,7 +20,5 @@ def spell_cubes(model: ir.Model, names: Names) -> None:
             if x is None or not is_number(node.inputs[1], 3.0) or not same_shape(x.shape, node.outputs[0].shape):
                 continue
             square = ir.Node("", "Mul", [x, x], name=names.beside(node, "square"))
-            out = square.outputs[0]
-            out.name, out.type, out.shape = names.value(f"{node.outputs[0].name}_square"), x.type, x.shape
-            graph_of(node).insert_before(node, square)
+            out = put_before(node, square, f"{node.outputs[0].name}_square", x.shape, names)
             put_in_place(node, ir.Node("", "Mul", [out, x]))

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import new_constant, put_in_place
-from planner.model.passes.match import graph_of, int_attribute, only_user, producer_of
+from planner.model.passes.edit import new_constant, put_before, put_in_place
+from planner.model.passes.match import int_attribute, only_user, producer_of
 
 # Every EP known here takes as many.
 _ENOUGH = 5
@@ -69,20 +69,15 @@ def flat_concat(node: ir.Node, names: Names) -> None:
     def merged(dims: Sequence[int]) -> list[int]:
         return [int(np.prod(dims[:axis])), dims[axis], int(np.prod(dims[axis + 1 :]))]
 
-    graph, name = graph_of(node), out.name
-    flat = []
+    name, flat = out.name, []
     for i, (value, dims) in enumerate(zip(node.inputs, known, strict=False)):
         assert value is not None
         shape = new_constant(node, f"{name}_flat_shape_{i}", np.array(merged(dims), np.int64), names)
         reshape = ir.Node("", "Reshape", [value, shape], name=names.beside(node, f"flat_{i}"))
-        made = reshape.outputs[0]
-        made.name, made.type, made.shape = names.value(f"{name}_flat_{i}"), value.type, ir.Shape(merged(dims))
-        graph.insert_before(node, reshape)
+        made = put_before(node, reshape, f"{name}_flat_{i}", merged(dims), names)
         flat.append(made)
     joined = ir.Node("", "Concat", flat, {"axis": ir.AttrInt64("axis", 1)}, name=names.beside(node, "flat"))
-    made = joined.outputs[0]
-    made.name, made.type, made.shape = names.value(f"{name}_flat"), out.type, ir.Shape(merged(known[-1]))
-    graph.insert_before(node, joined)
+    made = put_before(node, joined, f"{name}_flat", merged(known[-1]), names)
     put_in_place(
         node, ir.Node("", "Reshape", [made, new_constant(node, f"{name}_shape", np.array(known[-1], np.int64), names)])
     )

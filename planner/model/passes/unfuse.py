@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import put_in_place
-from planner.model.passes.match import float_attribute, graph_of, int_attribute
+from planner.model.passes.edit import put_before, put_in_place
+from planner.model.passes.match import float_attribute, int_attribute, text_attribute
 
 _DOMAIN = "com.microsoft"
 # LayerNormalization and Gelu are ONNX's own from these opsets on.
@@ -58,15 +58,10 @@ class _Writer:
     def operand(self, position: int) -> ir.Value | None:
         return self.node.inputs[position] if position < len(self.node.inputs) else None
 
-    def put(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = (), domain: str = ""
-    ) -> ir.Value:
+    def put(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = ()) -> ir.Value:
         """A node before this one; its result."""
-        new = ir.Node(domain, op_type, inputs, attributes, name=self._names.beside(self.node, op_type))
-        out, first = new.outputs[0], self.node.outputs[0]
-        out.name, out.type = self._names.value(f"{first.name}_{op_type}"), first.type
-        graph_of(self.node).insert_before(self.node, new)
-        return out
+        new = ir.Node("", op_type, inputs, attributes, name=self._names.beside(self.node, op_type))
+        return put_before(self.node, new, f"{self.node.outputs[0].name}_{op_type}", None, self._names)
 
     def integers(self, numbers: Sequence[int]) -> ir.Value:
         """A constant vector of int64."""
@@ -86,11 +81,9 @@ class _Writer:
                 total = value if total is None else self.put("Add", [total, value])
         return total
 
-    def end(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = (), domain: str = ""
-    ) -> None:
+    def end(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = ()) -> None:
         """The node whose result takes the place of this one's first."""
-        put_in_place(self.node, ir.Node(domain, op_type, inputs, attributes))
+        put_in_place(self.node, ir.Node("", op_type, inputs, attributes))
 
     def hand_over(self, position: int, value: ir.Value | None) -> None:
         """Let whoever reads a further result read another value."""
@@ -132,7 +125,7 @@ _ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
 def _activated(write: _Writer, op_type: str, inputs: Sequence[ir.Value | None]) -> None:
     """An operator of ONNX with an activation behind it."""
     node = write.node
-    activation = node.attributes["activation"].as_string() if "activation" in node.attributes else ""
+    activation = text_attribute(node, "activation", "")
     kept = [a for name, a in node.attributes.items() if not name.startswith("activation")]
     params = list(node.attributes["activation_params"].as_floats()) if "activation_params" in node.attributes else []
     if not activation:

@@ -81,3 +81,12 @@ def test_one_name_for_all_nodes_takes_no_time() -> None:
     name_nodes(model)
     assert time.process_time() - start < 5
     assert len({node.name for node in model.graph}) == 20_001
+
+
+def test_a_first_result_that_nothing_reads_keeps_a_name() -> None:
+    weights = {"w": f32(np.ones((1, 16, 3))), "r": f32(np.ones((1, 16, 4)))}
+    text = "u, y = LSTM<hidden_size = 4>(x, w, r)"
+    model: ir.Model = ir.from_proto(graph("(float[5,2,3] x) => (float[1,2,4] y)", text, weights))
+    normalize(model, {}, 21, frozenset())
+    (node,) = (n for n in model.graph if n.op_type == "LSTM")
+    assert node.outputs[0].name and node.outputs[1].name == "y"

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.contrib import type_parameter
+from planner.model.passes.match import int_attribute
 
 # Operators of which onnx (1.23) infers no shape: their first result has the shape and the type of their first input.
 _ANY_OPSET = ("GroupNormalization", "LayerNormalization", "SimplifiedLayerNormalization")
@@ -23,10 +24,10 @@ _SAME_SHAPE = {
 }  # fmt: skip
 
 
-def say_own_shapes(model: ir.Model) -> bool:
+def say_contrib_shapes(model: ir.Model) -> bool:
     """Whether a shape or a type became known that way, or by the type that onnxruntime's own operators have in common with an input."""
     found = False
-    for node in model.graph.all_nodes():
+    for node in (node for node in model.graph.all_nodes() if node.inputs):
         if node.op_type in _SAME_SHAPE.get(node.domain, ()):
             x, out = node.inputs[0], node.outputs[0]
             if x is not None and x.shape is not None and out.shape is None and not _is_packed(node):
@@ -50,11 +51,7 @@ def _rows(node: ir.Node, columns: int | ir.SymbolicDim | None) -> Dims | None:
 
 
 def _by_attribute(node: ir.Node) -> Dims | None:
-    return _rows(node, node.attributes["N"].as_int() if "N" in node.attributes else None)
-
-
-def _is_set(node: ir.Node, name: str) -> bool:
-    return name in node.attributes and bool(node.attributes[name].as_int())
+    return _rows(node, int_attribute(node, "N", 0) or None)
 
 
 def _fused_product(node: ir.Node) -> Dims | None:
@@ -66,10 +63,10 @@ def _fused_product(node: ir.Node) -> Dims | None:
         or right is None
         or len(left) < 2
         or len(right) < 2
-        or any(_is_set(node, name) for name in ("transBatchA", "transBatchB"))
+        or any(int_attribute(node, name, 0) for name in ("transBatchA", "transBatchB"))
     ):
         return None
-    swapped = [_is_set(node, name) for name in ("transA", "transB")]
+    swapped = [int_attribute(node, name, 0) for name in ("transA", "transB")]
     batch = left[:-2] if len(left) >= len(right) else right[:-2]
     return [*batch, left[-1] if swapped[0] else left[-2], right[-2] if swapped[1] else right[-1]]
 
@@ -85,7 +82,7 @@ def _fused_attention(node: ir.Node) -> Dims | None:
 
 def _picked(node: ir.Node) -> Dims | None:
     """ai.onnx.ml ArrayFeatureExtractor: some columns."""
-    places = node.inputs[1]
+    places = node.inputs[1] if len(node.inputs) > 1 else None
     if places is None or places.shape is None or not places.shape.is_static():
         return None
     dims = _rows(node, int(np.prod(places.shape.numpy())))
@@ -122,7 +119,7 @@ def _quantized_gemm(node: ir.Node) -> Dims | None:
         or len(right.shape) != 2
     ):
         return None
-    swapped = [_is_set(node, name) for name in ("transA", "transB")]
+    swapped = [int_attribute(node, name, 0) for name in ("transA", "transB")]
     return [left.shape[1 if swapped[0] else 0], right.shape[0 if swapped[1] else 1]]
 
 
@@ -172,7 +169,8 @@ def _say_result(node: ir.Node) -> bool:
     if dims is None or (out.shape is not None and not all(isinstance(d, int) for d in dims)):
         return False
     out.shape = ir.Shape(dims)
-    of_type = node.inputs[_TYPED_BY.get(node.op_type, 0)] if len(node.inputs) > _TYPED_BY.get(node.op_type, 0) else None
+    position = _TYPED_BY.get(node.op_type, 0)
+    of_type = node.inputs[position] if position < len(node.inputs) else None
     if out.type is None and of_type is not None:
         out.type = of_type.type
     return True

@@ -119,10 +119,3 @@ def test_a_cube_is_two_products() -> None:
     assert [n.op_type for n in found.graph] == ["Mul", "Mul"]
     found = normalized(shaped("y = Pow(x, e)", dims, {"e": f32(2)}))
     assert [n.op_type for n in found.graph] == ["Pow"]
-
-
-def test_a_first_result_that_nothing_reads_keeps_a_name() -> None:
-    weights = {"w": f32(np.ones((1, 16, 3))), "r": f32(np.ones((1, 16, 4)))}
-    made = shaped("u, y = LSTM<hidden_size = 4>(x, w, r)", [5, 2, 3], weights)
-    (node,) = (n for n in normalized(made).graph if n.op_type == "LSTM")
-    assert node.outputs[0].name and node.outputs[1].name == "y"

@@ -1,8 +1,7 @@
-"""Pooling and resizing in forms that EPs compute alike: windows that end in the picture, nearest places as a Gather."""
+"""Resizing in forms that EPs compute alike: nearest places as a Gather, pictures with their channels first."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,55 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import new_constant, put_in_place
-from planner.model.passes.match import graph_of, int_attribute
+from planner.model.passes.edit import new_constant, put_before, put_in_place
+from planner.model.passes.match import text_attribute
 from planner.model.values import constant_array
-
-POOLING = ("AveragePool", "MaxPool", "LpPool")
-
-
-def plain_pool(node: ir.Node) -> None:
-    """A pooling that rounds its size up (ceil_mode) is one that rounds it down, with as much padding more at the end.
-
-    Padding is left out of a maximum, and of a mean that does not count it; a mean that does stays as it is where a window
-    hangs over. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last window begins inside.
-    """
-    x = node.inputs[0]
-    if not int_attribute(node, "ceil_mode", 0) or x is None or x.shape is None or "kernel_shape" not in node.attributes:
-        return
-    kernel = list(node.attributes["kernel_shape"].as_ints())
-    sizes, rank = list(x.shape)[2:], len(kernel)
-    padding = node.attributes.get("auto_pad")
-    if (padding is not None and padding.as_string() not in ("NOTSET", "")) or len(sizes) != rank:
-        return
-    strides, dilations = _ints(node, "strides", [1] * rank), _ints(node, "dilations", [1] * rank)
-    pads = _ints(node, "pads", [0] * 2 * rank)
-    further, result = [], node.outputs[0].shape
-    for axis, size in enumerate(sizes):
-        if not isinstance(size, int):
-            return
-        window = dilations[axis] * (kernel[axis] - 1) + 1
-        room = size + pads[axis] + pads[axis + rank]
-        count = math.ceil((room - window) / strides[axis]) + 1
-        if (count - 1) * strides[axis] >= size + pads[axis]:
-            count -= 1
-        if result is None or result[axis + 2] != count:
-            return  # onnx's inference keeps a window that begins behind the picture; its size is in later constants already
-        further.append(max(0, (count - 1) * strides[axis] + window - room))
-    counted = node.op_type == "LpPool" or int_attribute(node, "count_include_pad", 0)
-    ends = [pads[rank + axis] + more for axis, more in enumerate(further)]
-    if any(further) and (
-        (node.op_type != "MaxPool" and counted) or any(e >= k for e, k in zip(ends, kernel, strict=True))
-    ):
-        return
-    del node.attributes["ceil_mode"]
-    if any(further):
-        node.attributes["pads"] = ir.AttrInt64s("pads", [*pads[:rank], *ends])
-
-
-def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
-    return list(node.attributes[name].as_ints()) if name in node.attributes else default
-
 
 # The nearest places that every EP known here computes as ONNX says.
 _USUAL = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("pytorch_half_pixel", "round_prefer_floor"))
@@ -104,10 +57,10 @@ def gather_nearest(node: ir.Node, names: Names) -> None:
     TensorFlow 2 asks for half_pixel and floor, which QNN (2.7) computes by another rule.
     """
     where, how = (
-        _text(node, "coordinate_transformation_mode", "half_pixel"),
-        _text(node, "nearest_mode", "round_prefer_floor"),
+        text_attribute(node, "coordinate_transformation_mode", "half_pixel"),
+        text_attribute(node, "nearest_mode", "round_prefer_floor"),
     )
-    if _text(node, "mode", "nearest") != "nearest" or (where, how) in _USUAL or where not in _KNOWN:
+    if text_attribute(node, "mode", "nearest") != "nearest" or (where, how) in _USUAL or where not in _KNOWN:
         return
     axes = _axes(node)
     value = node.inputs[0]
@@ -126,7 +79,8 @@ def gather_nearest(node: ir.Node, names: Names) -> None:
             put_in_place(node, gather)
             return
         dims[i] = axes[i].after
-        value = _before(node, gather, f"{name}_axis_{i}", dims, names)
+        gather.name = names.beside(node, f"axis_{i}")
+        value = put_before(node, gather, f"{name}_axis_{i}", dims, names)
 
 
 _KNOWN = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn")
@@ -176,7 +130,7 @@ def channels_first(node: ir.Node, names: Names) -> None:
     QNN (2.7) takes no other; JAX and TensorFlow have the channels last.
     """
     axes, out, x = _axes(node), node.outputs[0], node.inputs[0]
-    if axes is None or x is None or _text(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
+    if axes is None or x is None or text_attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return
     changing = [i for i, axis in enumerate(axes) if axis.changes or len(axes) == 2]
     kept = [i for i in range(len(axes)) if i not in changing]
@@ -187,8 +141,10 @@ def channels_first(node: ir.Node, names: Names) -> None:
     moved, resized = [axes[i].before for i in order], [axes[i].after for i in order]
     value = x
     if order != sorted(order):
-        transpose = ir.Node("", "Transpose", [value], {"perm": ir.AttrInt64s("perm", order)})
-        value = _before(node, transpose, f"{name}_moved", moved, names)
+        transpose = ir.Node(
+            "", "Transpose", [value], {"perm": ir.AttrInt64s("perm", order)}, name=names.beside(node, "moved")
+        )
+        value = put_before(node, transpose, f"{name}_moved", moved, names)
     if ones:
         value = _reshaped(node, value, f"{name}_picture", [1] * ones + moved, names)
     scales = np.array([1.0] * ones + [axes[i].scale for i in order], np.float32)
@@ -196,8 +152,8 @@ def channels_first(node: ir.Node, names: Names) -> None:
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         sizes = np.array([1] * ones + resized, np.int64)
         inputs = [value, None, None, new_constant(node, f"{name}_sizes", sizes, names)]
-    resize = ir.Node("", "Resize", inputs, node.attributes.values())
-    value = _before(node, resize, f"{name}_resized", [1] * ones + resized, names)
+    resize = ir.Node("", "Resize", inputs, node.attributes.values(), name=names.beside(node, "picture"))
+    value = put_before(node, resize, f"{name}_resized", [1] * ones + resized, names)
     if ones:
         value = _reshaped(node, value, f"{name}_plain", resized, names)
     if order == sorted(order):
@@ -207,19 +163,7 @@ def channels_first(node: ir.Node, names: Names) -> None:
     put_in_place(node, ir.Node("", "Transpose", [value], {"perm": back}))
 
 
-def _text(node: ir.Node, name: str, default: str) -> str:
-    return node.attributes[name].as_string() if name in node.attributes else default
-
-
-def _before(node: ir.Node, new: ir.Node, name: str, shape: Sequence[int], names: Names) -> ir.Value:
-    """Put a node before another; its result, of that one's type, under this name."""
-    new.name = names.beside(node, new.op_type)
-    out = new.outputs[0]
-    out.name, out.type, out.shape = names.value(name), node.outputs[0].type, ir.Shape(shape)
-    graph_of(node).insert_before(node, new)
-    return out
-
-
 def _reshaped(node: ir.Node, value: ir.Value, name: str, shape: Sequence[int], names: Names) -> ir.Value:
     content = new_constant(node, f"{name}_shape", np.array(shape, np.int64), names)
-    return _before(node, ir.Node("", "Reshape", [value, content]), name, shape, names)
+    reshape = ir.Node("", "Reshape", [value, content], name=names.beside(node, "Reshape"))
+    return put_before(node, reshape, name, shape, names)
