@@ -84,7 +84,7 @@ test-old-cpu: $(STAMP)
 	@printf '#!/bin/sh\nexec qemu-x86_64 -cpu %s "%s" "$$@"\n' '$(OLD_CPU)' '$(CURDIR)/$(BIN)/python' > '$(OLD_PYTHON)'
 	@chmod +x '$(OLD_PYTHON)'
 	'$(OLD_PYTHON)' -c 'from planner.runtime.processor import has_vnni; assert has_vnni() is False'
-	PLANNER_PYTHON_CPU='$(OLD_PYTHON)' '$(OLD_PYTHON)' -m pytest -m processor tests/unit/runtime tests/unit/quantization
+	PLANNER_PYTHON_CPU='$(OLD_PYTHON)' '$(OLD_PYTHON)' -m pytest -o faulthandler_timeout=300 -m processor tests/unit/runtime tests/unit/quantization
 
 # Hostile and broken files, made at random, for some minutes; `make test` reads them for seconds.
 fuzz: $(STAMP)
