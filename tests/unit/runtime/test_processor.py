@@ -147,6 +147,21 @@ def test_every_entry_asks_for_the_processor(processor_traits: tuple[str, ...], p
     assert tuple(cpu.profile.device("cpu").traits) == processor_traits
 
 
+@pytest.mark.parametrize(
+    ("body", "shape", "there"),
+    [("MatMul(x, w)", (64, 32), ("uint8", "uint8")), ("ConvTranspose(x, w)", (64, 8, 3, 3), ("int8", "int8"))],
+)
+def test_openvino_multiplies_as_the_processor_lets_it(
+    body: str, shape: tuple[int, ...], there: tuple[str, str], processor_traits: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It saturates like the CPU EP; and of a ConvTranspose with uint8 weights it leaves the zero point out."""
+    weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    taken, given = ("4,64", "4,32") if len(shape) == 2 else ("1,64,8,8", "1,8,10,10")
+    path = save(graph(f"(float[{taken}] x) => (float[{given}] y)", f"y = {body}", {"w": weight}), tmp_path)
+    line = planner.plan(path, "openvino", precision="w8a8").nodes[0]
+    assert (line.weight, line.activation) == (there if processor_traits else ("int8", "uint8"))
+
+
 def test_other_devices_do_not_ask_the_processor(processor_traits: tuple[str, ...]) -> None:
     target = Target.open("qnn")
     assert not set(target.profile.device(target.device).traits) & {"no-vnni"}
