@@ -21,6 +21,7 @@ from typing import Protocol
 
 from planner.codec import HIDDEN
 from planner.dtypes import QuantConfig
+from planner.search.bisection import bisect
 from planner.search.candidates import IDEAL, Assignment, Candidates
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
 from planner.verification.floor import Floor
@@ -34,6 +35,8 @@ _REAL_FIRST = 6
 _EMULATED_ROUNDS, _REAL_ROUNDS = 3, 4
 # Times that the EP is asked which nodes it computes otherwise than the emulation.
 _SUSPICIONS = 3
+# Moves that save less than this share of a plan's cost are not worth another plan that is run.
+_HARDLY = 0.01
 
 
 @dataclass(frozen=True)
@@ -362,9 +365,12 @@ def _descend(
     def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[_Move]], float]:
         return lambda chosen: measure(_apply(candidates, start, chosen)).score
 
+    def cost(chosen: Sequence[_Move]) -> float:
+        return candidates.cost(_apply(candidates, start, chosen))
+
     chosen = list(moves)
     if emulation:
-        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), least, goal.noise, _EMULATED_ROUNDS)
+        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), cost, least, goal.noise, _EMULATED_ROUNDS)
     for _ in range(_SUSPICIONS):
         assignment = _apply(candidates, start, chosen)
         measured = evaluator.real(assignment)
@@ -376,7 +382,7 @@ def _descend(
         kept = [tuple(u for u in move.units if suspects.isdisjoint(candidates.units[u])) for move in chosen]
         chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
     return _apply(
-        candidates, start, _bearable(candidates, chosen, scored(evaluator.real), least, goal.noise, _REAL_ROUNDS)
+        candidates, start, _bearable(candidates, chosen, scored(evaluator.real), cost, least, goal.noise, _REAL_ROUNDS)
     )
 
 
@@ -384,6 +390,7 @@ def _bearable(
     candidates: Candidates,
     moves: Sequence[_Move],
     score: Callable[[Sequence[_Move]], float],
+    cost: Callable[[Sequence[_Move]], float],
     least: float,
     noise: float,
     rounds: int,
@@ -392,12 +399,13 @@ def _bearable(
 
     Each round bisects to the first such, leaves it out and goes on with the rest. Where it does not lose accuracy but
     breaks the plan (a node that the EP does not take so, after all), the very unit is found, and left out of every
-    further move to the same kind of type. What no round has confirmed is left out.
+    further move to the same kind of type. What no round has confirmed is left out, and what would hardly save anything.
 
     Args:
         candidates: what is chosen from.
         moves: best first.
         score: of the plan that some moves make.
+        cost: of that plan.
         least: the score that is asked for.
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
         rounds: of bisecting, at most.
@@ -408,17 +416,24 @@ def _bearable(
     def bears(further: Sequence[_Move]) -> bool:
         return score([*chosen, *further]) >= least
 
+    def hardly_cheaper(few: int, many: int) -> bool:
+        """Between so many of the rest; where a plan breaks, what breaks it is to be found."""
+        fewer, more = (cost([*chosen, *rest[:count]]) for count in (few, many))
+        return fewer - more < _HARDLY * fewer and not math.isinf(score([*chosen, *rest[: many + 1]]))
+
     for _ in range(rounds):
         if not rest or bears(rest):
             return [*chosen, *rest]
+        if hardly_cheaper(0, len(rest)):
+            break
         expected = list(itertools.accumulate((m.noise for m in rest), initial=sum(m.noise for m in chosen)))
         guess = sum(e <= noise for e in expected) - 1
-        most = _bisect(len(rest) - 1, lambda k: bears(rest[:k]), guess)  # noqa: B023 - called at once
-        chosen += rest[:most]
-        culprit, rest = rest[most], rest[most + 1 :]
-        if math.isinf(score([*chosen, culprit])):
+        most, culprit_at = bisect(len(rest) - 1, lambda k: bears(rest[:k]), guess, hardly_cheaper)  # noqa: B023
+        kept, culprit, rest = rest[:most], rest[culprit_at], rest[culprit_at + 1 :]
+        chosen += kept
+        if most == culprit_at and math.isinf(score([*chosen, culprit])):
             units = culprit.units
-            good = _bisect(len(units) - 1, lambda k: bears([replace(culprit, units=units[:k])]))  # noqa: B023
+            good, _ = bisect(len(units) - 1, lambda k: bears([replace(culprit, units=units[:k])]))  # noqa: B023
             chosen.append(replace(culprit, units=units[:good]))
             broken, is_float = units[good], _is_float(candidates, culprit.level, units[good])
             rest = [replace(culprit, units=units[good + 1 :])] + [
@@ -433,28 +448,6 @@ def _bearable(
 def _is_float(candidates: Candidates, level: int, unit: int) -> bool:
     activation = candidates.levels[level].verdicts[candidates.units[unit][0]].config.activation
     return activation is not None and activation.is_float
-
-
-def _bisect(most: int, passes: Callable[[int], bool], guess: int = 0) -> int:
-    """The largest number up to ``most`` that passes, as far as passing is monotone; 0 passes without being asked.
-
-    Args:
-        most: the largest number that may pass.
-        passes: whether a number does.
-        guess: about where it lies; 0: unknown.
-    """
-    low, high = 0, most
-    near = most // 8 + 1
-    probes = [guess, guess + near, guess - near] if guess > 0 else []
-    while low < high:
-        probe = next((p for p in probes if low < p <= high), None)
-        probes = [p for p in probes if p != probe]
-        middle = (low + high + 1) // 2 if probe is None else probe
-        if passes(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _promotions(candidates: Candidates, assignment: Assignment, tests: Sequence[_Sensitivity]) -> tuple[Promotion, ...]:
