@@ -220,7 +220,7 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         id: what notes and plans call it.
         what: what happens and where it was seen, for people.
-        aborts: building the session ends the process; else the numbers are wrong.
+        aborts: no session is built, or building it ends the process; else the numbers are wrong.
         first, then: the nodes; `then` reads the result of `first`. None: `first` alone shows it.
         at: the operand of `then` that is this result; None: any.
         beside: whether `then` also reads what `first` reads.
