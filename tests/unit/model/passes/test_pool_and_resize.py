@@ -68,11 +68,14 @@ def test_a_pooling_that_rounds_up_keeps_its_numbers(
     same(shaped(text, dims), dims)
 
 
-def test_a_window_that_hangs_over_becomes_padding() -> None:
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_window_that_hangs_over_becomes_padding(counted: int) -> None:
+    # Counting a padding that is not there says nothing, but WebGPU would divide by the whole window.
     dims = [1, 2, 7, 8]
-    pool = "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)"
+    pool = f"y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = {counted}>(x)"
     (node,) = same(shaped(pool, dims), dims).graph
     assert "ceil_mode" not in node.attributes and list(node.attributes["pads"].as_ints()) == [0, 0, 1, 0]
+    assert not counted or "count_include_pad" not in node.attributes
 
 
 WHERE = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
