@@ -29,6 +29,7 @@ from planner.model.passes.power import spell_cubes
 from planner.model.passes.rank import flat_concat, lower_rank
 from planner.model.passes.resize import channels_first, gather_nearest
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
+from planner.model.passes.transposed import plain_padding
 from planner.model.passes.unfuse import UNFUSED_OPERATORS
 
 _GELU_MIN_OPSET = 20
@@ -72,6 +73,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("Mul",), gate_first),
             (("Pad",), partial(cut_off, names=names)),
             (POOLING, plain_pool),
+            (("ConvTranspose",), plain_padding),
             (("Concat",), partial(flat_concat, names=names)),
             (("Resize",), partial(gather_nearest, names=names)),
             (("Resize",), partial(channels_first, names=names)),

@@ -64,3 +64,15 @@ def test_a_gemm_without_a_bias_before_an_activation_builds_no_session_of_directm
         assert check_model(target, target.read(path), parse_precision(precision)).legal
     calm = save(graph("(float[2,4] x) => (float[2,4] y)", "t = Gemm(x, w)\ny = Erf(t)", weight), tmp_path, "calm.onnx")
     assert check_model(target, target.read(calm, stored=True), None, stored=True).legal
+
+
+def test_a_transposed_convolution_to_a_size_is_told_and_written_with_padding_for_openvino(tmp_path: Path) -> None:
+    body = "y = ConvTranspose<strides = [2, 2], output_shape = [10, 10]>(x, w)"
+    weight = {"w": f32(RNG.normal(size=(4, 4, 3, 3)))}
+    path = save(graph("(float[1,4,5,5] x) => (float[1,4,10,10] y)", body, weight), tmp_path)
+    target = Target.open("openvino")
+    as_it_is = check_model(target, target.read(path, stored=True), None, stored=True)
+    assert as_it_is.legal and "transposed-to-a-size" in as_it_is.notes[0] and "padding" in as_it_is.notes[0]
+    planned = target.read(path)
+    assert planned.nodes[0].attributes["pads"] == (1, 1, 0, 0)
+    assert not check_model(target, planned, parse_precision("fp32")).notes
