@@ -257,14 +257,15 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         static_shapes: shapes must be known ahead.
         max_rank: no tensor has more dimensions.
         bodies_follow: the nodes inside an If, Loop or Scan that the EP leaves to another are left with it.
-        one_scale_to_float: traits of devices on which a DequantizeLinear that hands a weight to a node in float must have one scale:
-            else it stays on another EP.
+        one_scale_to_float: traits of devices on which a DequantizeLinear that hands a weight to a node in float has one scale.
+        feeds_by_place: inputs that nothing reads must stand last: the EP feeds the others by their place among those that are read.
     """
 
     static_shapes: bool = False
     max_rank: int | None = None
     bodies_follow: bool = False
     one_scale_to_float: list[str] = []
+    feeds_by_place: bool = False
 
 
 class Cost(Struct, frozen=True, forbid_unknown_fields=True):

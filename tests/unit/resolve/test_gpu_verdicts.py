@@ -76,3 +76,15 @@ def test_a_transposed_convolution_to_a_size_is_told_and_written_with_padding_for
     planned = target.read(path)
     assert planned.nodes[0].attributes["pads"] == (1, 1, 0, 0)
     assert not check_model(target, planned, parse_precision("fp32")).notes
+
+
+@pytest.mark.parametrize(("inputs", "told"), [("u, x, z", True), ("x, u, z", True), ("x, z, u", False)])
+def test_an_input_that_nothing_reads_is_told_where_openvino_feeds_others_by_its_place(
+    inputs: str, told: bool, tmp_path: Path
+) -> None:
+    shaped = ", ".join(f"float[2,3] {name}" for name in inputs.split(", "))
+    path = save(graph(f"({shaped}) => (float[2,3] y)", "y = Sub(x, z)"), tmp_path)
+    for ep, notes in (("openvino", told), ("cpu", False)):
+        target = Target.open(ep)
+        resolution = check_model(target, target.read(path, stored=True), None, stored=True)
+        assert resolution.legal and any("'u'" in note for note in resolution.notes) is notes
