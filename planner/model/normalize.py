@@ -23,6 +23,7 @@ from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers, spell_int
 from planner.model.passes.lower_opset import lower_opset
 from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
+from planner.model.passes.order import unread_inputs_last
 from planner.model.passes.unfuse import unfuse
 from planner.model.shapes import bind_shapes, infer_shapes, say_onesided
 
@@ -84,6 +85,7 @@ def normalize(
             drop_zeros_allowed(model)
         common.RemoveUnusedNodesPass()(model)
         if not as_stored:
+            unread_inputs_last(model)
             name_main_results(model)
         lift_constants(model)
         opset = model.opset_imports.get("", target_opset)

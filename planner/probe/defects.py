@@ -88,6 +88,8 @@ def _compare(target: Target, defect: Defect, written: Path, samples: Sequence[Ma
         except (WorkerCrashed, WorkerTimeout) as error:
             return Asked(defect.id, True, str(error).partition("; it last said")[0])
         except SessionFailed as error:
+            if defect.aborts:
+                return Asked(defect.id, True, f"no session is built: {error}")
             return Asked(defect.id, False, f"no longer taken at all: {error}")
         comparison = Comparison()
         with as_written(written, load(written)) as plain:

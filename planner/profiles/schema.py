@@ -220,7 +220,7 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         id: what notes and plans call it.
         what: what happens and where it was seen, for people.
-        aborts: building the session ends the process; else the numbers are wrong.
+        aborts: no session is built, or building it ends the process; else the numbers are wrong.
         first, then: the nodes; `then` reads the result of `first`. None: `first` alone shows it.
         at: the operand of `then` that is this result; None: any.
         beside: whether `then` also reads what `first` reads.
@@ -257,14 +257,15 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         static_shapes: shapes must be known ahead.
         max_rank: no tensor has more dimensions.
         bodies_follow: the nodes inside an If, Loop or Scan that the EP leaves to another are left with it.
-        one_scale_to_float: traits of devices on which a DequantizeLinear that hands a weight to a node in float must have one scale:
-            else it stays on another EP.
+        one_scale_to_float: traits of devices on which a DequantizeLinear that hands a weight to a node in float has one scale.
+        feeds_by_place: inputs that nothing reads must stand last: the EP feeds the others by their place among those that are read.
     """
 
     static_shapes: bool = False
     max_rank: int | None = None
     bodies_follow: bool = False
     one_scale_to_float: list[str] = []
+    feeds_by_place: bool = False
 
 
 class Cost(Struct, frozen=True, forbid_unknown_fields=True):

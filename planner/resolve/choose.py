@@ -100,7 +100,21 @@ def judge_stored(target: Target, model: Model) -> Resolution:
         verdicts.append(Verdict(node, node.stored, ruling))
     verdicts = _with_bodies(target, verdicts)
     verdicts, notes = around_defects(target, verdicts, model.normalized_opset, stored=True)
-    return Resolution("as stored", _say_shapes(model, verdicts), notes)
+    return Resolution("as stored", _say_shapes(model, verdicts), (*notes, *_say_unread(target, model)))
+
+
+def _say_unread(target: Target, model: Model) -> Iterator[str]:
+    """A note where an input that nothing reads stands before one that is read, and the EP feeds by place."""
+    if not target.profile.limits.feeds_by_place or model.ir is None:
+        return
+    inputs = model.ir.graph.inputs
+    is_read = [bool(value.uses() or value.is_graph_output()) for value in inputs]
+    if is_read != sorted(is_read, reverse=True):
+        name = inputs[is_read.index(False)].name
+        yield (
+            f"nothing reads input {name!r}, which stands before others: {target.ep} then gives these the wrong numbers; put it last, "
+            "or take it out (`planner target` writes it last)"
+        )
 
 
 def _judge_with_weight(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:

@@ -86,7 +86,7 @@ def _is(wanted: DefectNode, verdict: Verdict, opset: int) -> bool:
 def around_defects(
     target: Target, verdicts: Sequence[Verdict], opset: int, *, stored: bool = False
 ) -> tuple[list[Verdict], tuple[str, ...]]:
-    """The verdicts with other types where they avoid a defect, and a no where it would end the process; and notes on both.
+    """The verdicts with other types where they avoid a defect, and a no where no session would be built; and notes on both.
 
     Args:
         target: where the model is to run.

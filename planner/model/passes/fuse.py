@@ -18,7 +18,7 @@ from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.einsum import product_of_einsum
 from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
-from planner.model.passes.gemm import plain_gemm
+from planner.model.passes.gemm import give_bias, plain_gemm
 from planner.model.passes.index import cut_off, flat_gather, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
@@ -29,6 +29,7 @@ from planner.model.passes.power import spell_cubes
 from planner.model.passes.rank import flat_concat, lower_rank
 from planner.model.passes.resize import channels_first, gather_nearest
 from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
+from planner.model.passes.transposed import plain_padding
 from planner.model.passes.unfuse import UNFUSED_OPERATORS
 
 _GELU_MIN_OPSET = 20
@@ -65,12 +66,14 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
         fusions += [
             (("Einsum",), partial(product_of_einsum, names=names)),
             (("Gemm",), partial(plain_gemm, names=names)),
+            (("Gemm",), partial(give_bias, names=names)),
             (CLIPPING, partial(merge_clips, names=names)),
             (("GatherND",), partial(plain_gather_nd, names=names)),
             (("Gather",), partial(flat_gather, names=names)),
             (("Mul",), gate_first),
             (("Pad",), partial(cut_off, names=names)),
             (POOLING, plain_pool),
+            (("ConvTranspose",), plain_padding),
             (("Concat",), partial(flat_concat, names=names)),
             (("Resize",), partial(gather_nearest, names=names)),
             (("Resize",), partial(channels_first, names=names)),

@@ -1,4 +1,4 @@
-"""Operands in one order, where the order makes no difference to what is computed."""
+"""Operands, and inputs of a graph, in one order, where the order makes no difference to what is computed."""
 
 from __future__ import annotations
 
@@ -14,3 +14,17 @@ def gate_first(mul: ir.Node) -> None:
     if maker is not None and maker.inputs[0] is x and x is not gate:
         mul.replace_input_with(0, gate)
         mul.replace_input_with(1, x)
+
+
+def unread_inputs_last(model: ir.Model) -> None:
+    """Let graph inputs that nothing reads stand behind the others: OpenVINO's EP gives each the numbers of the one at its place among
+    those that are read. onnxruntime feeds by name, so that the order says nothing else.
+
+    Args:
+        model: changed in place.
+    """
+    inputs = model.graph.inputs
+    ordered = sorted(inputs, key=lambda value: not (value.uses() or value.is_graph_output()))
+    if ordered != list(inputs):
+        inputs.clear()
+        inputs.extend(ordered)

@@ -15,7 +15,7 @@ def plain_pool(node: ir.Node) -> None:
     """A pooling that rounds its size up (ceil_mode) is one that rounds it down, with as much padding more at the end.
 
     Padding is left out of a maximum, and of a mean that does not count it; a mean that does stays as it is where a window
-    hangs over. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last window begins inside.
+    hangs over, unless it has no padding to count. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last window begins inside.
     """
     x = node.inputs[0]
     if not int_attribute(node, "ceil_mode", 0) or x is None or x.shape is None or "kernel_shape" not in node.attributes:
@@ -38,12 +38,14 @@ def plain_pool(node: ir.Node) -> None:
         if result is None or result[axis + 2] != count:
             return  # onnx's inference keeps a window that begins behind the picture; its size is in later constants already
         further.append(max(0, (count - 1) * strides[axis] + window - room))
-    counted = node.op_type == "LpPool" or int_attribute(node, "count_include_pad", 0)
+    counted = node.op_type == "LpPool" or (int_attribute(node, "count_include_pad", 0) and any(pads))
     ends = [pads[rank + axis] + more for axis, more in enumerate(further)]
     if any(further) and (
         (node.op_type != "MaxPool" and counted) or any(e >= k for e, k in zip(ends, kernel, strict=True))
     ):
         return
     del node.attributes["ceil_mode"]
+    if not any(pads):
+        node.attributes.pop("count_include_pad", None)
     if any(further):
         node.attributes["pads"] = ir.AttrInt64s("pads", [*pads[:rank], *ends])

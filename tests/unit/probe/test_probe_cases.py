@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from planner.derive.predict import node_of
 from planner.errors import RequestError
@@ -110,6 +111,14 @@ def test_every_integer_type_that_onnx_allows_the_data_of_an_operator_is_asked() 
 def test_a_case_may_state_the_shapes_of_its_results() -> None:
     for case, known in (("Reshape/uint8/shape=dynamic,stated", True), ("Reshape/uint8/shape=dynamic", False)):
         assert node_of(case)[0].static_outputs is known
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "/float32/shape=dynamic" in c])
+def test_a_shape_that_is_fed_is_one_that_the_data_takes(case: str) -> None:
+    """Else every EP that runs the case fails, and a rule is made of that."""
+    asked = case_by_id(case)
+    (result,) = ReferenceEvaluator(build(asked)).run(None, inputs_of(asked))
+    assert isinstance(result, np.ndarray)
 
 
 @pytest.mark.parametrize("case", SAMPLE)

@@ -90,7 +90,8 @@ def test_beta_of_a_bias_that_flows_becomes_a_multiplication(shape: tuple[int, ..
 
 def test_a_bias_times_zero_is_dropped() -> None:
     found, db = normalized((1, COLUMNS), "<beta = 0.0>")
-    assert len(found.graph[0].inputs) == 2
+    bias = found.graph[0].inputs[2]
+    assert bias is not None and bias.const_value is not None and not bias.const_value.numpy().any()
     assert db > 100
 
 
@@ -98,3 +99,17 @@ def test_a_plain_gemm_stays_what_it_is() -> None:
     found, _ = normalized((COLUMNS,))
     bias = found.graph[0].inputs[2]
     assert bias is not None and bias.name == "b"
+
+
+def test_a_gemm_that_an_activation_reads_gets_a_bias() -> None:
+    """DirectML builds no session of one without (DmlFusedGemm)."""
+    for attributes in ("", "<alpha = 2.0>"):
+        found, db = normalized(None, attributes)
+        bias = found.graph[0].inputs[2]
+        assert operators(found) == ["Gemm", "Sigmoid"] and bias is not None
+        assert bias.const_value is not None and not bias.const_value.numpy().any() and db > 100
+    model: ir.Model = ir.from_proto(
+        graph(f"(float[{ROWS},{SUMMED}] x) => (float[{ROWS},3] y)", "y = Gemm(x, w)", {"w": f32(np.ones((SUMMED, 3)))})
+    )
+    normalize(model, {}, 21, frozenset())
+    assert len(model.graph[0].inputs) == 2

@@ -68,11 +68,33 @@ def test_a_pooling_that_rounds_up_keeps_its_numbers(
     same(shaped(text, dims), dims)
 
 
-def test_a_window_that_hangs_over_becomes_padding() -> None:
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_window_that_hangs_over_becomes_padding(counted: int) -> None:
+    # Counting a padding that is not there says nothing, but WebGPU would divide by the whole window.
     dims = [1, 2, 7, 8]
-    pool = "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)"
+    pool = f"y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = {counted}>(x)"
     (node,) = same(shaped(pool, dims), dims).graph
     assert "ceil_mode" not in node.attributes and list(node.attributes["pads"].as_ints()) == [0, 0, 1, 0]
+    assert not counted or "count_include_pad" not in node.attributes
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kernel=st.lists(st.integers(1, 4), min_size=2, max_size=2),
+    strides=st.lists(st.integers(1, 3), min_size=2, max_size=2),
+    less=st.lists(st.integers(0, 2), min_size=2, max_size=2),
+    how=st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER"]),
+)
+def test_a_transposed_convolution_to_a_size_keeps_its_numbers(
+    kernel: list[int], strides: list[int], less: list[int], how: str
+) -> None:
+    dims = [1, 2, 4, 5]
+    whole = [s * (n - 1) + k for s, n, k in zip(strides, dims[2:], kernel, strict=True)]
+    size = [w - min(x, k - 1) for w, x, k in zip(whole, less, kernel, strict=True)]
+    text = f'y = ConvTranspose<strides = {strides}, output_shape = {size}, auto_pad = "{how}">(x, w)'
+    weight = {"w": f32(np.random.default_rng(1).normal(size=[2, 3, *kernel]))}
+    (node,) = same(shaped(text, dims, weight), dims).graph
+    assert not {"output_shape", "auto_pad"} & set(node.attributes)
 
 
 WHERE = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
