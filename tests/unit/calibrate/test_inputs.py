@@ -171,7 +171,15 @@ def test_a_truncated_file_is_refused(model: Model, tmp_path: Path, keep: int) ->
 
 
 @pytest.mark.parametrize(
-    "body, says", [("raise OSError('gone')", "OSError: gone"), ("return 3", "TypeError"), ("return [1]", "a int")]
+    "body, says",
+    [
+        ("raise OSError('gone')", "OSError: gone"),
+        ("return 3", "TypeError"),
+        ("return [1]", "a int"),
+        ("yield {'x': [[1.0], [1.0, 2.0]]}", "sample 0: 'x' is no array"),
+        ("yield {1: 2}", "no array for model input 'x'"),
+        ("raise SystemExit(0)", "ended the program"),
+    ],
 )
 def test_a_function_that_fails_is_named(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str
@@ -181,6 +189,26 @@ def test_a_function_that_fails_is_named(
     sys.modules.pop("bad_inputs", None)
     with pytest.raises(RequestError, match=says):
         load_inputs("bad_inputs:f", model)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [
+        (TensorProto.INT32, np.array([[1, 2, 2**31]], np.int64)),
+        (TensorProto.INT8, np.array([[1, 2, 200]], np.uint8)),
+        (TensorProto.FLOAT16, np.array([[1, 2, 70000]], np.float32)),
+        (TensorProto.FLOAT, np.array([[1, 2, 1e39]], np.float64)),
+    ],
+)
+def test_numbers_that_the_models_type_cannot_hold_are_refused(
+    dtype: TensorProto.DataType, given: np.ndarray, tmp_path: Path
+) -> None:
+    model = make(tmp_path, ("x", [1, 3]), dtype=dtype)
+    np.savez(tmp_path / "a.npz", x=given)
+    with pytest.raises(RequestError, match=r"sample 0: 'x' holds .*, which .* cannot hold"):
+        load_inputs(str(tmp_path / "a.npz"), model)
+    np.savez(tmp_path / "a.npz", x=given[:, [0, 1, 1]])
+    assert load_inputs(str(tmp_path / "a.npz"), model).calibration[0]["x"].tolist() == [[1, 2, 2]]
 
 
 def test_no_such_source(model: Model, tmp_path: Path) -> None:

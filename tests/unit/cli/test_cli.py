@@ -452,6 +452,33 @@ def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatc
         cli.main(["check", str(model), "--ep", "cpu"])
 
 
+def test_what_the_users_own_function_prints_and_ends_disturbs_no_document(
+    planner: Planner, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talking_inputs.py").write_text(
+        "import numpy as np, sys\nprint('loading')\n"
+        "def samples():\n    print('one')\n    yield {'x': np.ones((2, 4), np.float32)}\n"
+        "def ends():\n    sys.exit(0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    asked = ("plan", model, "--ep", "cpu", "--precision", "w8a8", "-o", tmp_path / "plan.json", "--json", "--inputs")
+    result = planner(*asked, "talking_inputs:samples")
+    assert result.status == 0 and result.json["schema"] == "planner/plan/1"
+    assert "loading" in result.err and "one" in result.err
+    (tmp_path / "plan.json").unlink()
+    result = planner(*asked, "talking_inputs:ends")
+    assert result.status == 2 and "ended the program" in result.json["error"]["message"]
+    assert not (tmp_path / "plan.json").exists()
+
+
+@pytest.mark.parametrize("columns", ["", "many", "2.5", "0", "-3"])
+def test_a_width_that_is_none_is_passed_over(
+    columns: str, planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert planner("check", model, "--ep", "cpu").status == 0
+
+
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 3)])
 def test_an_interruption_is_one_line(
     error: type[BaseException], status: int, planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch
