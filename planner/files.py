@@ -54,6 +54,18 @@ def exists(path: Path) -> bool:
         return False
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be made: {getattr(error, 'strerror', None) or error}") from None
+
+
 def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) -> str:
     """The text of a plain file in UTF-8.
 

@@ -264,11 +264,12 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_plain(path))))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
         except UNREADABLE as error:
-            raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}") from None
+            hint = "give arrays their inputs' names: numpy.savez('x.npz', NAME=array)" if path.suffix == ".npy" else ""
+            raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}", hint) from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
         if missing:
-            known = f"it has {', '.join(sorted(members)) or 'nothing'}"
+            known = f"it has {', '.join(sorted(members)) or 'nothing'}; numpy.savez(file, {missing[0]}=...) gives an array its name"
             raise RequestError(f"{path}: no array for model input {missing[0]!r}", known)
         if extra:
             raise RequestError(

@@ -28,7 +28,7 @@ ROOMS = (
     ("reporting",),
     ("sweeps",),
     ("results",),
-    ("api",),
+    ("api", "public"),
     ("explain",),
     ("cli",),
     ("__main__",),
