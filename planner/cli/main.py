@@ -138,8 +138,8 @@ def _run(given: Sequence[str], *, owns_process: bool) -> int:
 
 def _fail(error: BaseException, *, as_json: bool) -> int:
     """Say what went wrong, on stderr and, with --json, as the one document on stdout; returns the exit status."""
-    if isinstance(error, OSError):
-        _drop_output()  # it may be what failed
+    if isinstance(error, OSError) and error.filename is None:
+        _drop_output()  # it may be what failed: it has no name
     status, kind, message, hint = _told(error)
     _complain(message, hint)
     if as_json:

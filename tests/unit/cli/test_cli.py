@@ -218,6 +218,13 @@ def test_a_users_profile_overrides_the_shipped_one(planner: Planner, model: Path
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=1,5"], "contradicts"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=1,-5"], "no shape"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x="], "no shape"),
+        (["check", "MODEL", "--ep", "cpu", "--shape", "x=2,,4"], "no shape"),
+        (["check", "MODEL", "--ep", "cpu", "--device", ""], "--device: is empty"),
+        (["check", "MODEL", "--ep", "cpu", "--precision", " "], "--precision: is empty"),
+        (["target", "MODEL", "--ep", "cpu", "--seed", "-1"], "no seed"),
+        (["target", "MODEL", "--ep", "cpu", "-o", ""], "names no file"),
+        (["target", "MODEL", "--ep", "cpu", "-o", "out/"], "names no file"),
+        (["target", "MODEL", "--ep", "cpu", "-o", "x" * 300], "too long"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=2,4", "--shape", "x=2,4"], "given twice"),
         (["check", "MODEL"], "--ep"),
         (["check", "MODEL", "--ep", "cpu", "--colour"], "--colour"),
@@ -431,6 +438,17 @@ def test_an_output_of_ascii_alone_can_show_any_name(tmp_path: Path) -> None:
         capture_output=True, cwd=ROOT, env=environment,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
+
+
+def test_an_error_of_the_system_about_a_file_is_a_document_too(
+    planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("planner.api.check_model", full)
+    result = planner("check", model, "--ep", "cpu", "--json")
+    assert result.status == 2 and result.json["error"]["message"] == "/tmp/x: No space left on device"
 
 
 def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
