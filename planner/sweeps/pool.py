@@ -126,13 +126,20 @@ def serve(handle: int, memory_limit: int) -> None:
         if memory_limit:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit << 20, memory_limit << 20))
     with contextlib.suppress(EOFError, OSError), spare.reused():
-        compute = pipe.recv()
+        try:
+            compute = pipe.recv()
+        except MemoryError:  # what computes did not even load
+            compute = _starved
         while True:
             task = pipe.recv()
             try:
                 pipe.send(compute(task))
             except MemoryError as error:
                 pipe.send(error)
+
+
+def _starved(_task: object) -> None:
+    raise MemoryError
 
 
 class Children:

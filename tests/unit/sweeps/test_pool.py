@@ -39,6 +39,27 @@ def test_a_cell_that_takes_too_long_is_killed(child: Child) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
+def test_a_limit_in_which_nothing_starts_is_told_as_memory(capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child(Hungry(), memory_limit=1)
+    try:
+        with pytest.raises(MemoryError):
+            child.run("a", PATIENCE)
+    finally:
+        child.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class Hungry:
+    """What computes, and takes more than the limit when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytearray, (1 << 30,)
+
+    def __call__(self, task: object) -> None:
+        raise AssertionError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
 def test_a_cell_that_wants_too_much_memory_is_told_so() -> None:
     child = Child(compute, memory_limit=4096)
     try:
