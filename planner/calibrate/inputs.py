@@ -12,6 +12,7 @@ import math
 import struct
 import tempfile
 import tokenize
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -174,6 +175,7 @@ class Store:
     def __init__(self) -> None:
         # Lives as long as the store: deleted by the operating system when it is closed.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # it warns where it is left to be closed by itself
         self._index: list[dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
         self._texts: dict[tuple[int, str], np.ndarray] = {}
 

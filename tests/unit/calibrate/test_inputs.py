@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,6 +105,16 @@ def test_samples_can_be_read_again_and_sliced(model: Model, tmp_path: Path) -> N
     found = load_inputs(str(tmp_path / "a.npz"), model)
     assert firsts(found.calibration) == firsts(found.calibration)
     assert firsts(found.calibration[1:3]) == [3, 6] and firsts([found.calibration[-1]]) == [18]
+
+
+def test_a_store_closes_its_file(model: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=rows(4))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loaded: Inputs | None = load_inputs(str(tmp_path / "a.npz"), model)
+        del loaded
+        gc.collect()
+    assert not [w for w in told if "SpooledTemporaryFile" in str(w.message)]
 
 
 def test_the_hash_sees_every_byte(model: Model, tmp_path: Path) -> None:
