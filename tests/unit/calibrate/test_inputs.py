@@ -313,9 +313,10 @@ def test_made_up_masks_are_read_as_the_model_reads_them(hides: bool, tmp_path: P
     assert shown.any(axis=1).all() and shown.mean() > 0.6 and not shown.all()
 
 
-def test_no_synthetic_data_is_made_up_that_fills_the_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [[1 << 20, 1 << 20], [0, 1 << 62]])
+def test_no_synthetic_data_is_made_up_that_fills_the_memory(shape: list[int | str], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no synthetic data is made up"):
-        load_inputs(None, make(tmp_path, ("x", [1 << 20, 1 << 20])))
+        load_inputs(None, make(tmp_path, ("x", shape)))
 
 
 @pytest.mark.parametrize(
