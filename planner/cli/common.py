@@ -87,9 +87,10 @@ def print_document(document: Mapping[str, Any]) -> None:
 
 
 def say(message: str) -> None:
-    """Plain lines on stderr."""
-    for line in message.splitlines():
-        print(printable(line), file=sys.stderr, flush=True)
+    """Plain lines on stderr; where nobody can be told, the exit status still tells."""
+    with contextlib.suppress(OSError):
+        for line in message.splitlines():
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 class Listener(logging.Handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -449,6 +450,15 @@ def test_an_error_of_the_system_about_a_file_is_a_document_too(
     monkeypatch.setattr("planner.api.check_model", full)
     result = planner("check", model, "--ep", "cpu", "--json")
     assert result.status == 2 and result.json["error"]["message"] == "/tmp/x: No space left on device"
+
+
+def test_the_status_tells_where_stderr_cannot(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    assert cli.main(["check", str(model.with_name("none.onnx")), "--ep", "cpu"]) == 2
 
 
 def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
