@@ -41,7 +41,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'planner' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES.get(name, "planner.api")), name)
+    found = importlib.import_module("planner.public").checked(_HOMES.get(name, "planner.api"), name)
+    globals()[name] = found  # the same one each time, under the name that pickle looks for
+    return found
 
 
 def __dir__() -> list[str]:

@@ -314,9 +314,9 @@ def target(
     opened, asked, source = _open(ep, device, profiles, evidence), as_precision(precision), Path(model)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
-    context = written.with_name(f"{written.stem}_ctx.onnx")
     given = (source, *files_read(inputs, profiles, evidence))
     check_output(written, given, overwrite=overwrite)
+    context = written.with_name(f"{written.stem}_ctx.onnx")
     if report_to is not None:
         from planner.reporting import FIGURES, FORMATS, check_directory, write_report
         from planner.reporting.single import target_report

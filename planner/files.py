@@ -54,6 +54,18 @@ def exists(path: Path) -> bool:
         return False
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be made: {getattr(error, 'strerror', None) or error}") from None
+
+
 def read_text(path: Path, what: str = "a text file", *, limit: int = 1 << 28) -> str:
     """The text of a plain file in UTF-8.
 
@@ -182,14 +194,23 @@ def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool =
         RequestError: the path is one of the inputs, exists without ``overwrite``, is a directory or a device, or its
             folder is missing.
     """
+    try:
+        _check_output(path, inputs, overwrite)
+    except OSError as error:
+        # A name too long for any file, links that lead in a circle.
+        raise RequestError(f"{path}: cannot be written: {error.strerror or error}", "give another --output") from None
+
+
+def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
+        if path.exists() and exists(source) and path.samefile(source):
             raise RequestError(f"{path}: the output would overwrite the input", "give another --output")
     if path.is_dir():
         raise RequestError(f"{path}: is a directory", "give the path of a file")
-    if path.exists() and not path.is_file():
+    # /dev/stdout may lead to a regular file; what would be replaced is the link of that name, everybody's.
+    if (path.exists() and not path.is_file()) or path.absolute().parent in _OF_DEVICES:
         raise RequestError(f"{path}: not a regular file", "give the path of a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
     if not path.parent.is_dir():
         raise RequestError(f"{path.parent}: no such folder", "create it first")
@@ -197,6 +218,7 @@ def check_output(path: Path, inputs: tuple[Path, ...] = (), *, overwrite: bool =
         raise RequestError(f"{path.parent}: no permission to write there")
 
 
+_OF_DEVICES = (Path("/dev"), Path("/dev/fd"))
 # A folder that its owner has just made may not be locked yet.
 _SETTLED_SECONDS = 60.0
 _LOCK = ".lock"

@@ -183,7 +183,7 @@ def channel_axis(op_type: str, position: int, rank: int, attributes: Mapping[str
     if op_type == "MatMul" and rank < 2:
         return None
     axis = operator(op_type).channel_axis
-    return None if axis is None else axis % rank
+    return None if axis is None or rank == 0 else axis % rank
 
 
 def known_operator(op_type: str, domain: str) -> bool:

@@ -7,17 +7,16 @@ read, checked and hashed one by one, and kept on disk beyond a few megabytes: me
 from __future__ import annotations
 
 import hashlib
-import importlib
 import lzma
 import math
 import struct
-import sys
 import tempfile
 import tokenize
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, overload
@@ -29,6 +28,7 @@ from planner.calibrate.synthetic import made_up, make_samples
 from planner.errors import RequestError, first_line
 from planner.files import exists, open_plain
 from planner.model.read import Model
+from planner.user_code import load_function, running
 
 Sample = Mapping[str, np.ndarray]
 SYNTHETIC_SAMPLES = 8
@@ -175,6 +175,7 @@ class Store:
     def __init__(self) -> None:
         # Lives as long as the store: deleted by the operating system when it is closed.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # it warns where it is left to be closed by itself
         self._index: list[dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]] = []
         self._texts: dict[tuple[int, str], np.ndarray] = {}
 
@@ -265,11 +266,12 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_plain(path))))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
         except UNREADABLE as error:
-            raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}") from None
+            hint = "give arrays their inputs' names: numpy.savez('x.npz', NAME=array)" if path.suffix == ".npy" else ""
+            raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}", hint) from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
         if missing:
-            known = f"it has {', '.join(sorted(members)) or 'nothing'}"
+            known = f"it has {', '.join(sorted(members)) or 'nothing'}; numpy.savez(file, {missing[0]}=...) gives an array its name"
             raise RequestError(f"{path}: no array for model input {missing[0]!r}", known)
         if extra:
             raise RequestError(
@@ -370,36 +372,29 @@ def call(source: str) -> Iterator[Mapping[str, Any]]:
     Raises:
         RequestError: there is none, it fails, or what it yields is no dict.
     """
-    module_name, _, function_name = source.partition(":")
-    # The user's own module lies where the command is run, as with pytest and python -m.
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        for i, sample in enumerate(function()):
-            if not isinstance(sample, Mapping):
-                kind = type(sample).__name__
-                raise RequestError(f"--inputs {source}: item {i} is a {kind}, expected a dict of arrays")
-            yield sample
-    except (RequestError, GeneratorExit):
-        raise
-    except Exception as error:
-        raise RequestError(f"--inputs {source}: {type(error).__name__}: {error}") from None
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(folder)
+    function = load_function(source, "--inputs")
+    with running(source, "--inputs"):
+        samples = enumerate(function())
+    while True:
+        with running(source, "--inputs"):
+            i, sample = next(samples, (-1, None))
+        if i < 0:
+            return
+        if not isinstance(sample, Mapping):
+            raise RequestError(f"--inputs {source}: item {i} is a {type(sample).__name__}, expected a dict of arrays")
+        yield sample
 
 
 def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) -> Sample:
     checked: dict[str, np.ndarray] = {}
     for spec in specs:
         if spec.name not in sample:
-            raise RequestError(f"{where}: no array for model input {spec.name!r}", f"it has {', '.join(sample)}")
-        array = np.asarray(sample[spec.name])
+            raise RequestError(
+                f"{where}: no array for model input {spec.name!r}", f"it has {', '.join(map(str, sample))}"
+            )
+        array = _as_array(sample[spec.name], f"{where}: {spec.name!r}")
         if array.dtype != spec.dtype:
-            if not (array.dtype.kind in "fiub" and np.can_cast(array.dtype, spec.dtype, casting="same_kind")):
-                raise RequestError(f"{where}: {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}")
-            array = array.astype(spec.dtype)
+            array = _as_type(array, spec, where)
         fits = len(array.shape) == len(spec.shape) and all(
             want is None or have == want for have, want in zip(array.shape, spec.shape, strict=True)
         )
@@ -409,6 +404,29 @@ def _check(sample: Mapping[str, Any], specs: Sequence[InputSpec], where: str) ->
             raise RequestError(f"{where}: {spec.name!r} holds NaN")
         checked[spec.name] = np.ascontiguousarray(array)
     return checked
+
+
+def _as_array(value: object, where: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        # What a function yields may be anything: lists of different lengths, a tensor on another device.
+        raise RequestError(f"{where} is no array: {first_line(error)}", "give numpy arrays") from None
+
+
+def _as_type(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
+    """The array in the type that the model takes, if that can hold what is in it."""
+    if not (array.dtype.kind in "fiub" and np.can_cast(array.dtype, spec.dtype, casting="same_kind")):
+        raise RequestError(f"{where}: {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}")
+    with np.errstate(over="ignore"):
+        cast = array.astype(spec.dtype)
+    kept = np.isfinite(cast) | ~np.isfinite(array) if cast.dtype.kind == "f" else cast == array
+    if not kept.all():
+        raise RequestError(
+            f"{where}: {spec.name!r} holds {array[~kept].flat[0]}, which {spec.dtype} cannot hold",
+            f"give the array as {spec.dtype}, scaled as the model expects it",
+        )
+    return cast
 
 
 def _hash(sample: Sample, digest: Any) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from planner.calibrate.inputs import UNREADABLE, call, read_header
-from planner.files import exists
+from planner.errors import RequestError
+from planner.files import exists, open_plain
 from planner.model.binding import Dims
 
 
@@ -40,14 +42,23 @@ def _shapes(source: str, inputs: Mapping[str, Dims]) -> Iterator[tuple[str, Dims
     elif ":" in source and path.suffix != ".npz":
         for sample in call(source):
             for name, dims in inputs.items():
-                if name in sample and np.ndim(sample[name]) == len(dims):
-                    yield name, tuple(np.shape(sample[name]))
+                shape = _shape(sample.get(name))
+                if shape is not None and len(shape) == len(dims):
+                    yield name, shape
+
+
+def _shape(value: Any) -> Dims | None:
+    """The dimensions of what a function yields; None where it is no array."""
+    try:
+        return None if value is None else tuple(np.shape(value))
+    except Exception:
+        return None
 
 
 def _in_file(file: Path, inputs: Mapping[str, Dims]) -> Iterator[tuple[str, Dims]]:
     """By the headers of an .npz file's arrays, whose leading axis counts samples."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_plain(file) as opened, zipfile.ZipFile(opened) as archive:
             for name, dims in inputs.items():
                 if f"{name}.npy" not in archive.namelist():
                     continue
@@ -57,5 +68,5 @@ def _in_file(file: Path, inputs: Mapping[str, Dims]) -> Iterator[tuple[str, Dims
                     yield name, shape[1:]
                 elif len(shape) == len(dims) and dims:
                     yield name, (dims[0] or 1, *shape[1:])
-    except UNREADABLE:
+    except (RequestError, *UNREADABLE):
         return

@@ -87,7 +87,8 @@ def _values(one: Made, rng: np.random.Generator, way: Way) -> Array:
         raise RequestError(
             f"no synthetic data can stand in for input {one.name!r} of type {one.dtype}", "give real --inputs"
         )
-    size = math.prod(one.shape) * one.dtype.itemsize
+    # numpy has no array of a huge dimension beside one of 0 either.
+    size = math.prod(max(d, 1) for d in one.shape) * one.dtype.itemsize
     if size > _MOST_BYTES:
         raise RequestError(
             f"no synthetic data is made up for input {one.name!r} of shape {one.shape}: it takes {size >> 20:,} MiB a sample",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,13 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
         "--ep",
         required=True,
         metavar="EP",
+        type=word,
         help="execution provider: an alias (qnn, directml, cpu, ...) or the full name",
     )
     group.add_argument(
         "--device",
         metavar="NAME",
+        type=word,
         help="device of the profile: npu, gpu, cpu or a chip (see `planner eps`); default: the profile's own",
     )
     add_profile_argument(group)
@@ -78,6 +81,7 @@ def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> No
     group.add_argument(
         "--precision",
         metavar="P",
+        type=word,
         help="auto, fp32, fp16, w8a8 (int8), w8a16, w16a16 (int16), w4a16, w4a8, or a mix such as w8a16+fp16; without calibration: "
         f"w4, w8 (weights alone), w4-fp16, w8-fp16, w8a8-dynamic (dynamic); default: {default}",
     )
@@ -104,7 +108,7 @@ def add_inputs_arguments(parser: argparse.ArgumentParser, *, calibration: bool =
             help="how ranges of 8-bit activations are taken from the data: minmax, average, percentile, entropy or mse "
             "(default: minmax; 16-bit ones always get all that was seen)",
         )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the synthetic data (default: 0)")
 
 
 def add_estimate_argument(parser: argparse._ActionsContainer) -> None:
@@ -123,11 +127,35 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def word(text: str) -> str:
+    """A name that is one: an empty one comes of a variable that a script did not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave the option out for its default")
+    return text
+
+
+def file(text: str) -> Path:
+    """The path of a file to be written."""
+    if not text or text.endswith(("/", os.sep)):
+        raise argparse.ArgumentTypeError(f"{text!r} names no file; give the path of a file")
+    return Path(text)
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number from 0 on")
+    return number
+
+
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
     """The name (empty for the only input) and dimensions of a --shape."""
     name, separator, dims = text.rpartition("=")
     try:
-        shape = tuple(int(d) for d in dims.replace("x", ",").split(",") if d != "")
+        shape = tuple(int(d) for d in dims.replace("x", ",").split(","))
     except ValueError:
         shape = ()
     if not shape or any(d <= 0 for d in shape) or (separator and not name):
@@ -188,7 +216,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        type=Path,
+        type=file,
         help="where to write the model; default: beside it, named after precision and EP",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from planner.progress import Progress, silent
 
@@ -50,7 +50,7 @@ def print_table(
     rows = list(rows)
     for row in rows[:limit]:
         table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "160")))
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else shutil.get_terminal_size((160, 24)).columns)
     for line in title.splitlines():
         print(printable(line))
     out.print(table)
@@ -63,15 +63,34 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
+_documents: TextIO | None = None
+
+
+@contextlib.contextmanager
+def for_documents(alone: bool) -> Iterator[None]:
+    """Where stdout is for a document alone, what else is printed (by a function of the user's, a library) goes to stderr."""
+    global _documents
+    if not alone:
+        yield
+        return
+    _documents = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _documents = None
+
+
 def print_document(document: Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    print(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True))
+    print(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=True), file=_documents or sys.stdout)
 
 
 def say(message: str) -> None:
-    """Plain lines on stderr."""
-    for line in message.splitlines():
-        print(printable(line), file=sys.stderr, flush=True)
+    """Plain lines on stderr; where nobody can be told, the exit status still tells."""
+    with contextlib.suppress(OSError):
+        for line in message.splitlines():
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 class Listener(logging.Handler):

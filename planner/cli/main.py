@@ -101,8 +101,6 @@ def _main(argv: Sequence[str] | None) -> int:
         return _run(given, owns_process=argv is None)
     except supervisor.Worked as done:
         return done.status
-    except SystemExit as stop:  # --help, --version
-        return stop.code if isinstance(stop.code, int) else 2
     except BrokenPipeError:
         # The reader of our output is gone; nothing is left to tell it.
         _drop_output()
@@ -111,7 +109,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if not supervisor.is_working():
             _complain("interrupted", "")
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         error = planner_error_in(error) or error
         if os.environ.get("PLANNER_DEBUG") and not isinstance(error, PlannerError | OSError):
             raise
@@ -119,7 +117,10 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _run(given: Sequence[str], *, owns_process: bool) -> int:
-    args = parser().parse_args(given)
+    try:
+        args = parser().parse_args(given)
+    except SystemExit as stop:  # --help, --version
+        return stop.code if isinstance(stop.code, int) else 2
     if owns_process:
         if supervisor.available():
             supervisor.supervise()  # only the working process goes on from here
@@ -128,16 +129,17 @@ def _run(given: Sequence[str], *, owns_process: bool) -> int:
         defer_imports()
         # A model is tens of thousands of objects that stay: looking at them all again and again took a tenth of the time.
         gc.set_threshold(20_000)
-    with common.listening(), limits.limited(seconds=args.time_limit, memory=args.memory_limit), spare.reused():
+    limited = limits.limited(seconds=args.time_limit, memory=args.memory_limit)
+    with common.listening(), limited, spare.reused(), common.for_documents(args.json):
         status = int(args.run(args))
     sys.stdout.flush()
     return status
 
 
-def _fail(error: Exception, *, as_json: bool) -> int:
+def _fail(error: BaseException, *, as_json: bool) -> int:
     """Say what went wrong, on stderr and, with --json, as the one document on stdout; returns the exit status."""
-    if isinstance(error, OSError):
-        _drop_output()  # it may be what failed
+    if isinstance(error, OSError) and error.filename is None:
+        _drop_output()  # it may be what failed: it has no name
     status, kind, message, hint = _told(error)
     _complain(message, hint)
     if as_json:
@@ -148,7 +150,7 @@ def _fail(error: Exception, *, as_json: bool) -> int:
     return status
 
 
-def _told(error: Exception) -> tuple[int, str, str, str]:
+def _told(error: BaseException) -> tuple[int, str, str, str]:
     """Exit status, kind, message and hint."""
     if isinstance(error, PlannerError):
         return error.exit_status, "ep" if isinstance(error, EPError) else "request", str(error), error.hint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.cli import arguments, check, common
@@ -29,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_target_arguments(parser)
     arguments.add_precision_arguments(parser, "auto")
     arguments.add_inputs_arguments(parser, calibration=True)
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to write the plan")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=arguments.file, required=True, help="where to write the plan"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="plan even where the profile has no evidence for a node"

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     arguments.add_target_arguments(parser)
     parser.add_argument("--op", metavar="OP", action="append", default=[], help="only this operator; may be repeated")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the answers as an evidence file")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=arguments.file, help="write the answers as an evidence file"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     parser.add_argument("--diff", action="store_true", help="compare with the stored evidence; exit 1 on a difference")
     parser.add_argument("--against", metavar="FILE", type=Path, help="compare with this evidence file instead")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,10 @@ _BITS = {
 _ADDRESS = "_ORT_MEM_ADDR_"
 # Data of an attribute is read with the graph, which protobuf keeps below 2 GiB.
 _MOST_IN_GRAPH = (1 << 31) - 1
+
+
+class BrokenGraphError(ValueError):
+    """What the file says cannot be meant; whoever knows the file's name tells it (read_model)."""
 
 
 class Place(NamedTuple):
@@ -198,16 +203,20 @@ def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
 
 
 def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
-    _check_nodes(graph.node, path)
     for value in (*graph.input, *graph.output, *graph.value_info):
         if not isinstance(value.name, str):
             raise _broken(path, f"a name of a value is no text: {value.name!r}")
     for tensor in graph.initializer:
         if not isinstance(tensor.name, str):
             raise _broken(path, f"a name of an initializer is no text: {tensor.name!r}")
+    inputs, constants = [v.name for v in graph.input], [t.name for t in graph.initializer]
+    for what, names in (("input", inputs), ("initializer", constants)):
+        if (twice := next((name for name, count in Counter(names).items() if count > 1), None)) is not None:
+            raise _broken(path, f"{what} {twice!r} is there twice")
+    _check_nodes(graph.node, path, {*inputs, *constants})
 
 
-def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
+def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path, given: Collection[str] = ()) -> None:
     seen: set[str] = set()
     for node in nodes:
         for text in (node.name, node.op_type, node.domain, *node.input, *node.output):
@@ -219,6 +228,8 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
         for name in node.output:
             if name and name in seen:
                 raise _broken(path, f"value {name!r} is computed twice")
+            if name and name in given:
+                raise _broken(path, f"value {name!r} is given, as an input or initializer, and computed")
             seen.add(name)
 
 

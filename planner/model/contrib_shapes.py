@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from planner.contrib import type_parameter
+from planner.model.inference import infer_once
 from planner.model.passes.match import int_attribute
 
 # Operators of which onnx (1.23) infers no shape: their first result has the shape and the type of their first input.
@@ -134,8 +134,7 @@ def _as_standard(node: ir.Node) -> Dims | None:
     twin = ir.Node("", plain, inputs, kept)
     twin.outputs[0].name = "o"
     model = ir.Model(ir.Graph(inputs, [], nodes=[twin], opset_imports={"": 21}, name="twin"), ir_version=10)
-    with contextlib.suppress(Exception):
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    infer_once(model)
     shape = twin.outputs[0].shape
     return None if shape is None else list(shape)
 

@@ -15,8 +15,8 @@ from planner import limits
 from planner.errors import RequestError, first_line
 from planner.files import Snapshot
 from planner.model.bounds import check_calls
-from planner.model.check import check_proto
-from planner.model.normalize import quiet
+from planner.model.check import check_proto, graphs
+from planner.model.inference import quiet
 from planner.model.weights import OWN, Weight, parse
 
 
@@ -73,6 +73,7 @@ def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
     if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
         raise RequestError(f"{path}: not an ONNX model (no graph, no opset or no output)", _format_of(path))
     files = check_proto(proto, path, positions)
+    _check_kinds(proto, path)
     try:
         _forget_maps(proto.graph)
         with quiet():
@@ -85,18 +86,42 @@ def load_source(own: Snapshot) -> tuple[ir.Model, tuple[Snapshot, ...]]:
     except (RequestError, MemoryError):
         raise
     except Exception as error:
-        raise RequestError(f"{path}: broken ONNX model: {first_line(error)}") from None
+        raise RequestError(f"{path}: broken ONNX model: {first_line(_cause(error))}") from None
     _check_graph(model, path)
     return model, (own, *(files[name] for name in sorted(files)))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the library's own error, which names one of its functions, is about."""
+    while isinstance(error, ir.serde.SerdeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _check_kinds(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse what onnxruntime takes and planner cannot read: maps, and weights that list what is not zero."""
+    for value in proto.graph.input:
+        if _has_map(value):
+            raise RequestError(f"{path}: input {value.name!r} is a map", "export the model with tensors as its inputs")
+    for graph in graphs(proto.graph):
+        for sparse in graph.sparse_initializer:
+            raise RequestError(
+                f"{path}: initializer {sparse.values.name!r} is sparse, which planner does not read",
+                "write it as a dense tensor",
+            )
+
+
+def _has_map(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type
+    if kind.WhichOneof("value") == "sequence_type":
+        kind = kind.sequence_type.elem_type
+    return bool(kind.WhichOneof("value") == "map_type")
 
 
 def _forget_maps(graph: onnx.GraphProto) -> None:
     """Leave the type of a map open, as ZipMap gives it: onnx-ir (1.1) has none, and onnxruntime infers it."""
     for value in (*graph.output, *graph.value_info):
-        kind = value.type
-        if kind.WhichOneof("value") == "sequence_type":
-            kind = kind.sequence_type.elem_type
-        if kind.WhichOneof("value") == "map_type":
+        if _has_map(value):
             value.ClearField("type")
 
 

@@ -5,18 +5,17 @@ Every step keeps the names of the values it keeps, so that what comes out can be
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from planner.model.inference import quiet
 from planner.model.names import name_main_results, name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
 from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
+from planner.model.passes.functions import write_out_functions
 from planner.model.passes.fuse import fuse
 from planner.model.passes.group_norm import spell_group_norm
 from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers, spell_integers
@@ -58,7 +57,7 @@ def normalize(
     _name_domain(model)
     bind_shapes(model, shapes)
     with quiet():
-        common.InlinePass()(model)
+        write_out_functions(model)
         if not as_stored or model.ir_version < _OVERRIDABLE:  # onnxruntime believes that a user may feed them
             common.RemoveInitializersFromInputsPass()(model)
         lift_constants(model)
@@ -114,19 +113,3 @@ def _set_opset(model: ir.Model, target: int) -> str | None:
     if have == target:
         return None
     return raise_opset(model, target) if have < target else lower_opset(model, target)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence, since the libraries' own log lines are about their passes, not about the user's model."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

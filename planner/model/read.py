@@ -15,7 +15,7 @@ from planner import limits
 from planner.errors import PlannerError, RequestError, first_line
 from planner.files import Snapshot
 from planner.model.binding import BoundShape, Seen, bind_open, tell, with_names
-from planner.model.check import complaint
+from planner.model.check import BrokenGraphError, complaint
 from planner.model.load import load_source, source_of
 from planner.model.names import name_of
 from planner.model.node import Node, Operand
@@ -119,7 +119,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # The fault is the model's where ONNX's checker finds one, or where the libraries that rewrite it do; else ours.
-        problem = complaint(onnx.load(path, load_external_data=False))
+        told = isinstance(error, BrokenGraphError)
+        problem = str(error) if told else complaint(onnx.load(path, load_external_data=False))
         if problem is None and not _is_raised_by_us(error):
             problem = first_line(error)
         if problem is None:

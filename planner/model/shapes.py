@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from planner.errors import RequestError
 from planner.model.bounds import is_data_small
 from planner.model.contrib_shapes import say_contrib_shapes
+from planner.model.inference import infer_once
 
 
 def bind_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int | str | None]]) -> None:
@@ -61,8 +60,7 @@ def infer_shapes(model: ir.Model) -> None:
     """Follow shapes and types through the graph, as far as they can be known."""
     while True:
         # A model that shape inference cannot read is still judged, with what is known of its shapes.
-        with contextlib.suppress(Exception):
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=is_data_small(model))(model)
+        infer_once(model, data_prop=is_data_small(model))
         if not say_contrib_shapes(model):
             return
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from planner.errors import RequestError
-from planner.files import atomic, read_text
+from planner.files import atomic, exists, read_text
 from planner.reporting import html, json, junit, markdown, sarif, svg, text
 from planner.reporting.data import Report, Row
 
@@ -21,6 +21,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[Report], str]]] = {
     "sarif": (sarif.FILE_NAME, sarif.render),
     "junit": (junit.FILE_NAME, junit.render),
 }
+_LONGEST_NAME = 255  # bytes, on all common file systems
 FIGURES = "svg"  # the one format of many files: figures/*.svg
 FIGURES_FOLDER = "figures"
 
@@ -58,10 +59,12 @@ def check_directory(directory: Path, formats: Iterable[str], *, overwrite: bool 
         if name != FIGURES and name not in FORMATS:
             raise _unknown(name)
         path = directory / (FIGURES_FOLDER if name == FIGURES else FORMATS[name][0])
-        if path.exists() and not overwrite:
+        if exists(path) and not overwrite:
             raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
     place = directory
-    while not place.exists() and place != place.parent:
+    while not exists(place) and place != place.parent:
+        if len(os.fsencode(place.name)) > _LONGEST_NAME:
+            raise RequestError(f"{place}: too long a name for a folder", "give another --output")
         place = place.parent
     if not place.is_dir():
         raise RequestError(f"{place}: is no folder", "give another --output")

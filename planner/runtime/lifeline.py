@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 
 
@@ -23,3 +24,6 @@ def end_with(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(pipe, getattr(fcntl, "F_SETSIG", 10), signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        # It may have been closed before: nothing tells of that any more.
+        if select.select([pipe], [], [], 0)[0]:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from planner.runtime import spare
+from planner.runtime.lifeline import end_with
 
 _END_SECONDS = 5.0
 
@@ -59,7 +60,7 @@ class Child:
                 raise CellTimeout(f"no answer within {seconds:g} s")
             answer = pipe.recv()
         except (EOFError, OSError) as error:
-            code = self._exit_code()
+            code = _exit_code(self._process)
             self.close()
             raise CellDied(f"the cell's process ended (exit status {code})") from error
         except BaseException:
@@ -71,17 +72,21 @@ class Child:
         return answer
 
     def close(self) -> None:
-        """End the process and what it started, if there is one."""
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            if hasattr(os, "killpg"):
-                with contextlib.suppress(OSError):
-                    # Its EP workers end with it: they watch for that.
-                    os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
-            self._exit_code()
+        """End the process and what it started, if there is one. Two threads may ask for it at once."""
+        process, pipe = self._process, self._pipe
         self._process = self._pipe = None
+        if pipe is not None:
+            pipe.close()
+        if process is None:
+            return
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                # Its EP workers end with it: they watch for that.
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        _exit_code(process)
+        if process.stdin is not None:
+            process.stdin.close()
 
     def _started(self) -> Connection[Any, Any]:
         if self._process is None or self._process.poll() is not None or self._pipe is None:
@@ -94,29 +99,31 @@ class Child:
             try:
                 if sys.platform == "win32":
                     os.set_handle_inheritable(handle, True)
-                    self._process = subprocess.Popen(start, close_fds=False, env=environment, stdin=subprocess.DEVNULL)
+                    self._process = subprocess.Popen(start, close_fds=False, env=environment, stdin=subprocess.PIPE)
                 else:
                     # A group of its own: Ctrl-C reaches the caller alone, which ends the child in its own time.
                     self._process = subprocess.Popen(
-                        start, pass_fds=(handle,), start_new_session=True, env=environment, stdin=subprocess.DEVNULL
+                        start, pass_fds=(handle,), start_new_session=True, env=environment, stdin=subprocess.PIPE
                     )
             finally:
                 theirs.close()
             self._pipe.send(self.compute)
         return self._pipe
 
-    def _exit_code(self) -> int | None:
-        if self._process is None:
-            return None
-        try:
-            return self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
+
+def _exit_code(process: subprocess.Popen[bytes] | None) -> int | None:
+    if process is None:
+        return None
+    try:
+        return process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def serve(handle: int, memory_limit: int) -> None:
     """Compute cells until the caller is gone. What is printed meanwhile goes to standard error."""
     os.dup2(2, 1)
+    end_with(0)  # nothing else ends it in the middle of a cell, where the caller was killed
     if sys.platform == "win32":
         pipe: Connection[Any, Any] = connection.PipeConnection(handle)
     else:
@@ -126,13 +133,20 @@ def serve(handle: int, memory_limit: int) -> None:
         if memory_limit:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit << 20, memory_limit << 20))
     with contextlib.suppress(EOFError, OSError), spare.reused():
-        compute = pipe.recv()
+        try:
+            compute = pipe.recv()
+        except MemoryError:  # what computes did not even load
+            compute = _starved
         while True:
             task = pipe.recv()
             try:
                 pipe.send(compute(task))
             except MemoryError as error:
                 pipe.send(error)
+
+
+def _starved(_task: object) -> None:
+    raise MemoryError
 
 
 class Children:

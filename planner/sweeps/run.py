@@ -18,7 +18,7 @@ from typing import Any
 
 from planner import codec
 from planner.errors import RequestError
-from planner.files import write_text
+from planner.files import make_folder, write_text
 from planner.reporting.data import Row
 from planner.sweeps.attempt import Answer, Limits, attempt, close_children
 from planner.sweeps.cluster import on_cluster
@@ -58,7 +58,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """Use a folder; it is made where it is missing."""
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def get(self, key: str) -> Row | None:
         """The row of a cell; None where it is not known, or its file is damaged."""

@@ -62,7 +62,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_unknown: bool = False
     seed: Annotated[int, Meta(ge=0)] = 0
     estimate: bool = True
-    time_limit: Annotated[float, Meta(gt=0)] = 900.0
+    time_limit: Annotated[float, Meta(gt=0, lt=1e9)] = 900.0
     memory_limit: Count | None = None
     profiles: list[str] = []
     evidence: list[str] = []

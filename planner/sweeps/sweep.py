@@ -12,7 +12,7 @@ from typing import Any
 import planner
 from planner import codec
 from planner.errors import RequestError
-from planner.files import write_text
+from planner.files import exists, make_folder, write_text
 from planner.reporting import FORMATS, Difference, Report, compare, read_report, write_report
 from planner.reporting.data import Row
 from planner.reporting.matrix import now
@@ -149,10 +149,10 @@ def diff(old: Path | str, new: Path | str, output: Path | str | None = None, *, 
     found = compare(_read(old), _read(new))
     if output is not None:
         folder = Path(output)
-        existing = [name for name in RENDERERS if (folder / name).exists()]
+        existing = [name for name in RENDERERS if exists(folder / name)]
         if existing and not overwrite:
             raise RequestError(f"{folder / existing[0]}: exists already", "give another --output, or --overwrite")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name, render in RENDERERS.items():
             write_text(folder / name, render(found))
     return found
@@ -160,4 +160,4 @@ def diff(old: Path | str, new: Path | str, output: Path | str | None = None, *, 
 
 def _read(source: Path | str) -> Report:
     path = Path(source)
-    return read_report(path / "report.json" if path.is_dir() else path)
+    return read_report(path / "report.json" if exists(path) and path.is_dir() else path)

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from planner.calibrate.inputs import Sample
 from planner.dtypes import FLOAT16_LARGEST
 from planner.files import temporary_folder
+from planner.model.inference import infer_once
 from planner.model.values import tensor_dtype
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
@@ -342,8 +342,7 @@ def _typed(model: ir.Model) -> ir.Model:
     """The model with the types of its inner values inferred where the file does not give them."""
     if any(tensor_dtype(out) is None for node in model.graph for out in node.outputs):
         # What cannot be inferred stays unknown, and is not compared.
-        with contextlib.suppress(Exception):
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+        infer_once(model)
     return model
 
 

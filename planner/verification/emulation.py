@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
+from planner.model.inference import infer_once
 from planner.model.names import Names
 from planner.model.values import tensor_dtype
 from planner.operators import Keeps, operator
@@ -28,7 +28,7 @@ def emulate_float16(model: ir.Model) -> ir.Model:
     compared tensor by tensor; what they were before rounding is called `<name>_unrounded`. Q/DQ nodes stay.
     """
     copy = model.clone()
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(copy)
+    infer_once(copy)
     halves = _float16_values(copy.graph)
     _widen(copy.graph, halves, Names(copy), is_main=True)
     copy.graph.sort()

@@ -12,15 +12,13 @@ It brings its own labelled data, and is called again for every model that is jud
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from planner.errors import RequestError
+from planner.user_code import load_function, running
 from planner.verification.fidelity import ENOUGH_SAMPLES, Fidelity
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -173,27 +171,11 @@ def load_metric(name: str) -> Callable[[Run], float]:
     Raises:
         RequestError: there is no such module or function.
     """
-    module_name, _, function_name = name.partition(":")
-    # The user's own module lies where the command is run, as with pytest and python -m.
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:
-        raise RequestError(f"--metric {name}: {type(error).__name__}: {error}") from None
-    finally:
-        sys.path.pop(0)
-    if not callable(function):
-        raise RequestError(f"--metric {name} is no function", "write module:function")
+    function = load_function(name, "--metric")
 
     def metric(run: Run) -> float:
-        from planner.errors import PlannerError
-
-        try:
+        with running(name, "--metric"):
             value = float(function(run))
-        except PlannerError:
-            raise  # the EP failed, not the function
-        except Exception as error:
-            raise RequestError(f"--metric {name}: {type(error).__name__}: {error}") from None
         if math.isnan(value):
             raise RequestError(f"--metric {name} returned NaN", "return one number, larger is better")
         return value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from planner.errors import EPError, RequestError
-from planner.files import Snapshot, atomic, check_output, unchanged, write_text
+from planner.files import Snapshot, atomic, check_output, make_folder, unchanged, write_text
 
 
 def test_a_new_file_in_an_existing_folder_is_fine(tmp_path: Path) -> None:
@@ -57,6 +59,33 @@ def test_a_folder_that_cannot_be_written_is_refused_early(tmp_path: Path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(RequestError, match="no permission"):
         check_output(tmp_path / "out.onnx")
+
+
+def test_a_link_that_leads_nowhere_is_there_already(tmp_path: Path) -> None:
+    link = tmp_path / "out.onnx"
+    link.symlink_to("nowhere.onnx")
+    with pytest.raises(RequestError, match="exists already"):
+        check_output(link)
+    check_output(link, overwrite=True)
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 300), tmp_path / ("x" * 300) / "o"):
+        with pytest.raises(RequestError, match="cannot be written: "):
+            check_output(path)
+    with pytest.raises(RequestError, match="cannot be made"):
+        make_folder(tmp_path / ("x" * 300))
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="the platform has no /dev/stdout")
+def test_the_link_of_stdout_is_not_replaced_where_it_leads_to_a_file(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom planner.files import check_output\n"
+        "try:\n    check_output(Path('/dev/stdout'), overwrite=True)\nexcept Exception as error:\n    sys.exit(str(error))\n"
+    )
+    with (tmp_path / "stdout").open("wb") as out:
+        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert "not a regular file" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["/dev/full", "/dev/null", "/dev/zero"])

@@ -12,7 +12,7 @@ PACKAGE = Path(planner.__file__).parent
 # From the ground up: a room may use those before it, and itself. `planner` itself has the version and the public names.
 ROOMS = (
     ("errors", "__init__"),
-    ("dtypes", "files", "codec", "document", "progress", "limits"),
+    ("dtypes", "files", "codec", "document", "progress", "limits", "user_code"),
     ("operators", "contrib"),
     ("model",),
     ("runtime",),
@@ -28,7 +28,7 @@ ROOMS = (
     ("reporting",),
     ("sweeps",),
     ("results",),
-    ("api",),
+    ("api", "public"),
     ("explain",),
     ("cli",),
     ("__main__",),

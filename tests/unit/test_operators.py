@@ -63,6 +63,7 @@ def test_integers_and_booleans_keep_their_type(op_type: str) -> None:
         ("Gemm", 1, 2, {"transB": 1}, 0),
         ("PRelu", 1, 3, {}, None),
         ("Relu", 0, 3, {}, None),
+        ("Conv", 1, 0, {}, None),
     ],
 )
 def test_scales_per_channel_run_along_the_output_channels(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -105,6 +107,16 @@ def test_samples_can_be_read_again_and_sliced(model: Model, tmp_path: Path) -> N
     assert firsts(found.calibration[1:3]) == [3, 6] and firsts([found.calibration[-1]]) == [18]
 
 
+def test_a_store_closes_its_file(model: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=rows(4))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loaded: Inputs | None = load_inputs(str(tmp_path / "a.npz"), model)
+        del loaded
+        gc.collect()
+    assert not [w for w in told if "SpooledTemporaryFile" in str(w.message)]
+
+
 def test_the_hash_sees_every_byte(model: Model, tmp_path: Path) -> None:
     data = rows(4)
     hashes = set()
@@ -171,7 +183,15 @@ def test_a_truncated_file_is_refused(model: Model, tmp_path: Path, keep: int) ->
 
 
 @pytest.mark.parametrize(
-    "body, says", [("raise OSError('gone')", "OSError: gone"), ("return 3", "TypeError"), ("return [1]", "a int")]
+    "body, says",
+    [
+        ("raise OSError('gone')", "OSError: gone"),
+        ("return 3", "TypeError"),
+        ("return [1]", "a int"),
+        ("yield {'x': [[1.0], [1.0, 2.0]]}", "sample 0: 'x' is no array"),
+        ("yield {1: 2}", "no array for model input 'x'"),
+        ("raise SystemExit(0)", "ended the program"),
+    ],
 )
 def test_a_function_that_fails_is_named(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str
@@ -181,6 +201,26 @@ def test_a_function_that_fails_is_named(
     sys.modules.pop("bad_inputs", None)
     with pytest.raises(RequestError, match=says):
         load_inputs("bad_inputs:f", model)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [
+        (TensorProto.INT32, np.array([[1, 2, 2**31]], np.int64)),
+        (TensorProto.INT8, np.array([[1, 2, 200]], np.uint8)),
+        (TensorProto.FLOAT16, np.array([[1, 2, 70000]], np.float32)),
+        (TensorProto.FLOAT, np.array([[1, 2, 1e39]], np.float64)),
+    ],
+)
+def test_numbers_that_the_models_type_cannot_hold_are_refused(
+    dtype: TensorProto.DataType, given: np.ndarray, tmp_path: Path
+) -> None:
+    model = make(tmp_path, ("x", [1, 3]), dtype=dtype)
+    np.savez(tmp_path / "a.npz", x=given)
+    with pytest.raises(RequestError, match=r"sample 0: 'x' holds .*, which .* cannot hold"):
+        load_inputs(str(tmp_path / "a.npz"), model)
+    np.savez(tmp_path / "a.npz", x=given[:, [0, 1, 1]])
+    assert load_inputs(str(tmp_path / "a.npz"), model).calibration[0]["x"].tolist() == [[1, 2, 2]]
 
 
 def test_no_such_source(model: Model, tmp_path: Path) -> None:
@@ -273,9 +313,10 @@ def test_made_up_masks_are_read_as_the_model_reads_them(hides: bool, tmp_path: P
     assert shown.any(axis=1).all() and shown.mean() > 0.6 and not shown.all()
 
 
-def test_no_synthetic_data_is_made_up_that_fills_the_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [[1 << 20, 1 << 20], [0, 1 << 62]])
+def test_no_synthetic_data_is_made_up_that_fills_the_memory(shape: list[int | str], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no synthetic data is made up"):
-        load_inputs(None, make(tmp_path, ("x", [1 << 20, 1 << 20])))
+        load_inputs(None, make(tmp_path, ("x", shape)))
 
 
 @pytest.mark.parametrize(

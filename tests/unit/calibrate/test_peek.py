@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from planner.calibrate.peek import sample_shapes
 
@@ -26,3 +28,15 @@ def test_what_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     assert sample_shapes(str(tmp_path / "bad.npz"), {"x": (None,)}) == {}
     assert sample_shapes(str(tmp_path / "missing.npz"), {"x": (None,)}) == {}
     assert sample_shapes(None, {"x": (None,)}) == {}
+
+
+def test_lists_of_different_lengths_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ragged_inputs.py").write_text("def f():\n    yield {'x': [[1], [1, 2]], 'y': [1]}\n")
+    monkeypatch.chdir(tmp_path)
+    assert sample_shapes("ragged_inputs:f", {"x": (None, None), "y": (None,)}) == {"y": (1,)}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+def test_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    assert sample_shapes(str(tmp_path / "x.npz"), {"x": (None,)}) == {}

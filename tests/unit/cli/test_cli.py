@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -218,6 +219,13 @@ def test_a_users_profile_overrides_the_shipped_one(planner: Planner, model: Path
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=1,5"], "contradicts"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=1,-5"], "no shape"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x="], "no shape"),
+        (["check", "MODEL", "--ep", "cpu", "--shape", "x=2,,4"], "no shape"),
+        (["check", "MODEL", "--ep", "cpu", "--device", ""], "--device: is empty"),
+        (["check", "MODEL", "--ep", "cpu", "--precision", " "], "--precision: is empty"),
+        (["target", "MODEL", "--ep", "cpu", "--seed", "-1"], "no seed"),
+        (["target", "MODEL", "--ep", "cpu", "-o", ""], "names no file"),
+        (["target", "MODEL", "--ep", "cpu", "-o", "out/"], "names no file"),
+        (["target", "MODEL", "--ep", "cpu", "-o", "x" * 300], "too long"),
         (["check", "MODEL", "--ep", "cpu", "--shape", "x=2,4", "--shape", "x=2,4"], "given twice"),
         (["check", "MODEL"], "--ep"),
         (["check", "MODEL", "--ep", "cpu", "--colour"], "--colour"),
@@ -433,6 +441,26 @@ def test_an_output_of_ascii_alone_can_show_any_name(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
 
 
+def test_an_error_of_the_system_about_a_file_is_a_document_too(
+    planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("planner.api.check_model", full)
+    result = planner("check", model, "--ep", "cpu", "--json")
+    assert result.status == 2 and result.json["error"]["message"] == "/tmp/x: No space left on device"
+
+
+def test_the_status_tells_where_stderr_cannot(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    assert cli.main(["check", str(model.with_name("none.onnx")), "--ep", "cpu"]) == 2
+
+
 def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("division by zero\nmore")
@@ -450,6 +478,33 @@ def test_an_internal_error_is_one_line(planner: Planner, model: Path, monkeypatc
     monkeypatch.setenv("PLANNER_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["check", str(model), "--ep", "cpu"])
+
+
+def test_what_the_users_own_function_prints_and_ends_disturbs_no_document(
+    planner: Planner, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talking_inputs.py").write_text(
+        "import numpy as np, sys\nprint('loading')\n"
+        "def samples():\n    print('one')\n    yield {'x': np.ones((2, 4), np.float32)}\n"
+        "def ends():\n    sys.exit(0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    asked = ("plan", model, "--ep", "cpu", "--precision", "w8a8", "-o", tmp_path / "plan.json", "--json", "--inputs")
+    result = planner(*asked, "talking_inputs:samples")
+    assert result.status == 0 and result.json["schema"] == "planner/plan/1"
+    assert "loading" in result.err and "one" in result.err
+    (tmp_path / "plan.json").unlink()
+    result = planner(*asked, "talking_inputs:ends")
+    assert result.status == 2 and "ended the program" in result.json["error"]["message"]
+    assert not (tmp_path / "plan.json").exists()
+
+
+@pytest.mark.parametrize("columns", ["", "many", "2.5", "0", "-3"])
+def test_a_width_that_is_none_is_passed_over(
+    columns: str, planner: Planner, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert planner("check", model, "--ep", "cpu").status == 0
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 3)])

@@ -490,6 +490,37 @@ def test_one_value_computed_twice_is_refused(tmp_path: Path) -> None:
         read_model(save(proto, tmp_path))
 
 
+@pytest.mark.parametrize("what", ["input", "initializer"])
+def test_two_values_of_one_name_are_refused(what: str, tmp_path: Path) -> None:
+    model = graph("(float[2,4] x) => (float[2,4] y)", "y = Add(x, w)", {"w": f32(np.ones(4))})
+    values = getattr(model.graph, what)
+    values.append(values[0])
+    with pytest.raises(RequestError, match=f"{what} '[xw]' is there twice"):
+        read_model(save(model, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x", "w"])
+def test_a_value_that_is_given_and_computed_is_refused(name: str, tmp_path: Path) -> None:
+    body, constants = f"{name} = Add(x, w)", {"w": f32(np.ones(4))}
+    model = graph(f"(float[2,4] x) => (float[2,4] {name})", body, constants, check=False)
+    with pytest.raises(RequestError, match=f"'{name}' is given, as an input or initializer, and computed"):
+        read_model(save(model, tmp_path))
+
+
+def test_what_onnxruntime_takes_and_planner_does_not_read_is_said(tmp_path: Path) -> None:
+    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    sparse = helper.make_sparse_tensor(values, helper.make_tensor("i", TensorProto.INT64, [1], [1]), [2, 4])
+    model = graph("(float[2,4] x) => (float[2,4] y)", "y = Add(x, w)", check=False)
+    model.graph.sparse_initializer.append(sparse)
+    with pytest.raises(RequestError, match="initializer 'w' is sparse"):
+        read_model(save(model, tmp_path))
+    model = graph("(float[2,4] x, float[1] m) => (float[2,4] y)", "y = Relu(x)")
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    model.graph.input[1].type.CopyFrom(kind)
+    with pytest.raises(RequestError, match="input 'm' is a map"):
+        read_model(save(model, tmp_path))
+
+
 def test_repeated_and_missing_node_names_become_unique(tmp_path: Path) -> None:
     proto = graph("(float[2,4] x) => (float[2,4] y)", "a = Relu(x)\nb = Neg(a)\nc = Exp(b)\ny = Abs(c)")
     for node, name in zip(proto.graph.node, ["same", "same", "", ""], strict=True):

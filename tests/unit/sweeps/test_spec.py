@@ -76,6 +76,7 @@ def test_a_key_hangs_on_contents_and_options_not_on_paths(tmp_path: Path) -> Non
         ({"targets": [{"ep": "cpu", "devices": ["cpu", 3]}]}, r"targets\[0\].devices\[1\]: expected a string, not 3"),
         ({"options": {"run": "perhaps"}}, "options.run: expected true or false, not 'perhaps'"),
         ({"options": {"time_limit": 0}}, "time_limit"),
+        ({"options": {"time_limit": float("inf")}}, "time_limit"),
     ],
 )
 def test_what_is_wrong_is_named(content: dict[str, object], message: str, tmp_path: Path) -> None:
