@@ -20,6 +20,7 @@ from planner.model.load import load_source, source_of
 from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
+from planner.model.passes.dimensions import MostRank, any_rank
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers
 from planner.model.passes.lower_opset import definition
@@ -78,6 +79,7 @@ def read_model(
     target_opset: int | Callable[[Collection[str], int], int] = 21,
     fused: Collection[str] = FUSED_OPERATORS,
     integers: PlainIntegers = ANY_INTEGERS,
+    most_rank: MostRank = any_rank,
     as_stored: bool = False,
     seen: Seen | None = None,
 ) -> Model:
@@ -89,6 +91,7 @@ def read_model(
         target_opset: the opset to raise to where the file's is lower; or what chooses one by the file's operators and opset.
         fused: operators that decomposed ones may be fused into: those that the target takes.
         integers: types of plain integers that it moves and casts.
+        most_rank: how many dimensions it takes of an operator.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
         seen: what shapes the samples have; with it, open dimensions are bound by them or by default. None: they stay open.
 
@@ -106,7 +109,16 @@ def read_model(
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
             return _normalized(
-                path, graph_model, sources, dict(shapes or {}), target_opset, fused, integers, as_stored, seen
+                path,
+                graph_model,
+                sources,
+                dict(shapes or {}),
+                target_opset,
+                fused,
+                integers,
+                most_rank,
+                as_stored,
+                seen,
             )
 
 
@@ -143,6 +155,7 @@ def _normalized(
     target_opset: int,
     fused: Collection[str],
     integers: PlainIntegers,
+    most_rank: MostRank,
     as_stored: bool,
     seen: Seen | None,
 ) -> Model:
@@ -152,7 +165,13 @@ def _normalized(
     opset = _opset(graph_model)
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
     notes = normalize(
-        graph_model, with_names(graph_model, bound), target_opset, fused, integers=integers, as_stored=as_stored
+        graph_model,
+        with_names(graph_model, bound),
+        target_opset,
+        fused,
+        integers=integers,
+        most_rank=most_rank,
+        as_stored=as_stored,
     )
     _restore_names(graph_model.graph, original)
     return Model(
