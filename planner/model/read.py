@@ -364,6 +364,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
+        given_out=not scope and any(o.is_graph_output() for o in node.outputs),
         expansion=_expansion(node, domain),
     )
 
