@@ -28,7 +28,7 @@ from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymmetric, is_blocked, stored_config
 from planner.model.values import constant_array
-from planner.operators import Keeps, known_operator, operator, role_of
+from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 # Numbers of a constant that conditions may look at: it is a shape, or axes.
 _SHORT = 16
@@ -409,13 +409,15 @@ def _dtype_of(value: ir.Value) -> str | None:
     return dtype_name(value.dtype) if isinstance(value.type, ir.TensorType | None) else None
 
 
-def is_constant(value: ir.Value) -> bool:
-    """Whether the value is known before the model runs: an initializer, or one behind Q, DQ and layout nodes."""
+def is_constant(value: ir.Value, *, behind_dq: bool = True) -> bool:
+    """Whether the value is known before the model runs: an initializer, or one behind layout nodes, and Q and DQ where these count."""
     for _ in range(4):
         if value.const_value is not None and not value.is_graph_input():
             return True
         producer = value.producer()
-        if producer is None or not _passes_constants_on(producer.op_type):
+        if producer is None or not (
+            _passes_constants_on(producer.op_type) or (behind_dq and producer.op_type in _Q_DQ)
+        ):
             return False
         first = producer.inputs[0]
         if first is None:
@@ -425,13 +427,18 @@ def is_constant(value: ir.Value) -> bool:
 
 
 def _passes_constants_on(op_type: str) -> bool:
-    return operator(op_type).keeps is Keeps.ALL or op_type in ("DequantizeLinear", "QuantizeLinear", "Cast")
+    return operator(op_type).keeps is Keeps.ALL or op_type == "Cast"
+
+
+_Q_DQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
+    if role is Role.EXACT and constant:
+        constant = is_constant(value, behind_dq=False)  # onnxruntime folds no DequantizeLinear
     shape = _shape(value)
     short = value.dtype == ir.DataType.INT64 and shape is not None and len(shape) == 1 and (shape[0] or 0) <= _SHORT
     content = constant_array(value) if short else None

@@ -183,11 +183,12 @@ class Target:
         return most
 
     def casts(self, source: str, to: int) -> bool:
-        """Whether some rule allows a Cast of a type, by name, to one that has this number in ONNX."""
+        """Whether some rule allows a Cast of a type, by name, to one that has this number in ONNX, wherever it stands."""
         for rule in self.rules_for("Cast"):
             types, data = rule.when.attributes.get("to"), rule.when.inputs.get("0")
             of_source = data is None or data.dtype is None or source in data.dtype
-            if rule.refuse is None and of_source and (types is None or to in types):
+            anywhere = rule.when.given_out is None
+            if rule.refuse is None and anywhere and of_source and (types is None or to in types):
                 return True
         return False
 
