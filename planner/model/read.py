@@ -27,7 +27,7 @@ from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymmetric, is_blocked, stored_config
-from planner.model.values import constant_array
+from planner.model.values import constant_array, is_quantized
 from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 # Numbers of a constant that conditions may look at: it is a shape, or axes.
@@ -438,7 +438,8 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
     if role is Role.EXACT and constant:
-        constant = is_constant(value, behind_dq=False)  # onnxruntime folds no DequantizeLinear
+        # A quantized node holds the DQ of all that it reads; before another it stays, since onnxruntime folds none.
+        constant = is_constant(value, behind_dq=any(is_quantized(out) for out in node.outputs))
     shape = _shape(value)
     short = value.dtype == ir.DataType.INT64 and shape is not None and len(shape) == 1 and (shape[0] or 0) <= _SHORT
     content = constant_array(value) if short else None

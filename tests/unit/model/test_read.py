@@ -677,12 +677,14 @@ def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
     assert str(only(read_model(save(proto, tmp_path)), node.partition("(")[0]).stored) == pair
 
 
-def test_bounds_behind_dq_are_no_constants(tmp_path: Path) -> None:
-    # Onnxruntime's quantizer does so to a number that something else reads too.
-    body = "v = DequantizeLinear(w, s)\ny = Clip(x, low, v)"
+@pytest.mark.parametrize("quantized", [False, True])
+def test_bounds_behind_dq_are_constants_of_a_quantized_node_alone(quantized: bool, tmp_path: Path) -> None:
+    # Onnxruntime's quantizer puts one before a number that something else reads too.
+    behind = "c = Clip(x, low, v)\nq = QuantizeLinear(c, s, w)\ny = DequantizeLinear(q, s, w)"
+    body = f"v = DequantizeLinear(w, s)\n{behind if quantized else 'y = Clip(x, low, v)'}"
     constants = {"s": f32(0.1), "w": np.int8(3), "low": f32(0)}
     clip = only(read_model(save(graph("(float[2] x) => (float[2] y)", body, constants), tmp_path)), "Clip")
-    assert [operand is not None and operand.constant for operand in clip.inputs] == [False, True, False]
+    assert [operand is not None and operand.constant for operand in clip.inputs] == [False, True, quantized]
 
 
 def test_q_and_dq_of_onnxruntime_keep_the_shape(tmp_path: Path) -> None:
