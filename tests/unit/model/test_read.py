@@ -658,7 +658,6 @@ def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path:
     [
         # A slope that onnxruntime's quantizer left float; a bias that it was told to (QuantizeBias).
         ("PRelu(d, wf)", {"wf": f32(np.ones((4, 1, 1)))}, "float32/float32"),
-        ("Add(d, wf)", {"wf": f32(np.ones((4, 1, 1)))}, "float32"),
         ("InstanceNormalization(d, v, bf)", {"w": np.ones(4, np.int8), "bf": f32(np.ones(4))}, "int8/float32"),
         ("Conv(d, v, bf)", {"w": np.ones((4, 4, 1, 1), np.int8), "bf": f32(np.ones(4))}, "int8/uint8"),
         ("PRelu(d, v)", {"w": np.ones((4, 1, 1), np.int8)}, "int8/uint8"),
