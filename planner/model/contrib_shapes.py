@@ -32,6 +32,10 @@ def say_contrib_shapes(model: ir.Model) -> bool:
             x, out = node.inputs[0], node.outputs[0]
             if x is not None and x.shape is not None and out.shape is None and not _is_packed(node):
                 out.shape, out.type, found = x.shape, x.type, True
+        if node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            x, out = node.inputs[0], node.outputs[0]
+            if x is not None and x.shape is not None and out.shape is None:
+                out.shape, found = x.shape, True
         if node.domain in _RESULTS:
             found = _say_result(node) or found
         if node.domain == "com.microsoft":

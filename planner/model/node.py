@@ -55,6 +55,7 @@ class Node:
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
+        given_out: whether one of its results is an output of the model.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Node:
     scope: tuple[str, ...] = ()
     known: bool = True
     captures_constants: bool = False
+    given_out: bool = False
     expansion: tuple[str, ...] | None = None
 
     @property

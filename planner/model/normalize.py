@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 from planner.model.inference import quiet
 from planner.model.names import name_main_results, name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
+from planner.model.passes.dimensions import MostRank, any_rank, fewer_dimensions
 from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
 from planner.model.passes.functions import write_out_functions
@@ -37,6 +38,7 @@ def normalize(
     fused: Collection[str],
     *,
     integers: PlainIntegers = ANY_INTEGERS,
+    most_rank: MostRank = any_rank,
     as_stored: bool = False,
 ) -> list[str]:
     """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
@@ -47,6 +49,7 @@ def normalize(
         target_opset: the ai.onnx opset to bring the model to.
         fused: operators that decomposed ones may be fused into, and one that is written with others where it is not among them.
         integers: types of plain integers in which values may be moved, and cast.
+        most_rank: how many dimensions an operator may have.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
 
@@ -81,6 +84,8 @@ def normalize(
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)
         if not as_stored:
+            infer_shapes(model)
+            fewer_dimensions(model, most_rank)
             drop_zeros_allowed(model)
         common.RemoveUnusedNodesPass()(model)
         if not as_stored:

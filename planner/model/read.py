@@ -20,14 +20,15 @@ from planner.model.load import load_source, source_of
 from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
+from planner.model.passes.dimensions import MostRank, any_rank
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers
 from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
 from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymmetric, is_blocked, stored_config
-from planner.model.values import constant_array
-from planner.operators import Keeps, known_operator, operator, role_of
+from planner.model.values import constant_array, is_quantized
+from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 # Numbers of a constant that conditions may look at: it is a shape, or axes.
 _SHORT = 16
@@ -78,6 +79,7 @@ def read_model(
     target_opset: int | Callable[[Collection[str], int], int] = 21,
     fused: Collection[str] = FUSED_OPERATORS,
     integers: PlainIntegers = ANY_INTEGERS,
+    most_rank: MostRank = any_rank,
     as_stored: bool = False,
     seen: Seen | None = None,
 ) -> Model:
@@ -89,6 +91,7 @@ def read_model(
         target_opset: the opset to raise to where the file's is lower; or what chooses one by the file's operators and opset.
         fused: operators that decomposed ones may be fused into: those that the target takes.
         integers: types of plain integers that it moves and casts.
+        most_rank: how many dimensions it takes of an operator.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
         seen: what shapes the samples have; with it, open dimensions are bound by them or by default. None: they stay open.
 
@@ -106,7 +109,16 @@ def read_model(
                 operators = {n.op_type for n in graph_model.graph.all_nodes() if n.domain in ("", "ai.onnx")}
                 target_opset = target_opset(operators, _opset(graph_model))
             return _normalized(
-                path, graph_model, sources, dict(shapes or {}), target_opset, fused, integers, as_stored, seen
+                path,
+                graph_model,
+                sources,
+                dict(shapes or {}),
+                target_opset,
+                fused,
+                integers,
+                most_rank,
+                as_stored,
+                seen,
             )
 
 
@@ -144,6 +156,7 @@ def _normalized(
     target_opset: int,
     fused: Collection[str],
     integers: PlainIntegers,
+    most_rank: MostRank,
     as_stored: bool,
     seen: Seen | None,
 ) -> Model:
@@ -153,7 +166,13 @@ def _normalized(
     opset = _opset(graph_model)
     node_count = sum(1 for _ in graph_model.graph.all_nodes())
     notes = normalize(
-        graph_model, with_names(graph_model, bound), target_opset, fused, integers=integers, as_stored=as_stored
+        graph_model,
+        with_names(graph_model, bound),
+        target_opset,
+        fused,
+        integers=integers,
+        most_rank=most_rank,
+        as_stored=as_stored,
     )
     _restore_names(graph_model.graph, original)
     return Model(
@@ -346,6 +365,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),
+        given_out=not scope and any(o.is_graph_output() for o in node.outputs),
         expansion=_expansion(node, domain),
     )
 
@@ -390,13 +410,15 @@ def _dtype_of(value: ir.Value) -> str | None:
     return dtype_name(value.dtype) if isinstance(value.type, ir.TensorType | None) else None
 
 
-def is_constant(value: ir.Value) -> bool:
-    """Whether the value is known before the model runs: an initializer, or one behind Q, DQ and layout nodes."""
+def is_constant(value: ir.Value, *, behind_dq: bool = True) -> bool:
+    """Whether the value is known before the model runs: an initializer, or one behind layout nodes, and Q and DQ where these count."""
     for _ in range(4):
         if value.const_value is not None and not value.is_graph_input():
             return True
         producer = value.producer()
-        if producer is None or not _passes_constants_on(producer.op_type):
+        if producer is None or not (
+            _passes_constants_on(producer.op_type) or (behind_dq and producer.op_type in _Q_DQ)
+        ):
             return False
         first = producer.inputs[0]
         if first is None:
@@ -406,13 +428,19 @@ def is_constant(value: ir.Value) -> bool:
 
 
 def _passes_constants_on(op_type: str) -> bool:
-    return operator(op_type).keeps is Keeps.ALL or op_type in ("DequantizeLinear", "QuantizeLinear", "Cast")
+    return operator(op_type).keeps is Keeps.ALL or op_type == "Cast"
+
+
+_Q_DQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
     is_float = value.dtype in FLOATS or (value.dtype is None and constant_array(value) is None)
     constant = is_constant(value)
     role = role_of(node.op_type, position, is_constant=constant, is_float=is_float)
+    if role is Role.EXACT and constant:
+        # A quantized node holds the DQ of all that it reads; before another it stays, since onnxruntime folds none.
+        constant = is_constant(value, behind_dq=any(is_quantized(out) for out in node.outputs))
     shape = _shape(value)
     short = value.dtype == ir.DataType.INT64 and shape is not None and len(shape) == 1 and (shape[0] or 0) <= _SHORT
     content = constant_array(value) if short else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig, in_float
+from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.model.node import Operand
 from planner.model.values import constant_array, is_quantized
 from planner.operators import Keeps, Role, operator
@@ -69,10 +69,28 @@ def stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantCon
         activation = FLOATS[floats[0].dtype or ir.DataType.UNDEFINED]
     if activation is None:
         return NO_PRECISION
-    if not activation.is_float and floats and not any(is_quantized(out) for out in floats):
-        # Q/DQ on one side only make no quantized node: it computes in float what DQ hands to it.
-        return in_float(DType.FLOAT32, has_weight=weight is not None)
+    if not activation.is_float and floats and not _is_unit(node, operands):
+        activation = DType.FLOAT32
     return QuantConfig(weight, activation, PER_CHANNEL if per_channel else PER_TENSOR)
+
+
+def _is_unit(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether Q/DQ stand around the whole node. Else it computes in float what DQ hands to it."""
+    if not any(is_quantized(out) for out in node.outputs if out.dtype in FLOATS):
+        return False
+    for value, operand in zip(node.inputs, operands, strict=True):
+        if (
+            value is None
+            or operand is None
+            or operand.role not in (Role.WEIGHT, Role.BIAS)
+            or value.dtype not in FLOATS
+        ):
+            continue
+        # Of these the bias alone may stay float.
+        spared = operand.role is Role.BIAS and node.op_type in ("Conv", "ConvTranspose", "Gemm")
+        if operand.constant and not spared and quantized_source(value) is None:
+            return False
+    return True
 
 
 def is_blocked(node: ir.Node, operands: Sequence[Operand | None]) -> bool:

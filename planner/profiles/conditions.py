@@ -181,6 +181,7 @@ _YES_OR_NO = {
     "integer_bias": ("an int32 bias", "no int32 bias"),
     "asymmetric": ("a zero point other than 0", "no zero point other than 0"),
     "cut_block": ("a block cut short", "no block cut short"),
+    "given_out": ("a result is an output of the model", "no result is an output of the model"),
     "empty": ("a tensor is empty", "no tensor is empty"),
 }
 

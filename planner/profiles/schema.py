@@ -87,7 +87,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         asymmetric: whether a Q or DQ around it has a zero point other than 0 in the file. Plans avoid it where it is refused.
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
-        min_outputs: the node has at least so many outputs that are used.
+        min_outputs: the node has at least so many outputs that are used. given_out: whether one is an output of the model.
         captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
         static_outputs: whether the shape of every output is known, by inference or because the model states it.
         empty: whether an operand that flows, or a result, holds no number at all: one of its dimensions is 0.
@@ -109,6 +109,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     shape_arithmetic: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None
+    given_out: bool | None = None
     captures_constants: bool | None = None
     static_outputs: bool | None = None
     empty: bool | None = None

@@ -118,17 +118,22 @@ def _say_unread(target: Target, model: Model) -> Iterator[str]:
 
 
 def _judge_with_weight(target: Target, node: Node, config: QuantConfig, opset: int) -> Ruling:
-    """Judge a node and the DequantizeLinear of its weight, which stays by itself where the node computes in float."""
+    """Judge a node and the DequantizeLinear of its weight and bias, which stay by themselves where the node computes in float."""
     ruling = judge(target, node, config, opset)
     weight, activation = config.weight, config.activation
     strict = set(target.profile.limits.one_scale_to_float) & set(target.profile.device(target.device).traits)
-    if not (ruling.legal and strict and ruling.replacement is None):
+    in_float = activation is not None and activation.is_float
+    if not (ruling.legal and strict and in_float and ruling.replacement is None):
         return ruling
-    by_itself = weight is not None and not weight.is_float and activation is not None and activation.is_float
-    if not by_itself or not (config.per_channel or config.block_size is not None):
+    stored = weight is not None and not weight.is_float
+    if stored and (config.per_channel or config.block_size is not None):
+        what, do = "of several scales", "give the weight one scale"
+    elif node.integer_bias:
+        what, do = "of int32", "leave the bias float"
+    else:
         return ruling
-    reason = f"{target.ep} takes no DequantizeLinear of several scales by itself, which a node in float would read"
-    return Ruling(False, "one-scale-to-float", reason, "quantize the activations too, or give the weight one scale")
+    reason = f"{target.ep} takes no DequantizeLinear {what} by itself, which a node in float would read"
+    return Ruling(False, "one-scale-to-float", reason, f"quantize all that it reads and its result, or {do}")
 
 
 def _with_bodies(target: Target, verdicts: Sequence[Verdict]) -> list[Verdict]:

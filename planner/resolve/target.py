@@ -15,6 +15,7 @@ from planner.errors import RequestError
 from planner.files import exists
 from planner.model.binding import Seen
 from planner.model.node import Node
+from planner.model.passes.dimensions import any_rank
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import PlainIntegers
 from planner.model.read import Model, read_model
@@ -165,12 +166,29 @@ class Target:
             for rule in self.rules_for(op_type)
         )
 
+    def most_rank(self, op_type: str) -> int:
+        """How many dimensions the device takes of an operator at every precision that it has for fewer."""
+        most = self.profile.limits.max_rank or any_rank(op_type)
+        for rule in self.rules_for(op_type):
+            when = rule.when
+            data = structs.replace(when.inputs.get("0", OperandCondition()), present=None)
+            least = data.min_rank if when.inputs else when.min_rank
+            if rule.refuse is None or least is None or least > most:
+                continue
+            # A rule that asks for anything else is not about dimensions alone.
+            if (when.inputs and data == OperandCondition(min_rank=least) and when == When(inputs=when.inputs)) or (
+                when == When(min_rank=least, weight=when.weight)
+            ):
+                most = least - 1
+        return most
+
     def casts(self, source: str, to: int) -> bool:
-        """Whether some rule allows a Cast of a type, by name, to one that has this number in ONNX."""
+        """Whether some rule allows a Cast of a type, by name, to one that has this number in ONNX, wherever it stands."""
         for rule in self.rules_for("Cast"):
             types, data = rule.when.attributes.get("to"), rule.when.inputs.get("0")
             of_source = data is None or data.dtype is None or source in data.dtype
-            if rule.refuse is None and of_source and (types is None or to in types):
+            anywhere = rule.when.given_out is None
+            if rule.refuse is None and anywhere and of_source and (types is None or to in types):
                 return True
         return False
 
@@ -219,7 +237,14 @@ class Target:
 
         def read(binding: Seen | None) -> Model:
             return read_model(
-                path, shapes, target_opset=opset, fused=fused, integers=integers, as_stored=stored, seen=binding
+                path,
+                shapes,
+                target_opset=opset,
+                fused=fused,
+                integers=integers,
+                most_rank=self.most_rank,
+                as_stored=stored,
+                seen=binding,
             )
 
         model = read(seen if bound and self.profile.limits.static_shapes else None)

@@ -37,9 +37,9 @@ def put_before(
     return out
 
 
-def follow(node: ir.Node, op_type: str, other: ir.Value, suffix: str, names: Names) -> ir.Node:
-    """Put a binary node behind a node; it takes over name, type and uses of the node's result."""
-    old = node.outputs[0]
+def follow(node: ir.Node, op_type: str, other: ir.Value, suffix: str, names: Names, result: int = 0) -> ir.Node:
+    """Put a binary node behind a node; it takes over name, type and uses of the node's result, the first or another."""
+    old = node.outputs[result]
     new = ir.Node("", op_type, [None, other], name=names.beside(node, suffix))
     out = new.outputs[0]
     out.type, out.shape = old.type, old.shape

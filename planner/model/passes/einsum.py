@@ -1,4 +1,4 @@
-"""An Einsum of one or two operands as what every execution provider takes: Transpose, Reshape, ReduceSum, Mul and MatMul."""
+"""An Einsum as what every execution provider takes: Transpose, Reshape, ReduceSum, Mul and MatMul."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 def product_of_einsum(node: ir.Node, names: Names) -> None:
     """Write an Einsum over float operands of known shapes with Transposes, Reshapes and a MatMul, a Mul where it sums nothing over
-    both operands, or neither where there is one operand.
+    both operands, or neither where there is one operand. Of more than two, the first two are multiplied first.
 
     Left as they are: dimensions of one that are repeated, and an index twice in one operand.
     """
@@ -33,28 +33,38 @@ def product_of_einsum(node: ir.Node, names: Names) -> None:
         maker.sum_out(only, [i for i in only.labels if i not in result])
         maker.finish(only, result)
         return
-    left, right = operands
+    while len(operands) > 1:
+        left, right, *others = operands
+        wanted = {*result}.union(*(other.labels for other in others))
+        kept = result if not others else [i for i in dict.fromkeys([*left.labels, *right.labels]) if i in wanted]
+        product = _multiplied(maker, left, right, kept)
+        operands = [product, *others]
+        if others:
+            product.value = maker.reshape(product.value, [product.sizes[i] for i in product.labels])
+    maker.finish(product, result)
+
+
+def _multiplied(maker: _Maker, left: _Operand, right: _Operand, result: Sequence[str]) -> _Operand:
+    """The product of two operands, with the indices of the result in some order."""
     shared = [i for i in left.labels if i in right.labels]
     batch, summed = [i for i in shared if i in result], [i for i in shared if i not in result]
     for operand, other in ((left, right), (right, left)):
         alone = [i for i in operand.labels if i not in other.labels and i not in result]
         maker.sum_out(operand, alone)
+    sizes = left.sizes | right.sizes
     if not summed:
-        for operand in operands:
+        for operand in (left, right):
             maker.arrange(operand, [[i] if i in operand.labels else [] for i in result])
-        product = maker.node("Mul", [left.value, right.value], [_size(left.sizes | right.sizes, i) for i in result])
-        maker.finish(_Operand(product, result, left.sizes | right.sizes), result)
-        return
+        product = maker.node("Mul", [left.value, right.value], [_size(sizes, i) for i in result])
+        return _Operand(product, list(result), sizes)
     own = [[i for i in operand.labels if i not in shared] for operand in (left, right)]
     # Without a dimension of their own, matrices stay matrices: a constant one is a weight like any other.
     stack = [batch] if batch else []
     maker.arrange(left, [*stack, own[0], summed])
     maker.arrange(right, [*stack, summed, own[1]])
-    sizes = left.sizes | right.sizes
     shape = [_size(sizes, group) for group in (*stack, *own)]
     product = maker.node("MatMul", [left.value, right.value], shape)
-    operand = _Operand(product, [*batch, *own[0], *own[1]], sizes)
-    maker.finish(operand, result)
+    return _Operand(product, [*batch, *own[0], *own[1]], sizes)
 
 
 @dataclass
@@ -70,7 +80,7 @@ def _read(node: ir.Node) -> tuple[list[_Operand], list[str]] | None:
     equation = node.attributes["equation"].as_string().replace(" ", "")
     given, arrow, result = equation.partition("->")
     terms = given.split(",")
-    if len(terms) not in (1, 2) or len(node.inputs) != len(terms):
+    if len(node.inputs) != len(terms):
         return None
     ranks = [0 if value is None or value.shape is None else len(value.shape) for value in node.inputs]
     terms, result = _spelled_out(terms, result, ranks, implied=not arrow)
@@ -82,8 +92,8 @@ def _read(node: ir.Node) -> tuple[list[_Operand], list[str]] | None:
         if len(term) != len(dims) or len(set(term)) != len(term) or 0 in dims:
             return None
         operands.append(_Operand(value, list(term), dict(zip(term, dims, strict=True))))
-    first, last = operands[0], operands[-1]
-    if any(first.sizes[i] != last.sizes[i] for i in first.labels if i in last.labels):
+    sizes = [(label, size) for operand in operands for label, size in operand.sizes.items()]
+    if any(dict(sizes)[label] != size for label, size in sizes):
         return None  # a dimension of one that is repeated
     return operands, list(result)
 

@@ -19,7 +19,7 @@ from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.einsum import product_of_einsum
 from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import give_bias, plain_gemm
-from planner.model.passes.index import cut_off, flat_gather, plain_gather_nd
+from planner.model.passes.index import cut_off, flat_gather, hot_as_cast, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
 from planner.model.passes.match import own
 from planner.model.passes.no_op import remove_no_op
@@ -70,6 +70,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (CLIPPING, partial(merge_clips, names=names)),
             (("GatherND",), partial(plain_gather_nd, names=names)),
             (("Gather",), partial(flat_gather, names=names)),
+            (("OneHot",), partial(hot_as_cast, names=names)),
             (("Mul",), gate_first),
             (("Pad",), partial(cut_off, names=names)),
             (POOLING, plain_pool),

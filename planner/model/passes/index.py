@@ -1,4 +1,4 @@
-"""Gathering and padding that amount to less: a Gather or GatherND of every element, a Pad that cuts off."""
+"""Gathering and padding that amount to less: a Gather or GatherND of every element, a Pad that cuts off, a OneHot that is cast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from planner.model.names import Names
 from planner.model.passes.edit import new_constant, put_before, put_in_place
-from planner.model.passes.match import graph_of, int_attribute
+from planner.model.passes.match import graph_of, int_attribute, own
 from planner.model.values import constant_array
 
 _TO_THE_END = np.iinfo(np.int64).max
@@ -100,3 +100,21 @@ def cut_off(pad: ir.Node, names: Names) -> None:
     graph_of(pad).insert_before(pad, cut)
     pad.replace_input_with(0, out)
     pad.replace_input_with(1, new_constant(pad, f"{name}_pads", stays.astype(np.int64), names))
+
+
+def hot_as_cast(node: ir.Node, names: Names) -> None:
+    """A OneHot whose result is cast is one of values of that type: PyTorch writes int64, which few EPs take."""
+    values, out = constant_array(node.inputs[2]), node.outputs[0]
+    casts = [usage.node for usage in out.uses()]
+    kinds = {int_attribute(cast, "to", 0) if cast.op_type == "Cast" and own(cast) else 0 for cast in casts}
+    if values is None or len(kinds) != 1 or out.is_graph_output():
+        return
+    dtype = ir.DataType(kinds.pop())
+    if dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16) or any(cast.graph is not node.graph for cast in casts):
+        return
+    node.replace_input_with(2, new_constant(node, f"{out.name}_values", values.astype(dtype.numpy()), names))
+    out.type = ir.TensorType(dtype)
+    for cast in casts:
+        if not cast.outputs[0].is_graph_output():
+            cast.outputs[0].replace_all_uses_with(out)
+            graph_of(cast).remove(cast, safe=True)

@@ -32,13 +32,13 @@ def lower_rank(transpose: ir.Node, names: Names, *, as_stored: bool = False) -> 
         return
     if only_user(wide) is not transpose or after.inputs[0] is not transpose.outputs[0]:
         return
-    shapes = [_static(v) for v in (wide, after.outputs[0])]
+    shapes = [static_dims(v) for v in (wide, after.outputs[0])]
     given = transpose.attributes.get("perm")
     dims, result = shapes
     if dims is None or result is None or len(dims) <= _ENOUGH:
         return
     perm = list(given.as_ints()) if given is not None else list(range(len(dims)))[::-1]
-    groups = _kept_unit(dims, perm) if as_stored else _groups(dims, perm)
+    groups = _kept_unit(dims, perm) if as_stored else side_by_side(dims, perm)
     if groups is None:
         return
     order = sorted(range(len(groups)), key=lambda i: groups[i][0])  # as the dimensions lie before
@@ -60,7 +60,7 @@ _UNSCALED = ("Sigmoid", "Exp", "LeakyRelu")
 def flat_concat(node: ir.Node, names: Names) -> None:
     """A Concat of five dimensions as one of three, with those before and behind its axis merged: YOLO joins boxes and scores so."""
     out, axis = node.outputs[0], int_attribute(node, "axis", 0)
-    shapes = [None if v is None else _static(v) for v in (*node.inputs, out)]
+    shapes = [None if v is None else static_dims(v) for v in (*node.inputs, out)]
     known = [shape for shape in shapes if shape is not None and len(shape) == _ENOUGH]
     if len(known) != len(shapes) or not any(producer_of(v, *_UNSCALED) for v in node.inputs):
         return
@@ -83,16 +83,16 @@ def flat_concat(node: ir.Node, names: Names) -> None:
     )
 
 
-def _static(value: ir.Value) -> list[int] | None:
+def static_dims(value: ir.Value | None) -> list[int] | None:
     """Dimensions that are all known and not 0, which Reshape would read as "as before"."""
-    if value.shape is None:
+    if value is None or value.shape is None:
         return None
     dims = [d for d in value.shape if isinstance(d, int) and d > 0]
     return dims if len(dims) == len(value.shape) else None
 
 
-def _groups(dims: Sequence[int], perm: Sequence[int]) -> list[list[int]]:
-    """Runs of dimensions that stay side by side, in the order behind the Transpose; dimensions of one are left out."""
+def side_by_side(dims: Sequence[int], perm: Sequence[int]) -> list[list[int]]:
+    """Runs of dimensions that stay side by side, in the order behind a Transpose; dimensions of one are left out."""
     groups: list[list[int]] = []
     for dim in (p for p in perm if dims[p] != 1):
         previous = groups[-1][-1] if groups else None

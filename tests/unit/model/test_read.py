@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -680,7 +681,48 @@ def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path:
     body = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nv = DequantizeLinear(w, s)\ny = MatMul(d, v)"
     constants = {"s": f32(0.1), "z": np.uint16(7), "w": np.ones((4, 8), np.int8)}
     proto = graph("(float[2,4] x) => (float[2,8] y)", body, constants, opset=21)
-    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == QuantConfig(DType.FLOAT32, DType.FLOAT32)
+    assert only(read_model(save(proto, tmp_path)), "MatMul").stored == QuantConfig(DType.INT8, DType.FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("node", "operands", "pair"),
+    [
+        # A slope that onnxruntime's quantizer left float; a bias that it was told to (QuantizeBias).
+        ("PRelu(d, wf)", {"wf": f32(np.ones((4, 1, 1)))}, "float32/float32"),
+        ("InstanceNormalization(d, v, bf)", {"w": np.ones(4, np.int8), "bf": f32(np.ones(4))}, "int8/float32"),
+        ("Conv(d, v, bf)", {"w": np.ones((4, 4, 1, 1), np.int8), "bf": f32(np.ones(4))}, "int8/uint8"),
+        ("PRelu(d, v)", {"w": np.ones((4, 1, 1), np.int8)}, "int8/uint8"),
+    ],
+)
+def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
+    node: str, operands: dict[str, Any], pair: str, tmp_path: Path
+) -> None:
+    dequantized = "v = DequantizeLinear(w, s)\n" if "w" in operands else ""
+    body = (
+        f"q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\n{dequantized}h = {node}\n"
+        "p = QuantizeLinear(h, s, z)\ny = DequantizeLinear(p, s, z)"
+    )
+    constants = {"s": f32(0.1), "z": np.uint8(7), **operands}
+    proto = graph("(float[1,4,3,3] x) => (float[1,4,3,3] y)", body, constants, opset=21)
+    assert str(only(read_model(save(proto, tmp_path)), node.partition("(")[0]).stored) == pair
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_bounds_behind_dq_are_constants_of_a_quantized_node_alone(quantized: bool, tmp_path: Path) -> None:
+    # Onnxruntime's quantizer puts one before a number that something else reads too.
+    behind = "c = Clip(x, low, v)\nq = QuantizeLinear(c, s, w)\ny = DequantizeLinear(q, s, w)"
+    body = f"v = DequantizeLinear(w, s)\n{behind if quantized else 'y = Clip(x, low, v)'}"
+    constants = {"s": f32(0.1), "w": np.int8(3), "low": f32(0)}
+    clip = only(read_model(save(graph("(float[2] x) => (float[2] y)", body, constants), tmp_path)), "Clip")
+    assert [operand is not None and operand.constant for operand in clip.inputs] == [False, True, quantized]
+
+
+def test_q_and_dq_of_onnxruntime_keep_the_shape(tmp_path: Path) -> None:
+    body = "q = com.microsoft.QuantizeLinear(x, s, z)\nd = com.microsoft.DequantizeLinear(q, s, z)\ny = Relu(d)"
+    constants = {"s": f32(0.1), "z": np.uint8(7)}
+    proto = graph("(float[2,4] x) => (float[A,B] y)", body, constants, domains=["com.microsoft"])
+    operand = only(read_model(save(proto, tmp_path)), "Relu").inputs[0]
+    assert operand is not None and operand.shape == (2, 4)
 
 
 def test_shape_and_index_arithmetic_has_no_precision(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ _WHENS: list[tuple[dict[str, Any], Node, str]] = [
     ({"inputs": {"0": {"max_rank": 1}}}, node(), "rank 2, above 1"),
     ({"inputs": {"1": {"holds": -1}}}, node("Reshape", operand("x", Role.ACTIVATION, (2, 4)), shape_operand(8, 1)), "input 1 does not hold -1"),
     ({"min_outputs": 2}, node(), "fewer than 2 outputs"),
+    ({"given_out": True}, node(), "none of its results is an output of the model"),
 ]  # fmt: skip
 
 
@@ -388,3 +389,13 @@ def test_a_model_that_stays_below_the_opset_of_quantizelinear_is_not_quantized(e
     ruling = judge(target, node("Relu", operand("x", Role.ACTIVATION, (2, 4))), quantized, 8)
     assert ruling.legal is False and ruling.rule == "opset" and ruling.suggestion
     assert judge(target, node("Relu", operand("x", Role.ACTIVATION, (2, 4))), quantized, 13).rule != "opset"
+
+
+@pytest.mark.parametrize(("body", "legal"), [("y = GatherElements(d, i)", True), ("y = Cast<to = 7>(n)", False)])
+def test_int64_within_a_graph_is_taken_where_one_that_it_gives_out_is_not(
+    body: str, legal: bool, tmp_path: Path
+) -> None:
+    kind = "float" if legal else "int64"
+    proto = graph(f"(float[4] x, float[9] d) => ({kind}[4] y)", f"n = Abs(x)\ni = Cast<to = 7>(n)\n{body}")
+    target = Target.open("qnn")
+    assert check_model(target, target.read(save(proto, tmp_path), stored=True), None, stored=True).legal is legal

@@ -201,3 +201,24 @@ def test_a_weight_between_floats_has_one_scale_where_several_would_stay_elsewher
     limits = {"one_scale_to_float": ["old"]}
     one = Target.on(small_profiles.profile(tmp_path, *rules, prefer=["fp32"], limits=limits, devices=devices), "npu")
     assert pairs(resolve(one, model, parse_precision("w8")))["MatMul"] in ("int8/float32", "uint8/float32")
+
+
+@pytest.mark.parametrize(
+    ("scales", "bias", "words"), [(4, "f", "of several scales"), (1, "d", "of int32"), (1, "f", "")]
+)
+def test_what_a_node_in_float_reads_is_dequantized_by_itself(
+    scales: int, bias: str, words: str, tmp_path: Path
+) -> None:
+    # TensorRT's tools quantize operands alone: no Q stands behind this Conv.
+    constants = {
+        "s": f32(0.1), "z": np.uint8(7), "w": np.ones((4, 3, 1, 1), np.int8), "b": np.ones(4, np.int32), "f": f32(np.ones(4)),
+        "ws": f32(np.full(4, 0.5)) if scales > 1 else f32(0.5),
+    }  # fmt: skip
+    body = (
+        "q = QuantizeLinear(x, s, z)\nc = DequantizeLinear(q, s, z)\nv = DequantizeLinear<axis = 0>(w, ws)\n"
+        f"d = DequantizeLinear(b, s)\nh = Conv(c, v, {bias})\ny = Relu(h)"
+    )
+    proto = graph("(float[1,3,4,4] x) => (float[1,4,4,4] y)", body, constants, opset=21)
+    target = Target.open("qnn")
+    found = judge_stored(target, target.read(save(proto, tmp_path), stored=True))
+    assert [words in str(v.ruling.reason) for v in found.violations] == ([True] if words else [])

@@ -99,6 +99,27 @@ def test_one_operand_is_summed_and_transposed(equation: str, operators: list[str
     np.testing.assert_allclose(run(model.ir, feed)[0], run(proto, feed)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("equation", "dims"),
+    [
+        ("bln,bsn,bhls,bshp->blhp", [(1, 4, 3), (1, 5, 3), (1, 2, 4, 5), (1, 5, 2, 6)]),  # Mamba 2, within a chunk
+        ("bqhd,hde,e->bqe", [(2, 3, 4, 5), (4, 5, 6), (6,)]),
+        ("i,ij,jk->k", [(3,), (3, 4), (4, 2)]),
+        ("...i,...ij,...j->...", [(2, 3), (2, 3, 4), (2, 4)]),
+    ],
+)
+def test_several_operands_are_multiplied_one_by_one(equation: str, dims: list[tuple[int, ...]], tmp_path: Path) -> None:
+    arrays = [f32(RNG.normal(size=shape)) for shape in dims]
+    result = ",".join(map(str, np.einsum(equation, *arrays).shape))
+    given = ", ".join(f"float[{','.join(map(str, shape))}] x{i}" for i, shape in enumerate(dims))
+    body = f'y = Einsum<equation = "{equation}">({", ".join(f"x{i}" for i in range(len(dims)))})'
+    proto = graph(f"({given}) => (float[{result}] y)", body, opset=17)
+    model = read_model(save(proto, tmp_path))
+    assert "Einsum" not in [node.op_type for node in model.nodes] and model.ir is not None
+    feed = {f"x{i}": array for i, array in enumerate(arrays)}
+    np.testing.assert_allclose(run(model.ir, feed)[0], np.einsum(equation, *arrays), rtol=1e-4, atol=1e-5)
+
+
 def test_the_matrix_of_a_layer_is_a_weight(tmp_path: Path) -> None:
     proto = graph(
         "(float[5,4] a) => (float[5,3] y)", 'y = Einsum<equation = "nd,de->ne">(a, b)', {"b": f32(np.ones((4, 3)))}

@@ -1,4 +1,4 @@
-"""A GatherND of every element is a Reshape, a Pad that cuts off a Slice."""
+"""A GatherND of every element is a Reshape, a Pad that cuts off a Slice, a OneHot that is cast one of other values."""
 
 from __future__ import annotations
 
@@ -92,3 +92,27 @@ def test_padding_along_some_axes() -> None:
     assert operators(found) == ["Relu", "Slice", "Pad"]
     feed = {"x": f32(np.random.default_rng(1).normal(size=(3, 5)))}
     np.testing.assert_array_equal(run(found, feed)[0], run(made, feed)[0])
+
+
+@pytest.mark.parametrize("results", ["(float[3,4] y)", "(float[4,3] y)"])
+def test_a_one_hot_that_is_cast_has_values_of_that_type(results: str) -> None:
+    # torch.nn.functional.one_hot(x, 4).float()
+    last = "y = Cast<to = 1>(h)" if "3,4" in results else "f = Cast<to = 1>(h)  y = Transpose(f)"
+    made = graph(
+        f"(int64[3] x) => {results}",
+        f"h = OneHot(x, n, v)  {last}",
+        {"n": np.array(4), "v": np.array([0, 1])},
+    )
+    found, feed = normalized(made), {"x": np.array([0, 3, 1])}
+    values = found.graph[0].inputs[2]
+    assert found.graph[0].op_type == "OneHot" and values is not None and values.dtype == ir.DataType.FLOAT
+    np.testing.assert_array_equal(run(found, feed)[0], run(made, feed)[0])
+
+
+def test_a_one_hot_that_something_else_reads_stays() -> None:
+    made = graph(
+        "(int64[3] x) => (float[3,4] y, int64[3,4] z)",
+        "h = OneHot(x, n, v)  y = Cast<to = 1>(h)  z = Add(h, h)",
+        {"n": np.array(4), "v": np.array([0, 1])},
+    )
+    assert operators(normalized(made)) == operators(ir.from_proto(made))
