@@ -31,8 +31,7 @@ WeightType = Literal[
     "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",
     "uint16-per-tensor", "int16-per-tensor", "uint8-per-tensor", "int8-per-tensor", "uint4-per-tensor", "int4-per-tensor",
-    "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel",
-    "int4-per-channel",
+    "uint16-per-channel", "int16-per-channel", "uint8-per-channel", "int8-per-channel", "uint4-per-channel", "int4-per-channel",
 ]  # fmt: skip
 
 
