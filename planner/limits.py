@@ -19,6 +19,8 @@ from planner.errors import RequestError
 
 # Reading a model takes seconds, however large its weights are, which stay in the file.
 _READING_SECONDS, _REQUEST_SECONDS = 60.0, 300.0
+# No limit or budget reaches this: what waits for longer overflows.
+MOST_SECONDS = 1e9
 # What reading may take beside some copies of the graph.
 _READING_BYTES, _COPIES = 2 << 30, 8
 # Of the machine's memory, for all that a process may take.

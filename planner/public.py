@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from planner.errors import RequestError
+from planner.limits import MOST_SECONDS
 
 
 class _Wrong(Exception):
@@ -102,9 +103,10 @@ def _list(take: Callable[[object], object], words: str) -> Callable[[object], ob
 
 def _shapes(value: object) -> object:
     try:
-        assert isinstance(value, Mapping)
+        if not isinstance(value, Mapping):
+            raise TypeError
         return {_text(name): tuple(_whole(d) for d in dims) for name, dims in value.items()}
-    except (AssertionError, TypeError, _Wrong):
+    except (TypeError, _Wrong):
         raise _Wrong("dimensions by the name of the input, such as {'x': [1, 3, 224, 224]}") from None
 
 
@@ -132,7 +134,7 @@ def _seconds(value: object) -> float:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = 0.0
-    if isinstance(value, str | bytes) or not 0 < number < 1e9:
+    if isinstance(value, str | bytes) or not 0 < number < MOST_SECONDS:
         raise _Wrong("a number of seconds above zero")
     return number
 

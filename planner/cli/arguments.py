@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from planner.cli.common import say
 from planner.errors import RequestError
+from planner.limits import MOST_SECONDS
 
 if TYPE_CHECKING:
     from planner.calibrate.source import Source
@@ -287,7 +288,7 @@ def seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < 1e9:
+    if not 0 < number < MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return number
 

@@ -24,18 +24,20 @@ _SAME_SHAPE = {
 }  # fmt: skip
 
 
+# Of onnxruntime's own: the first result has the shape of the first input alone.
+_OTHER_TYPE = ("QuantizeLinear", "DequantizeLinear")
+
+
 def say_contrib_shapes(model: ir.Model) -> bool:
     """Whether a shape or a type became known that way, or by the type that onnxruntime's own operators have in common with an input."""
     found = False
     for node in (node for node in model.graph.all_nodes() if node.inputs):
-        if node.op_type in _SAME_SHAPE.get(node.domain, ()):
+        same_type = node.op_type in _SAME_SHAPE.get(node.domain, ())
+        if same_type or (node.domain == "com.microsoft" and node.op_type in _OTHER_TYPE):
             x, out = node.inputs[0], node.outputs[0]
             if x is not None and x.shape is not None and out.shape is None and not _is_packed(node):
-                out.shape, out.type, found = x.shape, x.type, True
-        if node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            x, out = node.inputs[0], node.outputs[0]
-            if x is not None and x.shape is not None and out.shape is None:
                 out.shape, found = x.shape, True
+                out.type = x.type if same_type else out.type
         if node.domain in _RESULTS:
             found = _say_result(node) or found
         if node.domain == "com.microsoft":

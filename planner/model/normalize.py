@@ -84,7 +84,6 @@ def normalize(
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)
         if not as_stored:
-            infer_shapes(model)
             fewer_dimensions(model, most_rank)
             drop_zeros_allowed(model)
         common.RemoveUnusedNodesPass()(model)

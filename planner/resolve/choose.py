@@ -20,6 +20,7 @@ from planner.dtypes import (
 )
 from planner.errors import RequestError
 from planner.model.node import Node
+from planner.model.passes.order import unread_last
 from planner.model.read import Model
 from planner.operators import Role, channel_axis
 from planner.resolve.defects import around_defects
@@ -108,11 +109,10 @@ def _say_unread(target: Target, model: Model) -> Iterator[str]:
     if not target.profile.limits.feeds_by_place or model.ir is None:
         return
     inputs = model.ir.graph.inputs
-    is_read = [bool(value.uses() or value.is_graph_output()) for value in inputs]
-    if is_read != sorted(is_read, reverse=True):
-        name = inputs[is_read.index(False)].name
+    misplaced = next((have for have, want in zip(inputs, unread_last(inputs), strict=True) if have is not want), None)
+    if misplaced is not None:
         yield (
-            f"nothing reads input {name!r}, which stands before others: {target.ep} then gives these the wrong numbers; put it last, "
+            f"nothing reads input {misplaced.name!r}, which stands before others: {target.ep} then gives these the wrong numbers; put it last, "
             "or take it out (`planner target` writes it last)"
         )
 

@@ -14,6 +14,7 @@ from planner.calibrate.inputs import data_beside
 from planner.document import read_yaml
 from planner.errors import RequestError, first_line
 from planner.files import exists
+from planner.limits import MOST_SECONDS
 from planner.runtime.environment import cache_folder
 
 Count = Annotated[int, Meta(ge=1)]
@@ -62,7 +63,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_unknown: bool = False
     seed: Annotated[int, Meta(ge=0)] = 0
     estimate: bool = True
-    time_limit: Annotated[float, Meta(gt=0, lt=1e9)] = 900.0
+    time_limit: Annotated[float, Meta(gt=0, lt=MOST_SECONDS)] = 900.0
     memory_limit: Count | None = None
     profiles: list[str] = []
     evidence: list[str] = []

@@ -16,6 +16,7 @@ from planner.model.names import Names
 from planner.model.passes.edit import follow, new_constant, put_before
 from planner.model.passes.match import int_attribute, ints_attribute, own, producer_of, reduction_of, text_attribute
 from planner.model.passes.rank import side_by_side, static_dims
+from planner.model.shapes import infer_shapes
 from planner.model.values import constant_array
 
 # How many dimensions at most a target takes, by operator.
@@ -23,9 +24,12 @@ MostRank = Callable[[str], int]
 Dims = list[int]
 
 
+_ANY = 1 << 30
+
+
 def any_rank(_op_type: str) -> int:
     """No limit."""
-    return 1 << 30
+    return _ANY
 
 
 def fewer_dimensions(model: ir.Model, most: MostRank) -> None:
@@ -34,9 +38,13 @@ def fewer_dimensions(model: ir.Model, most: MostRank) -> None:
     A node stays as it is where its shapes are not known, or its dimensions do not merge into few enough.
 
     Args:
-        model: with shapes inferred.
+        model: its shapes are inferred where the target has a limit.
         most: how many the target takes.
     """
+    limits = {op_type: most(op_type) for op_type in (*_FORMS, "Reshape")}
+    if min(limits.values()) == _ANY:
+        return
+    infer_shapes(model)
     names = Names(model)
     for graph in (model.graph, *model.graph.subgraphs()):
         for node in list(graph):
@@ -44,14 +52,14 @@ def fewer_dimensions(model: ir.Model, most: MostRank) -> None:
             if read is None or not own(node):
                 continue
             ranks = [len(v.shape) for v in (*node.inputs, *node.outputs) if v is not None and v.shape is not None]
-            limit = most(node.op_type)
+            limit = limits[node.op_type]
             if max(ranks, default=0) <= limit:
                 continue
             form = read(node)
             if form is not None and form.rank <= limit:
                 _write(node, form, names)
         for node in list(graph):
-            _skip_reshape(node, most("Reshape"), names)
+            _skip_reshape(node, limits["Reshape"], names)
 
 
 @dataclass

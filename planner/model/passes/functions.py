@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from planner.model.check import BrokenGraphError
+from planner.model.passes.lower_opset import schema_of
 
 
 def write_out_functions(model: ir.Model) -> None:
@@ -44,7 +43,7 @@ def _agree_on_opsets(function: ir.Function, model: ir.Model) -> None:
 
 def _means_the_same(op_type: str, have: int, wanted: int) -> bool:
     """Whether an operator takes the same inputs and attributes, with the same defaults, at two opsets."""
-    one, other = (_schema(op_type, opset) for opset in (have, wanted))
+    one, other = (schema_of(op_type, opset) for opset in (have, wanted))
     if one is None or other is None:
         return one is other
     return one.since_version == other.since_version or _form(one) == _form(other)
@@ -55,17 +54,9 @@ def _form(schema: onnx.defs.OpSchema) -> object:
     return [p.name for p in schema.inputs], [p.name for p in schema.outputs], defaults
 
 
-@functools.cache
-def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op_type, opset, "")
-    except onnx.defs.SchemaError:
-        return None
-
-
 def _check_inputs(node: ir.Node, opset: int) -> None:
     """Refuse a node without an input that its operator cannot do without."""
-    schema = _schema(node.op_type, opset)
+    schema = schema_of(node.op_type, opset)
     for i, parameter in enumerate(() if schema is None else schema.inputs):
         needed = parameter.option == onnx.defs.OpSchema.FormalParameterOption.Single
         if needed and (i >= len(node.inputs) or node.inputs[i] is None):

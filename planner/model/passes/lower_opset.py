@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import onnx
@@ -44,7 +45,7 @@ def _problems(model: ir.Model, have: int, target: int) -> Iterator[str]:
     for node in model.graph.all_nodes():
         if not own(node):
             continue
-        newer, older = _schema(node.op_type, have), _schema(node.op_type, target)
+        newer, older = schema_of(node.op_type, have), schema_of(node.op_type, target)
         if older is None:
             if newer is None or not (newer.has_function or newer.has_context_dependent_function):
                 yield f"{node.op_type} {node.name!r} is not in it"
@@ -134,7 +135,7 @@ def _crosses(node: ir.Node, have: int, target: int) -> bool:
 
 
 def _unknown_attributes(node: ir.Node, target: int) -> list[str]:
-    schema = _schema(node.op_type, target)
+    schema = schema_of(node.op_type, target)
     return [] if schema is None else [name for name in node.attributes if name not in schema.attributes]
 
 
@@ -151,7 +152,9 @@ def _type_name(value: ir.Value) -> str:
     return str(onnx.helper.printable_type(proto))
 
 
-def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+@functools.cache
+def schema_of(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    """What ONNX says of one of its own operators at an opset; None where it has none of that name."""
     try:
         return onnx.defs.get_schema(op_type, opset, "")
     except onnx.defs.SchemaError:
@@ -183,7 +186,7 @@ def _expand(model: ir.Model, have: int, target: int) -> None:
     """Put ONNX's definition in the place of each node whose operator the older opset lacks."""
     count = 0
     for node in list(model.graph.all_nodes()):
-        if not own(node) or _schema(node.op_type, target) is not None:
+        if not own(node) or schema_of(node.op_type, target) is not None:
             continue
         body = definition(node, have)
         if body is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from planner.model.passes.match import producer_of
@@ -24,7 +26,12 @@ def unread_inputs_last(model: ir.Model) -> None:
         model: changed in place.
     """
     inputs = model.graph.inputs
-    ordered = sorted(inputs, key=lambda value: not (value.uses() or value.is_graph_output()))
+    ordered = unread_last(inputs)
     if ordered != list(inputs):
         inputs.clear()
         inputs.extend(ordered)
+
+
+def unread_last(inputs: Iterable[ir.Value]) -> list[ir.Value]:
+    """Inputs in their order, those that nothing reads behind the others."""
+    return sorted(inputs, key=lambda value: not (value.uses() or value.is_graph_output()))

@@ -15,7 +15,8 @@ def plain_pool(node: ir.Node) -> None:
     """A pooling that rounds its size up (ceil_mode) is one that rounds it down, with as much padding more at the end.
 
     Padding is left out of a maximum, and of a mean that does not count it; a mean that does stays as it is where a window
-    hangs over, unless it has no padding to count. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last window begins inside.
+    hangs over, unless it has no padding to count. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last
+    window begins inside.
     """
     x = node.inputs[0]
     if not int_attribute(node, "ceil_mode", 0) or x is None or x.shape is None or "kernel_shape" not in node.attributes:
