@@ -138,14 +138,12 @@ def quantize(
     """Apply a plan and write the model. The same plan, model and inputs give the same bytes.
 
     Args:
-        model: the one that the plan was made for.
-        plan: a plan, or the file that holds one.
+        model, plan: a plan, or the file that holds one, and the model that it was made for.
         output: where to write; None for beside the model, named after precision and EP.
-        inputs: where the plan's inputs lie now; None for where they lay when it was made.
+        inputs, evidence: where the plan's lie now; none for where they lay when it was made.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         overwrite: replace an existing output.
         profiles: files that add to or override the shipped profiles.
-        evidence: where the plan's evidence lies now; none for where it lay when it was made.
         progress: told what is being done, how many steps are done, of how many.
 
     Raises:
@@ -153,7 +151,7 @@ def quantize(
         EPError: calibrating failed.
     """
     from planner.calibrate.run import calibrate
-    from planner.quantization.write import default_output, write_quantized
+    from planner.quantization.write import default_output, learned_rounding, write_quantized
     from planner.resolve.revise import without_uncalibrated
 
     source, plan_file = Path(model), None if isinstance(plan, Plan) else Path(plan)
@@ -169,13 +167,15 @@ def quantize(
             f"{model} is not the model that {plan_file or 'the plan'} was made for (its hash differs)",
             "make the plan anew with `planner plan`",
         )
-    ranges = {}
-    if made.is_quantized:
-        loaded = planned_samples(made.inputs, read, inputs)
-        with blaming_synthetic(loaded):
-            ranges = calibrate(read, loaded.calibration, progress, loaded.method)
-        made = without_uncalibrated(target, read, made, ranges)
-    artifact = write_quantized(read, made, ranges, written, float16_io=float16_io, overwrite=overwrite)
+    ranges, rounding = {}, None
+    with temporary_folder() as folder:
+        if made.is_quantized:
+            loaded = planned_samples(made.inputs, read, inputs)
+            with blaming_synthetic(loaded):
+                ranges = calibrate(read, loaded.calibration, progress, loaded.method)
+            made = without_uncalibrated(target, read, made, ranges)
+            rounding = learned_rounding(made, read, loaded.calibration, folder, progress)
+        artifact = write_quantized(read, made, ranges, written, rounding, float16_io=float16_io, overwrite=overwrite)
     return QuantizeResult(ModelIdentity.of(read), made.target, made, artifact)
 
 

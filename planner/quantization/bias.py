@@ -24,6 +24,7 @@ def mean_error(
     weight: np.ndarray,
     parameters: Parameters,
     means: Sequence[float] | None,
+    codes: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """What the weight's rounding adds to each output channel of a Conv, Gemm or MatMul on average; None where that is not known.
 
@@ -35,6 +36,7 @@ def mean_error(
         weight: float.
         parameters: that it is stored with.
         means: of the data, a channel each.
+        codes: that it is stored as; None where each number is rounded by itself.
     """
     if means is None or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
         return None
@@ -46,7 +48,7 @@ def mean_error(
             return None
         spread = np.repeat(mean.reshape(group, inputs), outputs // group, axis=0)
         result = np.zeros(outputs)
-        for part, error in _errors(weight, parameters):
+        for part, error in _errors(weight, parameters, codes):
             result[part] = (error.reshape(len(error), inputs, -1).sum(axis=2) * spread[part]).sum(axis=1)
         return result
     if op_type not in ("Gemm", "MatMul") or weight.ndim != 2:
@@ -55,7 +57,7 @@ def mean_error(
     if weight.shape[summed] != len(mean):
         return None
     result = np.zeros(weight.shape[1 - summed])
-    for part, error in _errors(weight, parameters):
+    for part, error in _errors(weight, parameters, codes):
         if summed == 1:
             result[part] = error @ mean
         else:
@@ -63,7 +65,7 @@ def mean_error(
     return result
 
 
-def _errors(weight: np.ndarray, parameters: Parameters) -> Iterator[tuple[slice, np.ndarray]]:
+def _errors(weight: np.ndarray, parameters: Parameters, codes: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray]]:
     """The error of the weight's codes, some of its rows at a time: whole, it would take several times the weight's memory."""
     rows = max(1, _AT_ONCE * len(weight) // max(1, weight.size))
     for start in range(0, len(weight), rows):
@@ -71,4 +73,5 @@ def _errors(weight: np.ndarray, parameters: Parameters) -> Iterator[tuple[slice,
         own = parameters
         if parameters.axis == 0:
             own = replace(parameters, scale=parameters.scale[part], zero_point=parameters.zero_point[part])
-        yield part, dequantize(quantize(weight[part], own), own).astype(np.float64) - weight[part]
+        stored = quantize(weight[part], own) if codes is None else codes[part]
+        yield part, dequantize(stored, own).astype(np.float64) - weight[part]

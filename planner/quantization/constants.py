@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -84,6 +86,7 @@ def quantized_weight(
     axis: int | None,
     bias: np.ndarray | None,
     data: q.Parameters | None,
+    learned: Callable[[q.Parameters], np.ndarray | None],
 ) -> ir.Value:
     """A weight between integer activations.
 
@@ -95,6 +98,7 @@ def quantized_weight(
         axis: of the channels that have a scale each; None: one scale.
         bias: of the node, where it is stored as int32 and bounds the scales from below.
         data: how the node's data is stored.
+        learned: the codes that were learned for it; None where each number is rounded by itself.
     """
     parameters = q.weight_parameters(array.astype(np.float32, copy=False), dtype, axis)
     if bias is not None and data is not None:
@@ -103,8 +107,9 @@ def quantized_weight(
             parameters = q.Parameters(dtype, scale, parameters.zero_point, axis)
     key = (value, "weight", dtype, axis, parameters.scale.tobytes())
     if key not in rewriting.made:
-        codes = Made(lambda: q.quantize(numbers(value), parameters), array.shape)
-        rewriting.made[key] = _stored(rewriting, value, codes, parameters, IR_TYPES[dtype], f"_{dtype}")
+        codes = learned(parameters)
+        made = Made(lambda: q.quantize(numbers(value), parameters), array.shape) if codes is None else codes
+        rewriting.made[key] = _stored(rewriting, value, made, parameters, IR_TYPES[dtype], f"_{dtype}")
     return rewriting.made[key]
 
 

@@ -12,6 +12,7 @@ from planner.calibrate.ranges import Range
 from planner.dtypes import DType
 from planner.model.names import Names
 from planner.quantization.parameters import Parameters
+from planner.quantization.rounding import Rounding
 
 IR_TYPES = {
     DType.FLOAT32: ir.DataType.FLOAT,
@@ -92,11 +93,13 @@ class Rewriting:
         stored: what the results of DequantizeLinear nodes are stored as.
         made: by value and what was made of it, the new value: each is made once.
         packed: the same, where several values are made of one.
+        rounding: how weights are rounded to 8 bits and fewer, where that was learned.
         mean_errors: by result of a MatMul, what rounding its weight adds to each channel on average.
     """
 
     names: Names
     ranges: Mapping[str, Range]
+    rounding: Rounding | None = None
     notes: list[str] = field(default_factory=list)
     stored: dict[ir.Value, Stored] = field(default_factory=dict)
     made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)

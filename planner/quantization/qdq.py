@@ -33,6 +33,7 @@ from planner.quantization.graph import (
     graph_of,
     place_of,
     put,
+    summed_axis,
 )
 from planner.resolve.plan import PlanNode
 
@@ -131,9 +132,19 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
     third = node.inputs[2] if len(node.inputs) > 2 else None
     bias = constant_array(third) if operator(node.op_type).has_integer_bias and not state.float_bias else None
     means = _means(rewriting, node)
-    new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data)
+
+    def learned(parameters: q.Parameters) -> np.ndarray | None:
+        if rewriting.rounding is None:
+            return None
+        # A Conv gets a bias where it has none.
+        centred = means is not None and (
+            node.op_type == "Conv" or (node.op_type == "Gemm" and constant_array(third) is not None)
+        )
+        return rewriting.rounding.codes(node.name or "", array, parameters, summed=summed_axis(node), centred=centred)
+
+    new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data, learned)
     state.weight = state.weight or rewriting.stored[new].parameters
-    state.error = mean_error(node.op_type, attributes, array, state.weight, means)
+    state.error = mean_error(node.op_type, attributes, array, state.weight, means, learned(state.weight))
     if state.error is not None and node.op_type == "MatMul":
         rewriting.mean_errors[node.outputs[0].name or ""] = state.error
     return new

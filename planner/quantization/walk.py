@@ -27,10 +27,13 @@ from planner.quantization.constants import weight_only
 from planner.quantization.graph import FLOATS, IR_TYPES, Rewriting
 from planner.quantization.qdq import quantize_node
 from planner.quantization.replaced import replace_node
+from planner.quantization.rounding import Rounding
 from planner.resolve.plan import Plan, PlanNode
 
 # In a plan's inputs: whether the mean error of rounded weights is taken off the biases (it is where nothing is said).
 CORRECTS = "bias_correction"
+# Whether the codes of its weights are learned (they are not where nothing is said).
+LEARNS = "learned_rounding"
 
 # Their bodies, or what they compute, have types of their own.
 _OWN_TYPES = frozenset({"If", "Loop", "Scan", "Cast", "CastLike"})
@@ -46,13 +49,16 @@ class Applied:
     notes: tuple[str, ...]
 
 
-def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16_io: bool = False) -> Applied:
+def apply_plan(
+    model: Model, plan: Plan, ranges: Mapping[str, Range], rounding: Rounding | None = None, *, float16_io: bool = False
+) -> Applied:
     """Rewrite a copy of the model as the plan says.
 
     Args:
         model: normalized, as read with the plan's shapes; left untouched.
         plan: made for it.
         ranges: observed range of each float tensor that becomes an integer activation, by name.
+        rounding: how its weights are rounded, where the plan wants that learned.
         float16_io: let float32 graph inputs and outputs that meet float16 nodes be float16 themselves.
 
     Raises:
@@ -66,7 +72,7 @@ def apply_plan(model: Model, plan: Plan, ranges: Mapping[str, Range], *, float16
         _check_line(node, planned.get(node.name))
     if plan.inputs is not None and plan.inputs.get(CORRECTS) is False:
         ranges = {name: replace(seen, means=None) for name, seen in ranges.items()}
-    rewriting = Rewriting(Names(copy), ranges)
+    rewriting = Rewriting(Names(copy), ranges, rounding)
     if float16_io:
         _float16_inputs(copy.graph, planned)
     _graph(rewriting, copy.graph, planned, keep_outputs=not float16_io)

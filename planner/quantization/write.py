@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.calibrate.inputs import Sample
+from planner.calibrate.moments import collect_moments
 from planner.calibrate.ranges import Range
 from planner.files import atomic
 from planner.model.read import Model
 from planner.model.write import save
-from planner.quantization.walk import apply_plan
+from planner.progress import Progress, silent
+from planner.quantization.rounding import Rounding
+from planner.quantization.walk import LEARNS, apply_plan
 from planner.resolve.plan import Plan, TargetIdentity
 from planner.resolve.revise import notes_on_revisions
 from planner.runtime.loads import prove_loads
@@ -50,11 +54,29 @@ def with_data(path: Path) -> list[Path]:
     return [file for file in (path, path.with_name(f"{path.name}.data")) if file.exists()]
 
 
+def learned_rounding(
+    plan: Plan, model: Model, calibration: Sequence[Sample], folder: Path, progress: Progress = silent
+) -> Rounding | None:
+    """How the plan's weights are rounded, where it wants that learned.
+
+    Args:
+        plan: that is applied next.
+        model: that it was made for.
+        calibration: samples, of which some teach.
+        folder: for what is learned from, as long as the result is used.
+        progress: told of each run of the model.
+    """
+    if not (plan.inputs or {}).get(LEARNS):
+        return None
+    return Rounding(collect_moments(model, calibration, folder, progress))
+
+
 def write_quantized(
     model: Model,
     plan: Plan,
     ranges: Mapping[str, Range],
     output: Path,
+    rounding: Rounding | None = None,
     *,
     float16_io: bool = False,
     proven: bool = True,
@@ -68,6 +90,7 @@ def write_quantized(
         model: the one that the plan was made for, in the form in which its target sees it.
         plan: what each node is to be.
         ranges: what calibration saw, by tensor; empty where the plan quantizes no activation.
+        rounding: how its weights are rounded, where the plan wants that learned.
         output: an ONNX file; large weights lie beside it in ``output``.data.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         proven: open what was written before it gets its name; false where whoever calls runs it anyway.
@@ -77,7 +100,7 @@ def write_quantized(
         RequestError: the model's file has changed meanwhile.
         EPError: what was written does not load; nothing is left of it.
     """
-    applied = apply_plan(model, plan, ranges, float16_io=float16_io)
+    applied = apply_plan(model, plan, ranges, rounding, float16_io=float16_io)
     with atomic(output, overwrite=overwrite) as temporary:
         save(applied.model, temporary)
         model.check_unchanged()

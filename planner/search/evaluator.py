@@ -19,6 +19,7 @@ from typing import Self
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample, Store
+from planner.calibrate.spread import evenly, spread
 from planner.errors import EPError, RangeMissingError
 from planner.model.node import Node
 from planner.model.write import save
@@ -37,7 +38,6 @@ from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
 from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
-from planner.verification.spread import evenly, spread
 
 # Calibration samples that every plan runs on by emulation; those on which blocks are ranked, and mixes estimated; those on
 # the EP.

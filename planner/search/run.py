@@ -179,7 +179,7 @@ def _by_schedule(trials: Trials, kept: Attempt, report: SearchReport | None) -> 
     first = (kept.plan.precision, None if kept.estimate is None else kept.estimate.ms)
 
     def passes(name: str) -> bool:
-        attempt = trials.attempt(trials.corrected(plans[name]))
+        attempt = trials.attempt(trials.refined(plans[name]))
         return attempt is not None and attempt.passed
 
     finalists = fastest(first, found.items(), passes)
@@ -229,9 +229,8 @@ def _search(trials: Trials) -> SearchReport | None:
 
     def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
-        return trials.corrected(
-            trials.protect(replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan)
-        )
+        plan = replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan
+        return trials.rounded(trials.corrected(trials.protect(plan)))
 
     def switched(levels: Sequence[int]) -> Switched | None:
         assert trials.model.ir is not None

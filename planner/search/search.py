@@ -3,7 +3,7 @@
 1. The uniform levels, cheapest first, until one reaches the floor on the EP; the CPU EP's emulation spares the hopeless.
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
    emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan and no single
-   node is to blame for that.
+   node is to blame for that; those that are do not take that level.
 3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
    then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
    one run with every tensor laid open shows them, where bisecting takes many.
@@ -35,6 +35,8 @@ _REAL_FIRST = 6
 _EMULATED_ROUNDS, _REAL_ROUNDS = 3, 4
 # Times that the EP is asked which nodes it computes otherwise than the emulation.
 _SUSPICIONS = 3
+# A level that saves less than this share of the cost, even where every node takes it, takes no part in a mix.
+_LEAST_SAVING = 0.05
 # Moves that save less than this share of a plan's cost are not worth another plan that is run.
 _HARDLY = 0.01
 
@@ -181,7 +183,8 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
         if last.level == 0:
             return Found(start, last.real, True, tuple(uniform))
         background = last.level
-        lower = [u for u in uniform if u.level < last.level]
+        dear = (1 - _LEAST_SAVING) * candidates.levels[background].cost
+        lower = [u for u in uniform if u.level < background and candidates.levels[u.level].cost <= dear]
     else:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
         background = best.level
@@ -236,7 +239,7 @@ def _sensitivity(
     background: Assignment,
     known: Sequence[int],
 ) -> _Sensitivity:
-    """The noise of each block at a level: by emulation against float32, or on the EP where that did worse throughout.
+    """The noise of each block at a level: by emulation against float32, or on the EP where no node is to blame for its loss.
 
     Args:
         candidates: what is chosen from.
@@ -246,21 +249,23 @@ def _sensitivity(
         background: the level of all other nodes.
         known: levels that need no further test: a unit none of whose nodes has a type that is new is left out.
     """
-    level = uniform.level
-    real = uniform.real
-    on_ep = (
+    level, real = uniform.level, uniform.real
+    worse = (
         real is not None
         and real.score < goal.value
         and real.noise > _WORSE * uniform.emulated.noise
         and background != candidates.uniform(level)
-        and not evaluator.suspects(candidates.uniform(level))
     )
+    suspects = frozenset(evaluator.suspects(candidates.uniform(level)) if worse else ())
+    on_ep = worse and not suspects
     base = background if on_ep else (IDEAL,) * len(candidates.nodes)
     measure: Callable[[Assignment], Measured] = evaluator.real if on_ep else evaluator.emulated
 
     def changed(unit: int) -> bool:
         members = candidates.units[unit]
-        return any(all(_config(candidates, k, i) != _config(candidates, level, i) for k in known) for i in members)
+        return suspects.isdisjoint(members) and any(
+            all(_config(candidates, k, i) != _config(candidates, level, i) for k in known) for i in members
+        )
 
     def worth(unit: int) -> float:
         return sum(

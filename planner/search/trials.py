@@ -13,16 +13,19 @@ from typing import Any
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs
+from planner.calibrate.moments import teaching
 from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
+from planner.calibrate.spread import evenly
 from planner.codec import plain
 from planner.errors import EPError, PlannerError, RangeMissingError
 from planner.estimation.estimate import Estimate
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress
-from planner.quantization.walk import CORRECTS, apply_plan
-from planner.quantization.write import Artifact, write_quantized
+from planner.quantization.rounding import Rounding
+from planner.quantization.walk import CORRECTS, LEARNS, apply_plan
+from planner.quantization.write import Artifact, learned_rounding, write_quantized
 from planner.resolve.choose import Resolution, make_plan, resolve_each, with_fallback
 from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
@@ -37,7 +40,6 @@ from planner.verification.emulated import Emulation
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.spread import evenly
 from planner.verification.verify import Criteria, Verification, verify, with_divergence
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared: the few are some of the many.
@@ -45,6 +47,9 @@ _CORRECTING, _COMPARING = 6, 12
 # On so many of them a plan is looked at first. It cannot come up to another that is so much better: corrected biases have not
 # cost more than 11 dB (docs/choosing-a-precision.md).
 _GLANCE, _MOST_DB = 2, 15.0
+# Rounding is not learned where the plan has so many dB more than the floor without it, or is so far below that it would not help:
+# it has not gained more than 8 dB (docs/choosing-a-precision.md).
+_AMPLE_DB, _HOPELESS_DB = 3.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,12 @@ class Trials:
     undercutting: Attempt | None = None
     # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
     corrections: dict[int, bool] = field(default_factory=dict)
-    # What the plans on which that was measured came to, by precision.
+    # By the same, whether learning how to round the weights gains.
+    learning: dict[int, bool] = field(default_factory=dict)
+    # What the plans on which biases were measured came to, by precision.
     corrected_db: dict[str, float] = field(default_factory=dict)
+    # How weights are rounded, once a plan wants that learned.
+    _rounding: Rounding | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -172,8 +181,8 @@ class Trials:
         return path
 
     def plan(self, resolution: Resolution) -> Plan:
-        """The plan of a resolution, with the biases that serve it best."""
-        return self.corrected(self.draft(resolution))
+        """The plan of a resolution, with the biases and, where a floor asks for accuracy, the rounding that serve it best."""
+        return self.refined(self.draft(resolution))
 
     def draft(self, resolution: Resolution) -> Plan:
         """The plan of a resolution, with corrected biases."""
@@ -200,7 +209,7 @@ class Trials:
 
         Measured once for each width of activations, on the first such plan.
         """
-        bits = min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
+        bits = _narrowest_integer(plan)
         if not bits or not plan.is_quantized or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
             return plan
         plain_biases = _with_biases(plan, corrects=False)
@@ -210,6 +219,29 @@ class Trials:
             self.corrections[bits] = corrected >= as_they_are
             self.corrected_db[plan.precision] = max(corrected, as_they_are)
         return plan if self.corrections[bits] else plain_biases
+
+    def refined(self, plan: Plan) -> Plan:
+        """The plan as it is attempted: `corrected`, and where a floor asks for accuracy `rounded`."""
+        plan = self.corrected(plan)
+        return plan if self.demands.floor is None else self.rounded(plan)
+
+    def rounded(self, plan: Plan) -> Plan:
+        """The plan, with weights of 8 bits and fewer whose rounding is learned, where the floor may need that and it gains.
+
+        Measured by emulation once for each width of activations, on samples that taught nothing.
+        """
+        bits = _narrowest_integer(plan)
+        teach, judge = teaching(len(self.inputs.calibration))
+        narrow = any(n.weight and not n.weight.is_float and n.weight.bits <= 8 for n in plan.nodes)
+        if not bits or not narrow or not teach or self.inputs.synthetic:
+            return plan
+        learned = replace(plan, inputs={**(plan.inputs or {}), LEARNS: True})
+        if bits not in self.learning:
+            as_it_is = self.emulated(plan, judge)
+            short = self.floor.value - as_it_is if self.floor.kind == "sqnr" else 0.0
+            useful = -_AMPLE_DB < short < _HOPELESS_DB
+            self.learning[bits] = useful and self.emulated(learned, judge) > as_it_is
+        return learned if self.learning[bits] else plan
 
     @functools.cached_property
     def emulation(self) -> Emulation:
@@ -231,16 +263,24 @@ class Trials:
 
     def build(self, plan: Plan) -> ir.Model:
         """The model of a plan."""
-        return apply_plan(self.model, plan, self._ranges_for(plan), float16_io=self.demands.float16_io).model
+        ranges, rounding = self._seen_for(plan)
+        return apply_plan(self.model, plan, ranges, rounding, float16_io=self.demands.float16_io).model
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
-        ranges = self._ranges_for(plan)
+        ranges, rounding = self._seen_for(plan)
         # Whoever asks runs it next.
-        return write_quantized(self.model, plan, ranges, path, float16_io=self.demands.float16_io, proven=False)
+        return write_quantized(
+            self.model, plan, ranges, path, rounding, float16_io=self.demands.float16_io, proven=False
+        )
 
-    def _ranges_for(self, plan: Plan) -> dict[str, Range]:
-        return self.ranges if plan.is_quantized else {}
+    def _seen_for(self, plan: Plan) -> tuple[dict[str, Range], Rounding | None]:
+        """What calibration saw, as far as the plan needs it."""
+        if not plan.is_quantized:
+            return {}, None
+        if self._rounding is None:
+            self._rounding = learned_rounding(plan, self.model, self.inputs.calibration, self.folder, self.progress)
+        return self.ranges, self._rounding if (plan.inputs or {}).get(LEARNS) else None
 
     def attempt(self, plan: Plan) -> Attempt | None:
         """Apply, verify, time; None where that is not possible and other plans may be.
@@ -402,6 +442,11 @@ def _with_biases(plan: Plan, *, corrects: bool) -> Plan:
         return plan
     inputs = {key: value for key, value in (plan.inputs or {}).items() if key != CORRECTS}
     return replace(plan, inputs=inputs if corrects else {**inputs, CORRECTS: False})
+
+
+def _narrowest_integer(plan: Plan) -> int:
+    """Least bits of an integer activation; 0 where there is none."""
+    return min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
 
 
 def _narrowest(plan: Plan) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
+from planner.calibrate.spread import spread
 from planner.errors import EPError, PlannerError, RequestError
 from planner.estimation.estimate import Estimate
 from planner.estimation.file import estimate_session
@@ -42,7 +43,6 @@ from planner.verification.fidelity import BEST, ENOUGH_SAMPLES, Comparison
 from planner.verification.floor import Run
 from planner.verification.parts import Parts
 from planner.verification.placement import Placement, own_name, placement_of, unplaced
-from planner.verification.spread import spread
 
 # Of further samples, those that a simulator runs at least, and those that hardware runs.
 _HARDEST, _ON_HARDWARE = 2, 64

@@ -10,9 +10,12 @@ import pytest
 
 from planner import api
 from planner.errors import EPError
+from planner.quantization.walk import LEARNS
+from planner.resolve.plan import Plan
 from planner.runtime.client import RunFailed
 from planner.search import trials
 from planner.search.run import _mixing_may_help
+from planner.verification.floor import Floor
 from planner.verification.placement import Fallback, Placement
 from planner.verification.verify import Verification, verify
 from tests.unit.small_models import f32, graph, save
@@ -75,6 +78,33 @@ def test_one_precision_that_was_asked_for_fails_as_it_fails(
     failing(monkeypatch, 1)
     with pytest.raises(EPError, match="the EP broke"):
         api.target(model, "cpu", tmp_path / "out.onnx", precision="w8a8", inputs=samples)
+
+
+def test_where_a_floor_needs_it_rounding_is_learned_and_the_plan_says_so(tmp_path: Path) -> None:
+    constants = {"w": f32(RNG.normal(size=(32, 16))), "v": f32(RNG.normal(size=(16, 4)))}
+    body = "m = MatMul(x, w)\nr = Relu(m)\ny = MatMul(r, v)"
+    model = save(graph("(float[8,32] x) => (float[8,4] y)", body, constants), tmp_path)
+    together = RNG.normal(size=(48, 8, 6)) @ RNG.normal(size=(6, 32)) + 0.1 * RNG.normal(size=(48, 8, 32))
+    np.savez(tmp_path / "many.npz", x=f32(together))
+    many = str(tmp_path / "many.npz")
+
+    def attempted(floor: float) -> tuple[Plan, float, str]:
+        found = api.target(
+            model, "cpu", tmp_path / f"{floor}.onnx", precision="w8a16", inputs=many, floor=Floor("sqnr", floor)
+        )
+        assert found.selection is not None
+        kept = found.selection.kept
+        return kept.plan, kept.worst_db, kept.artifact.sha256
+
+    plain, before, _ = attempted(20)
+    assert LEARNS not in (plain.inputs or {})
+    learned, after, sha256 = attempted(before + 1)
+    assert (learned.inputs or {})[LEARNS] is True
+    assert after > before + 1
+    # Whoever applies the plan gets the same file.
+    again = api.quantize(model, learned, tmp_path / "again.onnx", inputs=many)
+    assert again.artifact.sha256 == sha256
+    assert attempted(before + 40)[0].inputs == plain.inputs  # out of reach: it is not tried
 
 
 def attempt(*left: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.verification.spread import spread
+from planner.calibrate.spread import spread
 
 
 def test_the_hardest_comes_first_and_the_others_are_of_every_kind() -> None:

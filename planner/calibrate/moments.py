@@ -1,0 +1,227 @@
+"""Second moments of the data that a model multiplies by its weights: what is needed to learn how to round these.
+
+The float32 model runs on some of the calibration samples; of each product's data some rows are looked at (of a Conv, what lies
+under its kernel at some places). Memory is bounded: a few tensors travel at a time, and the moments lie in files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from planner.calibrate.inputs import Sample
+from planner.calibrate.spread import evenly
+from planner.model.read import Model
+from planner.model.values import tensor_dtype
+from planner.model.write import save
+from planner.progress import Progress, silent
+from planner.runtime.client import Worker
+from planner.runtime.registry import CPU
+
+# Samples and rows of data that a product's moments are taken from, and the longest rows: their moments grow with the square.
+SAMPLES, ROWS, LONGEST = 24, 4096, 2048
+# With fewer samples nothing is learned.
+_FEWEST = 8
+# Bytes of tensors that one run of the model gives out.
+_AT_ONCE = 1 << 28
+
+
+def teaching(count: int) -> tuple[list[int], list[int]]:
+    """Of so many samples, the places of those that teach how to round, and of those that judge whether that gains.
+
+    Every fourth judges. Where there are too few of either, none teaches.
+    """
+    if count < _FEWEST:
+        return [], list(range(count))
+    judging = list(range(1, count, 4))
+    return evenly([place for place in range(count) if place not in judging], SAMPLES), judging
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the rows that a weight is multiplied by.
+
+    Attributes:
+        rows: how many were looked at.
+        mean: float32[groups, k]. second: float32[groups, k, k], the mean of each row's outer product with itself.
+    """
+
+    rows: int
+    mean: np.ndarray
+    second: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A Conv, Gemm or MatMul of the main graph with a constant weight that nothing else reads.
+
+    Attributes:
+        data: name of what it multiplies. bytes: of that; 0 where its shape is open.
+        groups, length: how many rows a place has, and how long they are.
+        kernel, strides, pads, dilations: of a Conv; empty otherwise.
+    """
+
+    name: str
+    data: str
+    bytes: int
+    groups: int
+    length: int
+    kernel: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, node: ir.Node) -> _Product | None:
+        """The product that a node is; None where it is none that can be looked at."""
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2 or not node.name:
+            return None
+        data, weight = node.inputs[:2]
+        if data is None or weight is None or not data.name or weight.const_value is None or len(weight.uses()) != 1:
+            return None
+        shape = weight.const_value.shape.numpy()
+        if tensor_dtype(data) != ir.DataType.FLOAT or _number(node, "transA", 0):
+            return None
+        known = data.shape is not None and data.shape.is_static()
+        size = 4 * math.prod(data.shape.numpy()) if known and data.shape is not None else 0
+        if node.op_type != "Conv":
+            summed = 1 if node.op_type == "Gemm" and _number(node, "transB", 0) else 0
+            length = shape[summed] if len(shape) == 2 else 0
+            return cls(node.name, data.name, size, 1, length) if 0 < length <= LONGEST else None
+        kernel = tuple(shape[2:])
+        auto = node.attributes.get("auto_pad")
+        length = math.prod(shape[1:])
+        if (
+            not kernel
+            or not 0 < length <= LONGEST
+            or (auto is not None and auto.as_string() not in ("NOTSET", "VALID"))
+        ):
+            return None
+
+        def numbers(name: str, count: int, default: int) -> tuple[int, ...]:
+            given = node.attributes.get(name)
+            return (default,) * count if given is None else tuple(given.as_ints())
+
+        rank = len(kernel)
+        return cls(
+            node.name, data.name, size, _number(node, "group", 1), length, kernel,
+            numbers("strides", rank, 1), numbers("pads", 2 * rank, 0), numbers("dilations", rank, 1),
+        )  # fmt: skip
+
+    def rows(self, data: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Some of the rows that the weight is multiplied by: float32[groups, rows, length]."""
+        if not self.kernel:
+            rows: np.ndarray = data.reshape(1, -1, self.length)
+            return rows[:, _some(rows.shape[1], most, rng)]
+        rank = len(self.kernel)
+        padding = [(0, 0), (0, 0), *zip(self.pads[:rank], self.pads[rank:], strict=True)]
+        reach = [(size - 1) * step + 1 for size, step in zip(self.kernel, self.dilations, strict=True)]
+        axes = tuple(range(2, 2 + rank))
+        windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(np.pad(data, padding), reach, axis=axes)
+        windows = windows[:, :, *(slice(None, None, step) for step in (*self.strides, *self.dilations))]
+        extent = (windows.shape[0], *windows.shape[2 : 2 + rank])
+        places = np.unravel_index(_some(math.prod(extent), most, rng), extent)
+        found = np.moveaxis(windows, 1, 1 + rank)[places]  # rows, channels, kernel
+        return found.reshape(len(found), self.groups, self.length).transpose(1, 0, 2)
+
+
+def _number(node: ir.Node, name: str, default: int) -> int:
+    given = node.attributes.get(name)
+    return default if given is None else given.as_int()
+
+
+def _some(count: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+
+
+def collect_moments(
+    model: Model, calibration: Sequence[Sample], folder: Path, progress: Progress = silent
+) -> dict[str, Moments]:
+    """The moments of each product of the float32 model, by name of the node, on the samples that teach.
+
+    The same samples give the same rows.
+
+    Args:
+        model: float32, in the form that the plan speaks of.
+        calibration: feeds of the model.
+        folder: where the moments lie while they are used.
+        progress: told of each run.
+
+    Raises:
+        EPError: the model does not run.
+    """
+    assert model.ir is not None
+    samples = [calibration[place] for place in teaching(len(calibration))[0]]
+    if not samples:
+        return {}
+    products = [p for node in model.ir.graph if (p := _Product.of(node)) is not None]
+    parts = list(_parts(products))
+    path, most = folder / "exposed.onnx", -(-ROWS // len(samples))
+    found: dict[str, Moments] = {}
+    progress("learning how to round", 0, len(parts) * len(samples))
+    for done, part in enumerate(parts):
+        save(_exposed(model.ir, [p.data for p in part]), path, embed=False)
+        sums = [_Sums.start(p, folder / f"moments{len(found) + i}") for i, p in enumerate(part)]
+        with Worker(CPU) as worker:
+            worker.open(path, {}, lean=True)
+            for place, sample in enumerate(samples):
+                values: dict[str, Any] = {**sample, **worker.run(sample).outputs}
+                for i, (product, total) in enumerate(zip(part, sums, strict=True)):
+                    total.add(product.rows(values[product.data], most, np.random.default_rng((place, len(found) + i))))
+                progress("learning how to round", done * len(samples) + place + 1, len(parts) * len(samples))
+        found |= {p.name: total.moments() for p, total in zip(part, sums, strict=True) if total.rows}
+    return found
+
+
+@dataclass
+class _Sums:
+    first: np.ndarray
+    second: np.ndarray
+    rows: int = 0
+
+    @classmethod
+    def start(cls, product: _Product, path: Path) -> _Sums:
+        shape = (product.groups, product.length)
+        second = np.memmap(path, np.float32, "w+", shape=(*shape, product.length))
+        return cls(np.zeros(shape, np.float32), second)
+
+    def add(self, rows: np.ndarray) -> None:
+        if np.isfinite(rows).all():
+            self.first += rows.sum(axis=1)
+            self.second += rows.transpose(0, 2, 1) @ rows
+            self.rows += rows.shape[1]
+
+    def moments(self) -> Moments:
+        self.second /= self.rows
+        return Moments(self.rows, self.first / self.rows, self.second)
+
+
+def _parts(products: Sequence[_Product]) -> Iterator[list[_Product]]:
+    """The products, as many at a time as one run of the model may give out the data of."""
+    part: list[_Product] = []
+    size = 0
+    for product in products:
+        new = 0 if any(p.data == product.data for p in part) else product.bytes or _AT_ONCE // 16
+        if part and size + new > _AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(product)
+        size += new
+    if part:
+        yield part
+
+
+def _exposed(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy of the model that gives these values out as well."""
+    copy = model.clone()
+    known = {out.name for out in (*copy.graph.outputs, *copy.graph.inputs)}
+    wanted: Mapping[str, None] = dict.fromkeys(name for name in names if name not in known)
+    values = {out.name: out for node in copy.graph for out in node.outputs}
+    copy.graph.outputs.extend(values[name] for name in wanted)
+    return copy
