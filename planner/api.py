@@ -4,8 +4,7 @@
 
     plan = planner.plan("model.onnx", "qnn", device="snapdragon-x-elite", inputs="calibration.npz")
     made = planner.quantize("model.onnx", plan, "model.qnn.onnx", inputs="calibration.npz")
-    judged = planner.verify(made.path, "model.onnx", "qnn", inputs="calibration.npz")
-    judged.passed, judged.to_json()["verification"]["fidelity"]
+    planner.verify(made.path, "model.onnx", "qnn", inputs="calibration.npz").to_json()["verification"]["fidelity"]
 
 Every function returns a frozen value whose ``to_json()`` is the document that the command prints with ``--json``. Every
 function raises planner.errors.PlannerError (RequestError, EPError) with a message and a hint for people. What a result should
@@ -138,17 +137,18 @@ def quantize(
     """Apply a plan and write the model. The same plan, model and inputs give the same bytes.
 
     Args:
-        model, plan: a plan, or the file that holds one, and the model that it was made for.
+        model: the one that the plan was made for.
+        plan: a plan, or the file that holds one.
         output: where to write; None for beside the model, named after precision and EP.
-        inputs, evidence: where the plan's lie now; none for where they lay when it was made.
+        inputs: where the plan's inputs lie now; None for where they lay when it was made.
         float16_io: let the graph's inputs and outputs be float16 where the plan is.
         overwrite: replace an existing output.
         profiles: files that add to or override the shipped profiles.
+        evidence: where the plan's evidence lies now; none for where it lay when it was made.
         progress: told what is being done, how many steps are done, of how many.
 
     Raises:
-        RequestError: the model, the inputs or the evidence are not those of the plan, or the output exists.
-        EPError: calibrating failed.
+        RequestError: model, inputs or evidence are not the plan's, or the output exists. EPError: calibrating failed.
     """
     from planner.calibrate.run import calibrate
     from planner.quantization.write import default_output, learned_rounding, write_quantized

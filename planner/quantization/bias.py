@@ -2,7 +2,7 @@
 
 A rounded weight is off by an error D, so a product with data x is off by D x, on average by D times the mean of x: a
 constant for each output channel, which the bias can take back (Nagel et al. 2019, Data-Free Quantization, section 4.2;
-here the means are observed while calibrating). Measured with benchmarks/bias.py: docs/choosing-a-precision.md.
+here the means are observed while calibrating). Measured with benchmarks/rounding.py: docs/choosing-a-precision.md.
 """
 
 from __future__ import annotations

@@ -108,7 +108,10 @@ def write_quantized(
             prove_loads(temporary, Path(model.path))
         # Data of an earlier model may still lie beside the output.
         files = [output.with_name(file.name) for file in with_data(temporary)]
-    return Artifact.of(output, (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges)), files)
+    notes = (*applied.notes, *notes_on_revisions(plan), *_notes_on_nan(ranges))
+    if rounding is not None:
+        notes = (*notes, "how its weights of 8 bits and fewer are rounded was learned on calibration samples")
+    return Artifact.of(output, notes, files)
 
 
 def _notes_on_nan(ranges: Mapping[str, Range]) -> list[str]:

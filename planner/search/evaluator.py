@@ -104,6 +104,7 @@ class PlanEvaluator:
         timeout: float | None = None,
         deadline: float | None = None,
         ranker: BlockRanker | None = None,
+        flattered: Callable[[Assignment], float] = lambda _: 0.0,
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
@@ -117,6 +118,7 @@ class PlanEvaluator:
         self._allow_fallback = allow_fallback
         self._deadline = deadline
         self._ranker = ranker
+        self._flattered = flattered
         self._progress = progress
         self._nodes = nodes
         self._timeout = timeout
@@ -188,10 +190,10 @@ class PlanEvaluator:
             some = [self._order[i] for i in spread(range(len(self._order)), _RANKING if ranking else _ESTIMATING)]
             fidelity = self._switched(assignment, some)
             if fidelity is not None:
-                self._estimated[assignment] = self._measured(_Ran(fidelity, {}))
+                self._estimated[assignment] = self._measured(_Ran(fidelity, {}), assignment)
             else:
                 ran = self._emulate(assignment, some, hopeless=not ranking)
-                self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+                self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
         return self._emulated[assignment] if assignment in self._emulated else self._estimated[assignment]
 
     def real(self, assignment: Assignment) -> Measured:
@@ -214,7 +216,7 @@ class PlanEvaluator:
         if assignment not in self._emulated:
             self._begin(assignment, on_ep=False)
             ran = self._emulate(assignment, self._order, hopeless=len(set(assignment)) > 1)
-            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran)
+            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
         return self._emulated[assignment]
 
     def confirmed(self, assignment: Assignment) -> Measured:
@@ -224,7 +226,7 @@ class PlanEvaluator:
             return known
         lost = self._exactly(assignment).score - known.score
         fidelity = self._whole.fidelity(self._model(assignment), range(len(self._every)))
-        measured = self._measured(_Ran(fidelity, {}))
+        measured = self._measured(_Ran(fidelity, {}), assignment)
         measured = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
         (self._real if self.has_ep else self._emulated)[assignment] = measured
         return measured
@@ -342,10 +344,13 @@ class PlanEvaluator:
             metric = self._metric(lambda sample: worker.run(cast_feed(sample, dtypes)).outputs)
         return _Ran(comparison.results(), alone, metric)
 
-    def _measured(self, ran: _Ran) -> Measured:
+    def _measured(self, ran: _Ran, assignment: Assignment | None = None) -> Measured:
+        """What a run comes to; by emulation, where the assignment is given, less what these samples flatter it by."""
         if not all(entry.finite for entry in ran.fidelity):
             return Measured(-math.inf, NOISE_LIMIT, "an output holds NaN or infinite values")
-        return Measured(self._floor.score(ran.fidelity, ran.metric), _noise(e.least_db for e in ran.fidelity))
+        flattered = 0.0 if assignment is None or self._floor.kind != "sqnr" else self._flattered(assignment)
+        score = self._floor.score(ran.fidelity, ran.metric) - flattered
+        return Measured(score, _noise(e.least_db for e in ran.fidelity))
 
     def _taken_off(self, assignment: Assignment, ran: _Ran) -> Measured:
         """What the EP's run of some samples makes of the emulation's figure for all of them."""

@@ -245,6 +245,7 @@ def _search(trials: Trials) -> SearchReport | None:
         trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
         lambda assignment: trials.build(plan_of(assignment)), trials.folder,
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
+        flattered=lambda assignment: trials.flattered(plan_of(assignment)),
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
 

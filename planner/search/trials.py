@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from planner.calibrate.inputs import Inputs
+from planner.calibrate.inputs import Inputs, Sample
 from planner.calibrate.moments import teaching
 from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
@@ -155,8 +155,8 @@ class Trials:
     undercutting: Attempt | None = None
     # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
     corrections: dict[int, bool] = field(default_factory=dict)
-    # By the same, whether learning how to round the weights gains.
-    learning: dict[int, bool] = field(default_factory=dict)
+    # By the same, where learning how to round the weights gains: by how many dB more on samples that taught than on others.
+    learning: dict[int, float | None] = field(default_factory=dict)
     # What the plans on which biases were measured came to, by precision.
     corrected_db: dict[str, float] = field(default_factory=dict)
     # How weights are rounded, once a plan wants that learned.
@@ -237,11 +237,20 @@ class Trials:
             return plan
         learned = replace(plan, inputs={**(plan.inputs or {}), LEARNS: True})
         if bits not in self.learning:
-            as_it_is = self.emulated(plan, judge)
-            short = self.floor.value - as_it_is if self.floor.kind == "sqnr" else 0.0
-            useful = -_AMPLE_DB < short < _HOPELESS_DB
-            self.learning[bits] = useful and self.emulated(learned, judge) > as_it_is
-        return learned if self.learning[bits] else plan
+            self.learning[bits] = self._flattery(plan, learned, evenly(teach, len(judge)), judge)
+        return plan if self.learning[bits] is None else learned
+
+    def _flattery(self, plan: Plan, learned: Plan, taught: Sequence[int], judge: Sequence[int]) -> float | None:
+        """How many dB more learning gains on samples that taught than on others; None where it gains nothing, or is of no use."""
+        before = self.emulated(plan, judge)
+        short = self.floor.value - before if self.floor.kind == "sqnr" else 0.0
+        if not -_AMPLE_DB < short < _HOPELESS_DB or (gained := self.emulated(learned, judge) - before) <= 0:
+            return None
+        return max(0.0, self.emulated(learned, taught) - self.emulated(plan, taught) - gained)
+
+    def flattered(self, plan: Plan) -> float:
+        """How many dB a plan loses on samples that taught nothing, against those that taught how to round."""
+        return (self.learning.get(_narrowest_integer(plan)) or 0.0) if _learns(plan) else 0.0
 
     @functools.cached_property
     def emulation(self) -> Emulation:
@@ -280,7 +289,7 @@ class Trials:
             return {}, None
         if self._rounding is None:
             self._rounding = learned_rounding(plan, self.model, self.inputs.calibration, self.folder, self.progress)
-        return self.ranges, self._rounding if (plan.inputs or {}).get(LEARNS) else None
+        return self.ranges, self._rounding if _learns(plan) else None
 
     def attempt(self, plan: Plan) -> Attempt | None:
         """Apply, verify, time; None where that is not possible and other plans may be.
@@ -313,8 +322,7 @@ class Trials:
                 self.target.identity,
                 self.inputs.evaluation,
                 Criteria(self.floor, self.demands.allow_fallback, predicted),
-                # Synthetic samples are alike, and tell nothing of a user's own.
-                more=() if self.inputs.synthetic or not self.inputs.held_apart else self.inputs.calibration,
+                more=self._further(plan),
                 budget=self.left,
                 normalized=self.reference,
                 parts=self.emulation.parts,
@@ -329,6 +337,13 @@ class Trials:
             prove_loads(path, Path(self.model.path))
         return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
 
+    def _further(self, plan: Plan) -> Sequence[Sample]:
+        """Samples beside those held apart that a plan is judged on: none that taught how to round its weights."""
+        if self.inputs.synthetic or not self.inputs.held_apart:
+            return ()  # synthetic samples are alike, and tell nothing of a user's own
+        calibration = self.inputs.calibration
+        return [calibration[place] for place in teaching(len(calibration))[1]] if _learns(plan) else calibration
+
     def _foresee(self, plan: Plan) -> None:
         """If the plan passes, its schedule will be compared with others: they are compiled while it is verified."""
         if self.estimator is not None and self.demands.floor is None and self.left != 0:
@@ -342,7 +357,7 @@ class Trials:
             return kept
         file, place = Path(kept.artifact.path), self.attempts.index(kept)
         index, apart = found.worst_sample[0], self.inputs.evaluation
-        worst = apart[index] if index < len(apart) else self.inputs.calibration[index - len(apart)]
+        worst = apart[index] if index < len(apart) else self._further(kept.plan)[index - len(apart)]
         found = with_divergence(found, file, self.reference, self.target.identity, worst)
         self.attempts[place] = replace(kept, verification=found)
         return self.attempts[place]
@@ -442,6 +457,10 @@ def _with_biases(plan: Plan, *, corrects: bool) -> Plan:
         return plan
     inputs = {key: value for key, value in (plan.inputs or {}).items() if key != CORRECTS}
     return replace(plan, inputs=inputs if corrects else {**inputs, CORRECTS: False})
+
+
+def _learns(plan: Plan) -> bool:
+    return bool((plan.inputs or {}).get(LEARNS))
 
 
 def _narrowest_integer(plan: Plan) -> int:

@@ -1,7 +1,8 @@
-"""What taking the weights' mean rounding error off the biases gains on real data: SQNR and the task's own metric, with and without.
+"""What care about the weights' rounding gains on real data: SQNR and the task's own metric, with weights rounded one by one, with
+their mean error taken off the biases as well, and with their rounding learned as well.
 
-    python -m benchmarks.bias
-    python -m benchmarks.bias --models rec,orientation --precisions w8a16
+    python -m benchmarks.rounding
+    python -m benchmarks.rounding --models rec,orientation --precisions w8a16
 
 Models run as QDQ on the CPU EP, computed as the file says (emulation). SQNR is that of the worst output on 24 samples held apart
 from calibration, the metric that of the first labelled samples.
@@ -19,7 +20,8 @@ from planner.calibrate.inputs import Sample, load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
-from planner.quantization.write import write_quantized
+from planner.quantization.walk import LEARNS
+from planner.quantization.write import learned_rounding, write_quantized
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("--precisions", default="w8a8,w8a16,w4a16")
     parser.add_argument("--limit", type=int, default=60, help="labelled samples of the metric (default: 60)")
     args = parser.parse_args()
-    print("| model | precision | float32 | without | with |\n| --- | --- | ---: | ---: | ---: |")
+    print(
+        "| model | precision | float32 | one by one | biases corrected | learned as well |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    )
     for name in args.models.split(","):
         task, target = TASKS[name], Target.open("cpu")
         model = target.read(task.model, task.shapes)
@@ -60,13 +64,15 @@ def main() -> None:
             float32 = score_on_cpu(task, reference, slice(args.limit))
             for precision in args.precisions.split(","):
                 plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
+                taught = learned_rounding(replace(plan, inputs={LEARNS: True}), model, inputs.calibration, Path(folder))
                 cells = []
-                for seen in ({k: replace(r, means=None) for k, r in ranges.items()}, ranges):
-                    write_quantized(model, plan, seen, candidate)
+                plain = {name: replace(seen, means=None) for name, seen in ranges.items()}
+                for seen, rounding in ((plain, None), (ranges, None), (ranges, taught)):
+                    write_quantized(model, plan, seen, candidate, rounding)
                     decibels = sqnr(reference, candidate, list(inputs.evaluation)[:SAMPLES])
                     score = score_on_cpu(task, candidate, slice(args.limit))
                     cells.append(f"{decibels:.1f} dB, {100 * score:.1f} %")
-                print(f"| {name} | {precision} | {100 * float32:.1f} % | {cells[0]} | {cells[1]} |", flush=True)
+                print(f"| {name} | {precision} | {100 * float32:.1f} % | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
