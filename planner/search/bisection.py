@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def bisect(
-    most: int, passes: Callable[[int], bool], guess: int = 0, alike: Callable[[int, int], bool] = operator.eq
+    most: int, passes: Callable[[int], bool], guess: int | None = None, alike: Callable[[int, int], bool] = operator.eq
 ) -> tuple[int, int]:
     """Between which two numbers up to ``most`` the largest that passes lies, as far as passing is monotone.
 
@@ -16,12 +16,12 @@ def bisect(
     Args:
         most: the largest number that may pass.
         passes: whether a number does.
-        guess: about where it lies; 0: unknown.
+        guess: about where it lies; None: unknown.
         alike: whether it does not matter which of two numbers it is.
     """
     low, high = 0, most
     near = most // 8 + 1
-    probes = [guess, guess + near, guess - near] if guess > 0 else []
+    probes = [] if guess is None else [guess, guess + near, guess - near]
     while low < high and not alike(low, high):
         probe = next((p for p in probes if low < p <= high), None)
         probes = [p for p in probes if p != probe]

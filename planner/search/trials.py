@@ -50,6 +50,8 @@ _GLANCE, _MOST_DB = 2, 15.0
 # Rounding is not learned where the plan has so many dB more than the floor without it, or is so far below that it would not help:
 # it has not gained more than 8 dB (docs/choosing-a-precision.md).
 _AMPLE_DB, _HOPELESS_DB = 3.0, 12.0
+# What gains less on the samples that judge may gain nothing on others.
+_GAIN_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ class Trials:
         """How many dB more learning gains on samples that taught than on others; None where it gains nothing, or is of no use."""
         before = self.emulated(plan, judge)
         short = self.floor.value - before if self.floor.kind == "sqnr" else 0.0
-        if not -_AMPLE_DB < short < _HOPELESS_DB or (gained := self.emulated(learned, judge) - before) <= 0:
+        if not -_AMPLE_DB < short < _HOPELESS_DB or (gained := self.emulated(learned, judge) - before) < _GAIN_DB:
             return None
         return max(0.0, self.emulated(learned, taught) - self.emulated(plan, taught) - gained)
 
