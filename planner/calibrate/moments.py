@@ -1,4 +1,4 @@
-"""Second moments of the data that a model multiplies by its weights: what is needed to learn how to round these.
+"""Mean and covariance of the data that a model multiplies by its weights: what is needed to learn how to round these.
 
 The float32 model runs on some of the calibration samples; of each product's data some rows are looked at (of a Conv, what lies
 under its kernel at some places). Memory is bounded: a few tensors travel at a time, and the moments lie in files.
@@ -49,12 +49,12 @@ class Moments:
 
     Attributes:
         rows: how many were looked at.
-        mean: float32[groups, k]. second: float32[groups, k, k], the mean of each row's outer product with itself.
+        mean: float32[groups, k]. covariance: float32[groups, k, k].
     """
 
     rows: int
     mean: np.ndarray
-    second: np.ndarray
+    covariance: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class _Product:
         if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2 or not node.name:
             return None
         data, weight = node.inputs[:2]
-        if data is None or weight is None or not data.name or weight.const_value is None or len(weight.uses()) != 1:
+        if data is None or weight is None or weight.const_value is None or len(weight.uses()) != 1:
+            return None
+        if not data.name or not (data.producer() or data.is_graph_input()):
             return None
         shape = weight.const_value.shape.numpy()
         if tensor_dtype(data) != ir.DataType.FLOAT or _number(node, "transA", 0):
@@ -173,7 +175,9 @@ def collect_moments(
             for place, sample in enumerate(samples):
                 values: dict[str, Any] = {**sample, **worker.run(sample).outputs}
                 for i, (product, total) in enumerate(zip(part, sums, strict=True)):
-                    total.add(product.rows(values[product.data], most, np.random.default_rng((place, len(found) + i))))
+                    if product.data in values:
+                        rng = np.random.default_rng((place, len(found) + i))
+                        total.add(product.rows(values[product.data], most, rng))
                 progress("learning how to round", done * len(samples) + place + 1, len(parts) * len(samples))
         found |= {p.name: total.moments() for p, total in zip(part, sums, strict=True) if total.rows}
     return found
@@ -181,25 +185,33 @@ def collect_moments(
 
 @dataclass
 class _Sums:
+    """Sums over rows, as they are off a point near their mean: of their own squares little would be left."""
+
     first: np.ndarray
     second: np.ndarray
+    near: np.ndarray | None = None
     rows: int = 0
 
     @classmethod
     def start(cls, product: _Product, path: Path) -> _Sums:
         shape = (product.groups, product.length)
-        second = np.memmap(path, np.float32, "w+", shape=(*shape, product.length))
-        return cls(np.zeros(shape, np.float32), second)
+        return cls(np.zeros(shape, np.float32), np.memmap(path, np.float32, "w+", shape=(*shape, product.length)))
 
     def add(self, rows: np.ndarray) -> None:
-        if np.isfinite(rows).all():
-            self.first += rows.sum(axis=1)
-            self.second += rows.transpose(0, 2, 1) @ rows
-            self.rows += rows.shape[1]
+        if not rows.shape[1] or not np.isfinite(rows).all():
+            return
+        self.near = rows.mean(axis=1) if self.near is None else self.near
+        off = rows - self.near[:, None]
+        self.first += off.sum(axis=1)
+        self.second += off.transpose(0, 2, 1) @ off
+        self.rows += rows.shape[1]
 
     def moments(self) -> Moments:
+        assert self.near is not None
+        off = self.first / self.rows
         self.second /= self.rows
-        return Moments(self.rows, self.first / self.rows, self.second)
+        self.second -= off[:, :, None] * off[:, None, :]
+        return Moments(self.rows, self.near + off, self.second)
 
 
 def _parts(products: Sequence[_Product]) -> Iterator[list[_Product]]:

@@ -52,7 +52,8 @@ class Rounding:
         if key not in self._known:
             rows = weight.reshape(len(weight), -1) if weight.ndim > 2 else weight if summed == 1 else weight.T
             groups, length = moments.mean.shape
-            if rows.shape[1] != length or len(rows) % groups:
+            # Numbers beyond float32's squares have no covariance.
+            if rows.shape[1] != length or len(rows) % groups or not np.isfinite(moments.covariance).all():
                 return None
             codes = numpy_codes(learn(rows, parameters, moments, centred=centred), parameters.dtype)
             self._known[key] = codes.T if weight.ndim == 2 and summed == 0 else codes.reshape(weight.shape)
@@ -77,9 +78,9 @@ def learn(weight: np.ndarray, parameters: Parameters, moments: Moments, *, centr
     smallest, largest = parameters.dtype.integer_range
     if parameters.dtype.is_signed:
         smallest = -largest  # the most negative code stays unused
-    second = moments.second.astype(np.float64)
-    if centred:
-        second -= moments.mean[:, :, None].astype(np.float64) * moments.mean[:, None, :]
+    second = moments.covariance.astype(np.float64)
+    if not centred:
+        second += moments.mean[:, :, None].astype(np.float64) * moments.mean[:, None, :]
     diagonal = np.einsum("gkk->gk", second)
     order = np.argsort(-diagonal, axis=1, kind="stable")
     damping = max(_LEAST_DAMPING, length / moments.rows) * diagonal.mean(axis=1, keepdims=True)

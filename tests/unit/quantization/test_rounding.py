@@ -26,7 +26,9 @@ from tests.unit.small_models import f32, graph, run, save
 def moments_of(rows: np.ndarray, groups: int = 1) -> Moments:
     """Of float[rows, groups * k]."""
     split = rows.reshape(len(rows), groups, -1).transpose(1, 0, 2)
-    return Moments(len(rows), split.mean(axis=1), split.transpose(0, 2, 1) @ split / len(rows))
+    mean = split.mean(axis=1)
+    beside = split - mean[:, None]
+    return Moments(len(rows), mean, beside.transpose(0, 2, 1) @ beside / len(rows))
 
 
 def mixed(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
@@ -134,6 +136,28 @@ def test_rows_are_what_a_conv_multiplies(
     assert np.allclose(found, expected.reshape(found.shape), atol=1e-4)
 
 
+def test_data_far_from_zero_keeps_its_covariance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    path = save(
+        graph("(float[64,6] x) => (float[64,4] y)", "y = MatMul(x, w)", {"w": f32(rng.normal(size=(6, 4)))}), tmp_path
+    )
+    data = 1000 + 0.1 * rng.normal(size=(8, 64, 6)) @ rng.normal(size=(6, 6))
+    (moments,) = collect_moments(read_model(path), [{"x": f32(sample)} for sample in data], tmp_path).values()
+    taught = f32(data[teaching(8)[0]]).reshape(-1, 6).astype(np.float64)
+    assert moments.rows == len(taught)
+    assert np.allclose(moments.mean[0], taught.mean(axis=0), rtol=1e-6)
+    assert np.allclose(moments.covariance[0], np.cov(taught.T, bias=True), rtol=1e-3, atol=1e-4)
+
+
+def test_numbers_whose_squares_overflow_teach_nothing() -> None:
+    weight = np.ones((2, 3))
+    beyond = Moments(9, np.zeros((1, 3)), np.full((1, 3, 3), np.inf))
+    assert (
+        Rounding({"m": beyond}).codes("m", weight, weight_parameters(weight, DType.INT8, 0), summed=1, centred=False)
+        is None
+    )
+
+
 def test_samples_that_judge_teach_nothing() -> None:
     for count in range(60):
         teach, judge = teaching(count)
@@ -160,7 +184,7 @@ def test_a_plan_that_wants_it_has_its_weights_learned_and_its_biases_corrected_f
     smooth = np.cumsum(rng.normal(size=(48, 1, 3, 8, 8)), axis=-1)
     samples = [{"x": f32(sample)} for sample in smooth + rng.normal(size=(48, 1, 3, 1, 1))]
     moments = collect_moments(model, samples, tmp_path)
-    assert {m.second.shape for m in moments.values()} == {(1, 27, 27), (1, 9, 9)}
+    assert {m.covariance.shape for m in moments.values()} == {(1, 27, 27), (1, 9, 9)}
     target = Target.open("cpu")
     plan = make_plan(target, model, resolve(target, model, parse_precision("w8a16")))
     plan = replace(plan, inputs={LEARNS: True})
