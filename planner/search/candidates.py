@@ -78,6 +78,9 @@ def find_candidates(target: Target, model: Model, *, allow_fallback: bool = Fals
         if resolution.legal is not False:
             costs = tuple(node_cost(w, v.config, rates) for w, v in zip(done, resolution.verdicts, strict=True))
             levels.append(Level(name, resolution.verdicts, costs))
+    if not target.computes_float32 and any(level.name == "fp16" for level in levels):
+        # It would be computed in float16 all the same, which emulation as float32 hides.
+        levels = [level for level in levels if level.name != "fp32"]
     levels.sort(key=lambda level: level.cost)
     kept: list[Level] = []
     for level in levels:

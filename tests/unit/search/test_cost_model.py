@@ -124,3 +124,10 @@ def test_the_search_goes_by_the_rates_of_the_profile() -> None:
 
     assert cheapest(profile) == "w8a8"
     assert cheapest(turned).startswith("w8a16")
+
+
+def test_float32_is_no_candidate_where_the_device_computes_it_in_float16() -> None:
+    model = read_model(digits.model()[0])
+    names = {ep: [level.name for level in find_candidates(Target.open(ep), model).levels] for ep in ("qnn", "cpu")}
+    assert "fp16" in names["qnn"] and "fp32" not in names["qnn"]
+    assert "fp32" in names["cpu"]
