@@ -56,6 +56,7 @@ def cast(rewriting: Rewriting, value: ir.Value, dtype: ir.DataType, after: ir.No
     if isinstance(after, ir.Graph) and producer is not None and producer.graph is graph_of(after):
         after = producer
     put(made, after)
+    rewriting.sources[made.outputs[0]] = rewriting.source(value)
     return made.outputs[0]
 
 

@@ -91,6 +91,7 @@ class Rewriting:
         ranges: what calibration saw of each float tensor, by name.
         notes: on what had to be done to values.
         stored: what the results of DequantizeLinear nodes are stored as.
+        sources: by value that a Cast makes, the name of the tensor that it stands for.
         made: by value and what was made of it, the new value: each is made once.
         packed: the same, where several values are made of one.
         rounding: how weights are rounded to 8 bits and fewer, where that was learned.
@@ -102,9 +103,15 @@ class Rewriting:
     rounding: Rounding | None = None
     notes: list[str] = field(default_factory=list)
     stored: dict[ir.Value, Stored] = field(default_factory=dict)
+    sources: dict[ir.Value, str] = field(default_factory=dict)
     made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
     packed: dict[tuple[object, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def source(self, value: ir.Value) -> str:
+        """Name of the model's own tensor that a value stands for, however often it was converted."""
+        stored = self.stored.get(value)
+        return self.sources.get(value, value.name or "") if stored is None else stored.source
 
     def initializer(self, graph: ir.Graph, name: str, array: np.ndarray | Made, dtype: ir.DataType) -> ir.Value:
         """A new initializer of the graph, under this name or one like it."""

@@ -176,8 +176,7 @@ def _means(rewriting: Rewriting, node: ir.Node) -> tuple[float, ...] | None:
     value = node.inputs[0]
     if value is None:
         return None
-    have = rewriting.stored.get(value)
-    observed = rewriting.ranges.get((value.name if have is None else have.source) or "")
+    observed = rewriting.ranges.get(rewriting.source(value))
     return None if observed is None else observed.means
 
 
@@ -228,8 +227,7 @@ def _range_of(rewriting: Rewriting, value: ir.Value) -> Range:
     array = constant_array(value)
     if array is not None:
         return constant_range(array)
-    have = rewriting.stored.get(value)
-    seen = _observed(rewriting, value, value.name if have is None else have.source)
+    seen = _observed(rewriting, value, rewriting.source(value))
     return Range(seen.low, seen.high, seen.masked_low, seen.masked_high)
 
 
@@ -261,8 +259,7 @@ def _as_quantized(rewriting: Rewriting, value: ir.Value, state: _Node) -> ir.Val
         return value
     key = (value, "q", state.activation, state.symmetric)
     if key not in rewriting.made:
-        name = value.name if have is None else have.source
-        parameters = _observed_parameters(rewriting, value, state, name)
+        parameters = _observed_parameters(rewriting, value, state, rewriting.source(value))
         as_float32 = as_float(rewriting, value, DType.FLOAT32, state.node)
         place = place_of(as_float32, state.node)
         rewriting.made[key] = _insert_qdq(rewriting, as_float32, parameters, after=place, replace=False)
@@ -350,7 +347,7 @@ def _insert_qdq(
     inputs = [quantize.outputs[0], scale, zero]
     dequantize = rewriting.node("DequantizeLinear", inputs, floats, name=f"{base}_DequantizeLinear")
     out = dequantize.outputs[0]
-    rewriting.stored[out] = Stored(parameters, value.name or "")
+    rewriting.stored[out] = Stored(parameters, rewriting.source(value))
     if replace:
         # Uses are moved before the Q node reads the value, or Q would read its own DQ.
         quantize.replace_input_with(0, None)

@@ -3,14 +3,14 @@ without writing, reading and building a model for each block.
 
 Of each precision the quantized model as it is written gives how every tensor is stored, and what every constant becomes. In a
 float32 copy each result x is then x + s (rounded(x) - x), and each constant w is w + s (w' - w), with a switch s of 0 or 1 for
-its unit and precision, which comes in as an input. What a node reads from nodes of another precision is not rounded once more:
-that error is counted where the tensor is made. It ranks blocks; plans are judged by the models that are written for them.
+its unit and precision, which comes in as an input. Whoever reads x reads it rounded where the maker's switch is on or the reader's.
+It ranks blocks; plans are judged by the models that are written for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,38 @@ def make_switched(
                 node, other = making.nodes[name], written.get(name)
                 if other is None or (other.op_type, other.domain) != (node.op_type, node.domain):
                     return None
-                making.add_constants(node, other, place * len(units) + unit)
-                making.add_results(node, results, place * len(units) + unit)
+                switch = place * len(units) + unit
+                making.add_constants(node, other, switch)
+                making.add_results(node, results, switch)
+                making.add_reads(node, other, switch)
     making.finish()
     return Switched(making.model, making.name, tuple(quantized), len(units))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """How a tensor is stored; two that are stored so hold the same. The scale is None for float16."""
+
+    scale: float | None
+    zero: int
+    dtype: ir.DataType
+
+    @classmethod
+    def of(cls, value: ir.Value | None) -> _Stored | None:
+        """How a value of a written model is; None for float32, and where scales differ by channel."""
+        node = None if value is None else value.producer()
+        if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+            scale, zero = (constant_array(v) for v in node.inputs[1:3])
+            kind = tensor_dtype(node.inputs[0])
+            if scale is None or zero is None or kind is None or scale.size != 1:
+                return None
+            return cls(float(scale.reshape(())), int(zero.reshape(())), kind)
+        half = value is not None and (tensor_dtype(value) == _HALF or _cast_from_half(value))
+        return cls(None, 0, _HALF) if half else None
+
+
+# By how a tensor is stored, the switches that make it so.
+_Switches = dict[_Stored, list[int]]
 
 
 @dataclass
@@ -89,8 +117,10 @@ class _Making:
 
     Attributes:
         nodes: of the copy, as they were, by name.
-        wide: by node and position of a constant, its array, and by what it becomes, the switches.
-        rounded: by result, a list of what rounds it and by which switch.
+        parts: of the switches' input, a number each. head: the node that cuts it.
+        constants: by node and position of a constant, what it becomes, and by which switches.
+        made: by tensor, how its maker stores it. read: how each of its readers does.
+        either: the larger of two sums of switches.
     """
 
     model: ir.Model
@@ -98,8 +128,11 @@ class _Making:
     nodes: dict[str, ir.Node]
     rewriting: Rewriting
     parts: Sequence[ir.Value]
-    constants: dict[tuple[ir.Node, int], list[tuple[np.ndarray[Any, Any], list[int]]]]
-    rounded: dict[ir.Value, list[tuple[ir.Value | None, ir.Value | None, int]]]
+    head: ir.Node
+    constants: dict[tuple[ir.Node, int], list[tuple[np.ndarray[Any, Any], list[int]]]] = field(default_factory=dict)
+    made: dict[ir.Value, _Switches] = field(default_factory=dict)
+    read: dict[ir.Value, dict[tuple[ir.Node, int], _Switches]] = field(default_factory=dict)
+    either: dict[tuple[tuple[int, ...], tuple[int, ...]], ir.Value] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reference: ir.Model, units: int, levels: tuple[int, ...]) -> _Making:
@@ -121,7 +154,7 @@ class _Making:
                 ir.TensorType(_FLOAT),
             )
         put(split, model.graph)
-        return cls(model, name, nodes, rewriting, split.outputs, {}, {})
+        return cls(model, name, nodes, rewriting, split.outputs, split)
 
     def add_constants(self, node: ir.Node, other: ir.Node, switch: int) -> None:
         """What the constants of a node become."""
@@ -145,23 +178,17 @@ class _Making:
     def add_results(self, node: ir.Node, results: Mapping[str | None, ir.Value], switch: int) -> None:
         """How the results of a node are stored."""
         for out in node.outputs:
-            if not out.name or tensor_dtype(out) != _FLOAT or out.shape is None or not len(out.shape):
-                continue
-            found = results.get(f"{out.name}_dequantized") or results.get(out.name)
-            producer = None if found is None else found.producer()
-            if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
-                scale, zero = (constant_array(v) for v in producer.inputs[1:3])
-                kind = tensor_dtype(producer.inputs[0])
-                if scale is None or zero is None or kind is None:
-                    continue
-                graph = self.model.graph
-                pair = (
-                    self.rewriting.initializer(graph, f"{out.name}_scale", scale.astype(np.float32), _FLOAT),
-                    self.rewriting.initializer(graph, f"{out.name}_zero", zero, kind),
-                )
-                self.rounded.setdefault(out, []).append((*pair, switch))
-            elif found is not None and (tensor_dtype(found) == _HALF or _cast_from_half(found)):
-                self.rounded.setdefault(out, []).append((None, None, switch))
+            stored = _Stored.of(results.get(f"{out.name}_dequantized") or results.get(out.name))
+            if stored is not None and out.name and _can_be_mixed(out):
+                self.made.setdefault(out, {}).setdefault(stored, []).append(switch)
+
+    def add_reads(self, node: ir.Node, other: ir.Node, switch: int) -> None:
+        """How what a node reads is stored for it."""
+        for position, (value, theirs) in enumerate(zip(node.inputs, other.inputs, strict=False)):
+            stored = _Stored.of(theirs)
+            if value is not None and stored is not None and constant_array(value) is None and _can_be_mixed(value):
+                reader = self.read.setdefault(value, {}).setdefault((node, position), {})
+                reader.setdefault(stored, []).append(switch)
 
     def finish(self) -> None:
         """Put the switches in."""
@@ -172,48 +199,76 @@ class _Making:
             for array, switches in found:
                 change = (array - constant_array(value)).astype(np.float32)
                 constant = self.rewriting.initializer(self.model.graph, f"{value.name}_change", change, _FLOAT)
-                total = self._mixed(total, constant, switches, value.name or "w", node, before=True)
+                total = self._mixed(total, constant, self._sum(switches), value.name or "w", node)
             node.replace_input_with(position, total)
-        for out, kinds in self.rounded.items():
-            self._round(out, kinds)
+        for value in dict.fromkeys([*self.made, *self.read]):
+            self._round(value)
         self.model.graph.sort()
 
-    def _round(self, out: ir.Value, kinds: Sequence[tuple[ir.Value | None, ir.Value | None, int]]) -> None:
-        node, name = out.producer(), out.name or ""
-        assert node is not None
-        uses, is_output = tuple(out.uses()), out.is_graph_output()
-        out.name = self.rewriting.names.value(f"{name}_exact")
-        total = out
-        for scale, zero, switch in kinds:
-            if scale is None:
-                narrow = self._add("Cast", [out], name, node, {"to": int(_HALF)}, _HALF)
-                rounded = self._add("Cast", [narrow], name, node, {"to": int(_FLOAT)})
-            else:
-                codes = self._add(
-                    "QuantizeLinear", [out, scale, zero], name, node, dtype=tensor_dtype(zero) if zero else _FLOAT
-                )
-                rounded = self._add("DequantizeLinear", [codes, scale, zero], name, node)
-            error = self._add("Sub", [rounded, out], name, node)
-            total = self._mixed(total, error, [switch], name, node, before=False)
-        total.name = name
-        total.shape = out.shape
-        for user, index in uses:
-            user.replace_input_with(index, total)
-        if is_output:
-            for index, current in enumerate(self.model.graph.outputs):
-                if current is out:
-                    self.model.graph.outputs[index] = total
+    def _round(self, value: ir.Value) -> None:
+        """Give each reader of a tensor the tensor as it is stored for it."""
+        name, beside = value.name or "", value.producer() or self.head
+        made, read = self.made.get(value, {}), self.read.get(value, {})
+        uses, output = tuple(value.uses()), value.is_graph_output()
+        if output:
+            value.name = self.rewriting.names.value(f"{name}_exact")
+        kinds = dict.fromkeys([*made, *(kind for switches in read.values() for kind in switches)])
+        errors = {kind: self._error(value, kind, name, beside) for kind in kinds}
+        known: dict[tuple[tuple[_Stored, ir.Value], ...], ir.Value] = {}
 
-    def _mixed(
-        self, total: ir.Value, change: ir.Value, switches: Sequence[int], name: str, node: ir.Node, *, before: bool
-    ) -> ir.Value:
-        """The total, and the change where one of the switches is on."""
-        switch = self.parts[switches[0]]
+        def stored(own: _Switches) -> ir.Value:
+            mixed = tuple(
+                (kind, self._either(made.get(kind, []), own.get(kind, [])))
+                for kind in kinds
+                if kind in made or kind in own
+            )
+            if mixed not in known:
+                total = value
+                for kind, switch in mixed:
+                    total = self._mixed(total, errors[kind], switch, name, beside)
+                known[mixed] = total
+            return known[mixed]
+
+        for use in uses:
+            use.node.replace_input_with(use.idx, stored(read.get((use.node, use.idx), {})))
+        if output:
+            total = stored({})
+            total.name, total.shape = name, value.shape
+            self.model.graph.outputs[list(self.model.graph.outputs).index(value)] = total
+
+    def _error(self, value: ir.Value, kind: _Stored, name: str, beside: ir.Node) -> ir.Value:
+        """What a tensor that is stored so is off by."""
+        if kind.scale is None:
+            narrow = self._add("Cast", [value], name, beside, {"to": int(_HALF)}, _HALF)
+            rounded = self._add("Cast", [narrow], name, beside, {"to": int(_FLOAT)})
+        else:
+            graph, zero = self.model.graph, np.array(kind.zero).astype(kind.dtype.numpy())
+            pair = [
+                self.rewriting.initializer(graph, f"{name}_scale", np.array(kind.scale, np.float32), _FLOAT),
+                self.rewriting.initializer(graph, f"{name}_zero", zero, kind.dtype),
+            ]
+            codes = self._add("QuantizeLinear", [value, *pair], name, beside, dtype=kind.dtype)
+            rounded = self._add("DequantizeLinear", [codes, *pair], name, beside)
+        return self._add("Sub", [rounded, value], name, beside)
+
+    def _sum(self, switches: Sequence[int]) -> ir.Value:
+        """Of switches of which at most one is on."""
+        total = self.parts[switches[0]]
         for further in switches[1:]:
-            switch = self._add("Add", [switch, self.parts[further]], name, node, before=before)
-        return self._add(
-            "Add", [total, self._add("Mul", [change, switch], name, node, before=before)], name, node, before=before
-        )
+            total = self._add("Add", [total, self.parts[further]], "switches", self.head)
+        return total
+
+    def _either(self, one: Sequence[int], other: Sequence[int]) -> ir.Value:
+        """1 where a switch of either is on."""
+        key = tuple(sorted(one)), tuple(sorted(other))
+        if key not in self.either:
+            sums = [self._sum(switches) for switches in dict.fromkeys(key) if switches]
+            self.either[key] = sums[0] if len(sums) == 1 else self._add("Max", sums, "switches", self.head)
+        return self.either[key]
+
+    def _mixed(self, total: ir.Value, change: ir.Value, switch: ir.Value, name: str, beside: ir.Node) -> ir.Value:
+        """The total, and the change where the switch is on."""
+        return self._add("Add", [total, self._add("Mul", [change, switch], name, beside)], name, beside)
 
     def _add(
         self,
@@ -223,8 +278,6 @@ class _Making:
         beside: ir.Node,
         attributes: Mapping[str, int] | None = None,
         dtype: ir.DataType | None = _FLOAT,
-        *,
-        before: bool = False,
     ) -> ir.Value:
         made = self.rewriting.node(
             op_type,
@@ -233,11 +286,13 @@ class _Making:
             name=f"{name}_{op_type}",
             attributes=attributes,
         )
-        if before:
-            self.model.graph.insert_before(beside, made)
-        else:
-            self.model.graph.insert_after(beside, made)
+        self.model.graph.insert_after(beside, made)
         return made.outputs[0]
+
+
+def _can_be_mixed(value: ir.Value) -> bool:
+    """A switch has a dimension, which it would give to a number that has none."""
+    return tensor_dtype(value) == _FLOAT and value.shape is not None and len(value.shape) > 0
 
 
 def _content(value: ir.Value | None) -> np.ndarray[Any, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,30 @@ def test_all_switches_on_come_to_the_written_model_and_none_to_float32(precision
         assert on == pytest.approx(_db(expected, _outputs(tmp_path / "written.onnx", {})), abs=1.5)
     else:
         assert 40 < on < 90
+
+
+def test_a_mix_comes_to_the_mix_that_is_written(tmp_path: Path) -> None:
+    # Every other unit computes in 8 bits: what it reads from those beside it is rounded for it alone.
+    target, model = Target.open("cpu"), read_model(digits.model()[0])
+    assert model.ir is not None
+    ranges = calibrate(model, SAMPLES)
+    plans = [make_plan(target, model, resolve(target, model, parse_precision(name))) for name in ("w8a8", "w8a16")]
+    parts = units(model.nodes)
+    level = {index: place % 2 for place, part in enumerate(parts) for index in part}
+    lines = tuple(plans[level.get(index, 1)].nodes[index] for index in range(len(model.nodes)))
+    switched = make_switched(
+        model.ir,
+        [[model.nodes[i].name for i in part] for part in parts],
+        {place: lambda plan=plan: apply_plan(model, plan, ranges).model for place, plan in enumerate(plans)},
+    )
+    assert switched is not None
+    written = apply_plan(model, replace(plans[1], nodes=lines), ranges).model
+    for name, made in (("float32", model.ir), ("switched", switched.model), ("written", written)):
+        save(made, tmp_path / f"{name}.onnx")
+    expected = _outputs(tmp_path / "float32.onnx", {})
+    by_unit = {place: place % 2 for place in range(len(parts))}
+    mixed = _db(expected, _outputs(tmp_path / "switched.onnx", switched.feed(by_unit)))
+    assert mixed == pytest.approx(_db(expected, _outputs(tmp_path / "written.onnx", {})), abs=0.5)
 
 
 def test_a_model_with_branches_is_left_to_real_plans(tmp_path: Path) -> None:
