@@ -105,6 +105,7 @@ class PlanEvaluator:
         deadline: float | None = None,
         ranker: BlockRanker | None = None,
         flattered: Callable[[Assignment], float] = lambda _: 0.0,
+        folds: Callable[[Assignment], Iterable[tuple[ir.Model, Sequence[int]]]] = lambda _: (),
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
@@ -118,7 +119,7 @@ class PlanEvaluator:
         self._allow_fallback = allow_fallback
         self._deadline = deadline
         self._ranker = ranker
-        self._flattered = flattered
+        self._flattered, self._folds = flattered, folds
         self._progress = progress
         self._nodes = nodes
         self._timeout = timeout
@@ -216,8 +217,20 @@ class PlanEvaluator:
         if assignment not in self._emulated:
             self._begin(assignment, on_ep=False)
             ran = self._emulate(assignment, self._order, hopeless=len(set(assignment)) > 1)
-            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
+            measured = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
+            self._emulated[assignment] = self._crossed(assignment, measured)
         return self._emulated[assignment]
+
+    def _crossed(self, assignment: Assignment, measured: Measured) -> Measured:
+        """A plan that reaches the floor, as it fares on samples that its ranges were not taken from: those never clip."""
+        if self._floor.kind != "sqnr" or not self._floor.value <= measured.score < math.inf:
+            return measured
+        try:
+            fidelity = self._whole.fidelity_of_all(self._folds(assignment))
+        except (EPError, RangeMissingError):
+            return measured  # a part of the model that only some samples reach
+        crossed = self._measured(_Ran(fidelity, {}), assignment) if fidelity else measured
+        return min(measured, crossed, key=lambda found: found.score)
 
     def confirmed(self, assignment: Assignment) -> Measured:
         """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""

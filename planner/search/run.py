@@ -246,6 +246,7 @@ def _search(trials: Trials) -> SearchReport | None:
         lambda assignment: trials.build(plan_of(assignment)), trials.folder,
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
         flattered=lambda assignment: trials.flattered(plan_of(assignment)),
+        folds=lambda assignment: trials.folds(plan_of(assignment)),
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
 

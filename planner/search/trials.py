@@ -15,7 +15,7 @@ import onnx_ir as ir
 from planner.calibrate.inputs import Inputs, Sample
 from planner.calibrate.moments import teaching
 from planner.calibrate.ranges import Range
-from planner.calibrate.run import Calibrations
+from planner.calibrate.run import Calibrations, calibrate
 from planner.calibrate.spread import evenly
 from planner.codec import plain
 from planner.errors import EPError, PlannerError, RangeMissingError
@@ -50,6 +50,8 @@ _GLANCE, _MOST_DB = 2, 15.0
 # Rounding is not learned where the plan has so many dB more than the floor without it, or is so far below that it would not help:
 # it has not gained more than 8 dB (docs/choosing-a-precision.md).
 _AMPLE_DB, _HOPELESS_DB = 3.0, 12.0
+# Parts that calibration samples are cut into, so that each is judged by ranges from the others; and how many are needed for that.
+_FOLDS, _FOLDED = 4, 8
 # What gains less on the samples that judge may gain nothing on others.
 _GAIN_DB = 1.0
 
@@ -161,6 +163,8 @@ class Trials:
     learning: dict[int, float | None] = field(default_factory=dict)
     # What the plans on which biases were measured came to, by precision.
     corrected_db: dict[str, float] = field(default_factory=dict)
+    # Ranges from the samples of the other folds, by fold.
+    _fold_ranges: dict[int, dict[str, Range]] = field(default_factory=dict)
     # How weights are rounded, once a plan wants that learned.
     _rounding: Rounding | None = None
     started: float = field(default_factory=time.monotonic)
@@ -249,6 +253,22 @@ class Trials:
         if not -_AMPLE_DB < short < _HOPELESS_DB or (gained := self.emulated(learned, judge) - before) < _GAIN_DB:
             return None
         return max(0.0, self.emulated(learned, taught) - self.emulated(plan, taught) - gained)
+
+    def folds(self, plan: Plan) -> Iterator[tuple[ir.Model, Sequence[int]]]:
+        """The plan's model with ranges from three samples in four, and the places of the others: a cross-validation.
+
+        Nothing where there are too few samples.
+        """
+        calibration = self.inputs.calibration
+        if not plan.is_quantized or self.inputs.synthetic or len(calibration) < _FOLDED:
+            return
+        for fold in range(_FOLDS):
+            if fold not in self._fold_ranges:
+                others = [sample for place, sample in enumerate(calibration) if place % _FOLDS != fold]
+                self._fold_ranges[fold] = calibrate(self.model, others, method=self.inputs.method)
+            _, rounding = self._seen_for(plan)
+            made = apply_plan(self.model, plan, self._fold_ranges[fold], rounding, float16_io=self.demands.float16_io)
+            yield made.model, range(fold, len(calibration), _FOLDS)
 
     def flattered(self, plan: Plan) -> float:
         """How many dB a plan loses on samples that taught nothing, against those that taught how to round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -52,15 +52,21 @@ class Emulation:
         Raises:
             EPError: the CPU EP does not run one of them.
         """
-        self._run_reference([place for place in places if place not in self._known])
-        dtypes, comparison = input_dtypes(candidate), Comparison(self.parts)
+        return self.fidelity_of_all([(candidate, places)])
+
+    def fidelity_of_all(self, candidates: Iterable[tuple[ir.Model, Sequence[int]]]) -> tuple[Fidelity, ...]:
+        """The same over several candidates, each on samples of its own, as if they were one."""
+        comparison = Comparison(self.parts)
         with temporary_folder() as folder, Worker(CPU, timeout=self._timeout) as worker:
             path = folder / "emulated.onnx"
-            save(emulate_float16(candidate) if uses_float16(candidate) else candidate, path)
-            worker.open(path, {}, session_config=AS_WRITTEN)
-            for place in places:
-                ran = worker.run(cast_feed(self._samples[place], dtypes))
-                comparison.add(self._expected.read(self._known[place]), ran.outputs)
+            for candidate, places in candidates:
+                self._run_reference([place for place in places if place not in self._known])
+                dtypes = input_dtypes(candidate)
+                save(emulate_float16(candidate) if uses_float16(candidate) else candidate, path)
+                worker.open(path, {}, session_config=AS_WRITTEN)
+                for place in places:
+                    ran = worker.run(cast_feed(self._samples[place], dtypes))
+                    comparison.add(self._expected.read(self._known[place]), ran.outputs)
         return comparison.results()
 
     def _run_reference(self, places: Sequence[int]) -> None:

@@ -92,6 +92,25 @@ def test_the_mean_error_of_every_channel_goes(kind: str) -> None:
     assert after < before / 20
 
 
+@pytest.mark.parametrize("before", ["fp16", "w8a8"])
+def test_the_mean_error_goes_where_data_comes_in_another_type_as_well(before: str) -> None:
+    body = "r = Relu(x)\nh = MatMul(r, w)\ny = Add(h, b)"
+    model = model_of("(float[2,4,12] x) => (float[2,4,8] y)", body, {"w": weights(12, 8), "b": weights(8)})
+    ranges = observe(model, [{"x": f32(np.abs(RNG.normal(size=(2, 4, 12))) * MEANS)} for _ in range(10)])
+    target = Target.open("cpu")
+    first, rest = (make_plan(target, model, resolve(target, model, parse_precision(p))) for p in (before, "w4a16"))
+    plan = replace(rest, nodes=(first.nodes[0], *rest.nodes[1:]))
+
+    def bias(ranges: Mapping[str, Range]) -> Array:
+        return next(
+            v.const_value.numpy()
+            for v in apply_plan(model, plan, ranges).model.graph.initializers.values()
+            if v.const_value is not None and (v.name or "").startswith("b_") and "quantized" in (v.name or "")
+        )
+
+    assert (bias(ranges) != bias({name: replace(seen, means=None) for name, seen in ranges.items()})).any()
+
+
 def test_nothing_is_taken_off_where_another_reader_sees_the_product() -> None:
     model = model_of(
         "(float[4,12] x) => (float[4,8] y, float[4,8] h)",
