@@ -35,7 +35,7 @@ _REAL_FIRST = 6
 _EMULATED_ROUNDS, _REAL_ROUNDS = 3, 4
 # Times that the EP is asked which nodes it computes otherwise than the emulation.
 _SUSPICIONS = 3
-# A level that saves less than this share of the cost, even where every node takes it, takes no part in a mix.
+# A level that saves less than this share of the cost, even where every node takes it, and no memory, takes no part in a mix.
 _LEAST_SAVING = 0.05
 # Moves that save less than this share of a plan's cost are not worth another plan that is run.
 _HARDLY = 0.01
@@ -183,8 +183,7 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
         if last.level == 0:
             return Found(start, last.real, True, tuple(uniform))
         background = last.level
-        dear = (1 - _LEAST_SAVING) * candidates.levels[background].cost
-        lower = [u for u in uniform if u.level < background and candidates.levels[u.level].cost <= dear]
+        lower = [u for u in uniform if u.level < background and _saves(candidates, u.level, background)]
     else:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
         background = best.level
@@ -229,6 +228,13 @@ def _climb(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> list[Uni
             for u in tried
         ]
     return tried
+
+
+def _saves(candidates: Candidates, level: int, background: int) -> bool:
+    """Whether a level saves anything to speak of: cost, or weights of fewer bits."""
+    own, other = candidates.levels[level], candidates.levels[background]
+    weights = ((a.config.weight, b.config.weight) for a, b in zip(own.verdicts, other.verdicts, strict=True))
+    return own.cost <= (1 - _LEAST_SAVING) * other.cost or any(a and b and a.bits < b.bits for a, b in weights)
 
 
 def _sensitivity(

@@ -149,18 +149,24 @@ def test_a_suspect_of_the_ep_stays_where_it_was_at_the_cost_of_few_runs() -> Non
 
 
 def test_a_level_that_can_save_hardly_anything_takes_no_part_in_a_mix() -> None:
-    # Every node at w8a16 would save 2 % over float16: w8a8 alone is worth asking for.
+    # Every node at w16a16 would save 2 % over float16, and no memory: w8a8 alone is worth asking for.
     network = Network(
         lambda level, i: (1e-3 if i % 8 == 0 else 1e-9, 1.0 if i == 3 else 1e-9, 1e-10)[level], goal_db=50
     )
     steps = candidates(64)
-    levels = tuple(
+    eight, sixteen, half = (
         replace(level, costs=(cost,) * 64) for level, cost in zip(steps.levels, (1.0, 3.92, 4.0), strict=True)
     )
-    found = search(replace(steps, levels=levels), network, Goal(50, 3.0, 1e-5))
-    assert found.passed
-    assert set(found.assignment) == {0, 2}
+
+    def found(weight: DType) -> Found:
+        pair = QuantConfig(weight, DType.UINT16)
+        level = replace(sixteen, verdicts=tuple(Verdict(v.node, pair, v.ruling) for v in sixteen.verdicts))
+        return search(replace(steps, levels=(eight, level, half)), network, Goal(50, 3.0, 1e-5))
+
+    assert found(DType.INT16).passed
+    assert set(found(DType.INT16).assignment) == {0, 2}
     assert not any(1 in assignment for assignment in network.emulated_runs if len(set(assignment)) > 1)
+    assert 1 in found(DType.INT8).assignment  # half the memory
 
 
 def test_a_mix_keeps_the_margin_that_the_goal_asks_for() -> None:
