@@ -147,13 +147,12 @@ def load_inputs(
     return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest(), None, method)
 
 
-def data_beside(folder: Path, text: str, where: str) -> str:
+def data_beside(folder: Path, text: str) -> str:
     """The path of inputs that a file names: data, relative to the file's folder. Code comes from the command line alone.
 
     Args:
         folder: of the file.
         text: what the file says.
-        where: its place in the file, for the message.
 
     Raises:
         RequestError: there is no such file or folder; a function, above all.
@@ -163,10 +162,10 @@ def data_beside(folder: Path, text: str, where: str) -> str:
         return str(path)
     if ":" in text and path.suffix != ".npz":
         raise RequestError(
-            f"{where}: {text} is a function; a file may name data, but has no code run",
+            f"{text} is a function; a file may name data, but has no code run",
             f"save its samples as an .npz file, or name one model on the command line, with --inputs {text}",
         )
-    raise RequestError(f"{where}: {text}: no such file or folder", "give an .npz file or a folder of such files")
+    raise RequestError(f"{text}: no such file or folder", "give an .npz file or a folder of such files")
 
 
 class Store:
