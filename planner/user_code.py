@@ -11,6 +11,9 @@ from typing import Any
 
 from planner.errors import PlannerError, RequestError
 
+# Where the user's code, called in a folder, has gone to since.
+_gone_to: dict[str, str] = {}
+
 
 def load_function(name: str, option: str) -> Callable[..., Any]:
     """The function of that name.
@@ -35,7 +38,8 @@ def load_function(name: str, option: str) -> Callable[..., Any]:
 def running(name: str, option: str) -> Iterator[None]:
     """The user's code runs in here: where it fails, or would end the program, the request is wrong.
 
-    Its modules lie where the command is run, as with pytest and python -m.
+    Its modules lie where the command is run, as with pytest and python -m. Where it goes to another folder, it finds itself there
+    again; planner, whose paths may be relative, does not follow.
 
     Raises:
         RequestError: it failed.
@@ -43,7 +47,11 @@ def running(name: str, option: str) -> Iterator[None]:
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
-        yield
+        with contextlib.chdir(_gone_to.get(folder, folder)):
+            try:
+                yield
+            finally:
+                _gone_to[folder] = str(Path.cwd())
     except PlannerError:
         raise  # planner failed, which it called, not the function
     except SystemExit as stop:

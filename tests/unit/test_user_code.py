@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,3 +39,19 @@ def test_a_function_that_ends_the_program_is_named_and_planners_own_errors_stay(
         raise EPError("crashed")
     with pytest.raises(KeyboardInterrupt), running("a:f", "--inputs"):
         raise KeyboardInterrupt
+
+
+def test_planner_stays_where_it_is_and_the_users_code_where_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "data"
+    there.mkdir()
+    with running("a:f", "--inputs"):
+        os.chdir(there)
+    assert Path.cwd() == tmp_path
+    with running("a:f", "--inputs"):
+        assert Path.cwd() == there
+    with pytest.raises(RequestError, match="gone"), running("a:f", "--inputs"):
+        raise OSError("gone")
+    assert Path.cwd() == tmp_path
