@@ -321,7 +321,7 @@ def target(
         from planner.reporting import FIGURES, FORMATS, check_directory, write_report
         from planner.reporting.single import target_report
 
-        check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
+        check_directory(Path(report_to), (*FORMATS, FIGURES), "--report-dir", (written, context), overwrite=overwrite)
     if compiled:
         require_compiler(opened.ep)
         check_output(context, given, overwrite=overwrite)

@@ -572,3 +572,10 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
 def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("\nkernels \x1b[31m", ["opset"], [["13+"]])
     assert capsys.readouterr().out.splitlines()[:2] == ["", "kernels \ufffd[31m"]
+
+
+def test_a_report_cannot_lie_in_the_file_of_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = save(graph("(float[1,4] x) => (float[1,4] y)", "y = Relu(x)"), tmp_path), tmp_path / "out.onnx"
+    asked = ["target", str(source), "--ep", "cpu", "-o", str(out), "--report-dir", str(out / "report")]
+    assert cli.main(asked) == 2 and not out.exists()
+    assert "which becomes a file\n  give another --report-dir" in capsys.readouterr().err
