@@ -118,9 +118,7 @@ def plan(
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
     made = make_plan(target, read, checked.resolution)
-    if not made.is_quantized:
-        return made
-    return make_plan(target, read, checked.resolution, load_samples(inputs, read))
+    return make_plan(target, read, checked.resolution, load_samples(inputs, read)) if made.is_quantized else made
 
 
 def quantize(
@@ -221,7 +219,7 @@ def verify(
     """
     from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
-    from planner.verification.feed import shapes_of_candidate
+    from planner.verification.feed import shapes_of_candidate, warn_of_quantized
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import Criteria
     from planner.verification.verify import verify as run_verification
@@ -229,6 +227,7 @@ def verify(
     target = _open(ep, device, profiles, evidence)
     predicted = predicted_placement(target, Path(candidate))
     read = _read(target, reference, shapes_of_candidate(Path(candidate), Path(reference), shapes), inputs)
+    warn_of_quantized(read)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic

@@ -60,7 +60,8 @@ def running(name: str, option: str) -> Iterator[None]:
             "a module that is a script as well does its work below `if __name__ == '__main__':`",
         ) from None
     except Exception as error:
-        raise RequestError(f"{option} {name}: {type(error).__name__}: {error}") from None
+        hint = "modules are looked for here and on PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise RequestError(f"{option} {name}: {type(error).__name__}: {error}", hint) from None
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)

@@ -32,6 +32,12 @@ def test_a_module_that_fails_is_named(body: str, says: str, tmp_path: Path, monk
     assert sys.path == before
 
 
+def test_where_modules_are_looked_for_is_told() -> None:
+    with pytest.raises(RequestError, match="No module named 'no_such'") as caught:
+        load_function("no_such:f", "--inputs")
+    assert "PYTHONPATH" in caught.value.hint
+
+
 def test_a_function_that_ends_the_program_is_named_and_planners_own_errors_stay() -> None:
     with pytest.raises(RequestError, match="ended the program"), running("a:f", "--inputs"):
         sys.exit(0)
