@@ -127,7 +127,7 @@ def grid(args: argparse.Namespace) -> None:
     first = time.monotonic() - started
     cells = list((folder / "local" / "cells").iterdir())
     sizes = {
-        "task_bytes": len(pickle.dumps(cells_of(read_spec(spec), folder)[0])),
+        "task_bytes": len(pickle.dumps(cells_of(*read_spec(spec))[0])),
         "row_bytes": sum(cell.stat().st_size for cell in cells) // len(cells),
     }
     write_text(folder / "times.json", json.dumps({"seconds": local.cell_seconds, **sizes}))

@@ -117,9 +117,7 @@ def plan(
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
     made = make_plan(target, read, checked.resolution)
-    if not made.is_quantized:
-        return made
-    return make_plan(target, read, checked.resolution, load_samples(inputs, read))
+    return make_plan(target, read, checked.resolution, load_samples(inputs, read)) if made.is_quantized else made
 
 
 def quantize(
@@ -221,7 +219,7 @@ def verify(
     """
     from planner.estimation.estimate import AS_IT_IS
     from planner.model.write import save
-    from planner.verification.feed import shapes_of_candidate
+    from planner.verification.feed import shapes_of_candidate, warn_of_quantized
     from planner.verification.floor import DEFAULT_FLOOR
     from planner.verification.verify import Criteria
     from planner.verification.verify import verify as run_verification
@@ -229,6 +227,7 @@ def verify(
     target = _open(ep, device, profiles, evidence)
     predicted = predicted_placement(target, Path(candidate))
     read = _read(target, reference, shapes_of_candidate(Path(candidate), Path(reference), shapes), inputs)
+    warn_of_quantized(read)
     loaded = load_samples(inputs, read, calibrates=False)
     # Synthetic samples held apart suffice; a user's own are all looked at.
     every = loaded.held_apart and not loaded.synthetic
@@ -321,7 +320,7 @@ def target(
         from planner.reporting import FIGURES, FORMATS, check_directory, write_report
         from planner.reporting.single import target_report
 
-        check_directory(Path(report_to), (*FORMATS, FIGURES), overwrite=overwrite)
+        check_directory(Path(report_to), (*FORMATS, FIGURES), "--report-dir", (written, context), overwrite=overwrite)
     if compiled:
         require_compiler(opened.ep)
         check_output(context, given, overwrite=overwrite)

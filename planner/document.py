@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -49,6 +50,14 @@ class Document:
             at = at[:-1]
         return RequestError(f"{self.path}:{self.lines.get(at, 1)}: {dotted(where) or '(top)'}: {what}", hint)
 
+    @contextlib.contextmanager
+    def at(self, *where: str | int) -> Iterator[None]:
+        """What is wrong in here is wrong with the value at ``where``."""
+        try:
+            yield
+        except RequestError as error:
+            raise self.error(where, str(error), error.hint) from None
+
     def decode(self, kind: type[T], data: Any, named: Callable[[Where], Where] = lambda where: where) -> T:
         """The content as an instance of a class.
 
@@ -66,8 +75,8 @@ class Document:
             raise self.error(named(error.where), error.problem, error.hint) from None
 
 
-def read_yaml(kind: type[T], path: Path, what: str, hint: str) -> T:
-    """Read a YAML file.
+def read_yaml(kind: type[T], path: Path, what: str, hint: str) -> tuple[T, Document]:
+    """Read a YAML file: its content as an instance of a class, and the document, to say where in it something is wrong.
 
     Args:
         kind: class of its content: a msgspec Struct.
@@ -80,7 +89,7 @@ def read_yaml(kind: type[T], path: Path, what: str, hint: str) -> T:
     """
     try:
         document = parse(path, read_yaml_text(path, what))
-        return document.decode(kind, document.data)
+        return document.decode(kind, document.data), document
     except RequestError as error:
         raise RequestError(str(error), error.hint or hint) from None
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from planner.errors import PlannerError, RequestError
 
+# Where the user's code, called in a folder, has gone to since.
+_gone_to: dict[str, str] = {}
+
 
 def load_function(name: str, option: str) -> Callable[..., Any]:
     """The function of that name.
@@ -35,7 +38,8 @@ def load_function(name: str, option: str) -> Callable[..., Any]:
 def running(name: str, option: str) -> Iterator[None]:
     """The user's code runs in here: where it fails, or would end the program, the request is wrong.
 
-    Its modules lie where the command is run, as with pytest and python -m.
+    Its modules lie where the command is run, as with pytest and python -m. Where it goes to another folder, it finds itself there
+    again; planner, whose paths may be relative, does not follow.
 
     Raises:
         RequestError: it failed.
@@ -43,7 +47,11 @@ def running(name: str, option: str) -> Iterator[None]:
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
-        yield
+        with contextlib.chdir(_gone_to.get(folder, folder)):
+            try:
+                yield
+            finally:
+                _gone_to[folder] = str(Path.cwd())
     except PlannerError:
         raise  # planner failed, which it called, not the function
     except SystemExit as stop:
@@ -52,7 +60,8 @@ def running(name: str, option: str) -> Iterator[None]:
             "a module that is a script as well does its work below `if __name__ == '__main__':`",
         ) from None
     except Exception as error:
-        raise RequestError(f"{option} {name}: {type(error).__name__}: {error}") from None
+        hint = "modules are looked for here and on PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise RequestError(f"{option} {name}: {type(error).__name__}: {error}", hint) from None
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)

@@ -37,6 +37,7 @@ _MOST_HELD_APART = 8
 # Samples above this many bytes in all lie in a temporary file.
 _IN_MEMORY = 1 << 26
 _MOST_SAMPLE = 1 << 34
+_TAKES = "--inputs takes an .npz file, a directory of them, or package.module:function"
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,12 @@ def load_inputs(
     return Inputs(store.part(rest), store.part(apart), source, False, True, digest.hexdigest(), None, method)
 
 
-def data_beside(folder: Path, text: str, where: str) -> str:
+def data_beside(folder: Path, text: str) -> str:
     """The path of inputs that a file names: data, relative to the file's folder. Code comes from the command line alone.
 
     Args:
         folder: of the file.
         text: what the file says.
-        where: its place in the file, for the message.
 
     Raises:
         RequestError: there is no such file or folder; a function, above all.
@@ -163,10 +163,10 @@ def data_beside(folder: Path, text: str, where: str) -> str:
         return str(path)
     if ":" in text and path.suffix != ".npz":
         raise RequestError(
-            f"{where}: {text} is a function; a file may name data, but has no code run",
+            f"{text} is a function; a file may name data, but has no code run",
             f"save its samples as an .npz file, or name one model on the command line, with --inputs {text}",
         )
-    raise RequestError(f"{where}: {text}: no such file or folder", "give an .npz file or a folder of such files")
+    raise RequestError(f"{text}: no such file or folder", "give an .npz file or a folder of such files")
 
 
 class Store:
@@ -234,7 +234,7 @@ def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Ma
     if found and path.is_dir():
         files = sorted(path.glob("*.npz"))
         if not files:
-            raise RequestError(f"{source}: the directory holds no .npz file")
+            raise RequestError(f"{source}: the directory holds no .npz file", _TAKES)
         for file in files:
             yield from _read_npz(file, specs)
     elif found:
@@ -247,9 +247,7 @@ def _read(source: str, specs: Sequence[InputSpec], may_run: bool) -> Iterator[Ma
             )
         yield from call(source)
     else:
-        raise RequestError(
-            f"{source}: no such file", "--inputs takes an .npz file, a directory of them, or package.module:function"
-        )
+        raise RequestError(f"{source}: no such file", _TAKES)
 
 
 # What zipfile and numpy raise on damaged, encrypted and hostile archives. RuntimeError: encrypted, or nested too deep.
@@ -266,7 +264,9 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_plain(path))))
             members = {n.removesuffix(".npy"): _Member(archive, n, stack) for n in archive.namelist()}
         except UNREADABLE as error:
-            hint = "give arrays their inputs' names: numpy.savez('x.npz', NAME=array)" if path.suffix == ".npy" else ""
+            hint = (
+                "give arrays their inputs' names: numpy.savez('x.npz', NAME=array)" if path.suffix == ".npy" else _TAKES
+            )
             raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}", hint) from None
         missing = [s.name for s in specs if s.name not in members]
         extra = sorted(set(members) - {s.name for s in specs})
@@ -287,7 +287,7 @@ def _read_npz(path: Path, specs: Sequence[InputSpec]) -> Iterator[dict[str, np.n
             try:
                 yield {name: members[name].take(batch) for name, batch in batches.items()}
             except UNREADABLE as error:
-                raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}") from None
+                raise RequestError(f"{path}: not a readable .npz file: {first_line(error)}", _TAKES) from None
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

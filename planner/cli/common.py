@@ -53,9 +53,11 @@ def print_table(
     out = Console(highlight=False, width=None if sys.stdout.isatty() else shutil.get_terminal_size((160, 24)).columns)
     for line in title.splitlines():
         print(printable(line))
-    out.print(table)
+    with out.capture() as drawn:  # rich itself would end the program where the reader of its output is gone
+        out.print(table)
+    print(drawn.get(), end="")
     if limit is not None and len(rows) > limit:
-        out.print(f"... and {len(rows) - limit} more (all of them with --json)")
+        print(f"... and {len(rows) - limit} more (all of them with --json)")
 
 
 def printable(text: str) -> str:

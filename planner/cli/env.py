@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from planner.runtime import made
 
     if args.action == "list":
+        if args.ep is not None:
+            raise RequestError("`planner env list` takes no EP: it lists all environments")
         _show(args, made.made())
         return common.YES
     if args.ep is None:

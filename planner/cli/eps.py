@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         common.print_table(
             "execution providers",
-            ("EP", "alias", "devices", "here"),
+            ("EP", "device", "here", "alias"),
             [row for ep in found.eps for row in _rows(ep)],
-            whole=4,
+            whole=3,
         )
         print()
         common.print_table(
@@ -63,5 +63,5 @@ def _rows(ep: EPHere) -> list[tuple[str, ...]]:
         "placement": "placement",
         "emulation": "emulated",
     }
-    shown = [(device.name, words[device.here]) for device in ep.devices]
-    return [(ep.ep, ", ".join(ep.aliases), *shown[0]), *(("", "", *device) for device in shown[1:])]
+    first, *others = [(device.name, words[device.here]) for device in ep.devices]
+    return [(ep.ep, *first, ", ".join(ep.aliases)), *(("", *device, "") for device in others)]

@@ -11,6 +11,7 @@ import msgspec
 from planner import codec
 from planner.derive.review import outcome_json
 from planner.errors import RequestError
+from planner.operators import known_operator
 from planner.probe import evidence as files
 from planner.probe.evidence import Difference, Evidence
 from planner.probe.run import Outcome
@@ -32,6 +33,7 @@ class Explanation:
         kernels: its entries in the kernel tables that the rules name.
         evidence: what the EP was asked; None where it was not.
         seen: its answers about the operator, by case id.
+        known: whether a rule or the EP speaks of it: not where all that is said is what every operator is refused for.
     """
 
     op: str
@@ -40,11 +42,7 @@ class Explanation:
     kernels: tuple[Kernel, ...]
     evidence: Evidence | None = field(repr=False)
     seen: Mapping[str, Outcome]
-
-    @property
-    def known(self) -> bool:
-        """Whether a rule or the EP speaks of it."""
-        return bool(self.rules or self.seen)
+    known: bool
 
     def to_json(self) -> dict[str, Any]:
         """The contract's `planner/explain/1`."""
@@ -97,6 +95,10 @@ class DeviceComparison:
 def explain(target: Target, op: str) -> Explanation:
     """What is known of an operator, named as in ONNX, with its domain where that is not ONNX's own."""
     domain, name = split(op)
+    own = target.profile.of_device.get(target.device, target.profile.by_operator)
+    if (domain, name) not in own:
+        name = next((n for d, n in own if d == domain and n.lower() == name.lower()), name)
+        op = f"{domain}.{name}" if domain else name
     rules = tuple(target.profile.rules_for(name, domain, target.device))
     kernels = tuple(
         kernel
@@ -105,9 +107,11 @@ def explain(target: Target, op: str) -> Explanation:
         for kernel in target.profile.tables[rule.kernels].kernels.get((domain, name), ())
     )
     evidence = files.stored(target.ep, target.device, target.options)
-    return Explanation(
-        op, target.identity, rules, kernels, evidence, {} if evidence is None else evidence.of_operator(op)
-    )
+    seen = {} if evidence is None else evidence.of_operator(op)
+    # A kernel table speaks of all operators that there are.
+    taken = any(rule.refuse is None and (rule.kernels is None or known_operator(name, domain)) for rule in rules)
+    known = taken or (domain, name) in own or bool(seen)
+    return Explanation(op, target.identity, rules, kernels, evidence, seen, known)
 
 
 def compare(target: Target, one: str, two: str, op: str | None = None) -> DeviceComparison:

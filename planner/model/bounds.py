@@ -12,6 +12,8 @@ from planner.errors import RequestError
 
 # Nodes of a graph whose functions are all written out. The largest published models have some ten thousand.
 _MOST_NODES = 1_000_000
+# The names of nodes grow with every call that they are written out of: 5,000 deep, that takes half a minute. Exporters nest ten.
+_DEEPEST_CALLS = 1_000
 # Numbers that a shape or an index is computed from. A shape has some ten.
 _MOST_NUMBERS = 1 << 18
 # Operators whose number of results, or of steps, is a number that they are given.
@@ -28,6 +30,7 @@ def check_calls(model: ir.Model, path: Path) -> None:
     if not model.functions:
         return
     sizes: dict[ir.OperatorIdentifier, int] = {}
+    depths: dict[ir.OperatorIdentifier, int] = {}
     for first in model.functions:
         # Depth first without recursion: a function is counted after those that it calls.
         pending: list[tuple[ir.OperatorIdentifier, bool]] = [(first, False)]
@@ -37,6 +40,8 @@ def check_calls(model: ir.Model, path: Path) -> None:
             if counted:
                 open_now.discard(key)
                 sizes[key] = _written_out(model.functions[key].all_nodes(), sizes)
+                inner = (depths.get(node.op_identifier(), 0) for node in model.functions[key].all_nodes())
+                depths[key] = 1 + max(inner, default=0)
                 continue
             if key in sizes:
                 continue
@@ -48,12 +53,13 @@ def check_calls(model: ir.Model, path: Path) -> None:
                     raise RequestError(f"{path}: broken ONNX model: function {called[1]!r} calls itself")
                 if called in model.functions and called not in sizes:
                     pending.append((called, False))
-    count = _written_out(model.graph.all_nodes(), sizes)
-    if count > _MOST_NODES:
-        raise RequestError(
-            f"{path}: its functions write out to more than {_MOST_NODES:,} nodes",
-            "export the model without functions, or in parts",
-        )
+    problem = ""
+    if _written_out(model.graph.all_nodes(), sizes) > _MOST_NODES:
+        problem = f"write out to more than {_MOST_NODES:,} nodes"
+    elif max(depths.values()) > _DEEPEST_CALLS:
+        problem = f"call one another more than {_DEEPEST_CALLS:,} deep"
+    if problem:
+        raise RequestError(f"{path}: its functions {problem}", "export the model without functions, or in parts")
 
 
 def _written_out(nodes: Iterable[ir.Node], sizes: dict[ir.OperatorIdentifier, int]) -> int:

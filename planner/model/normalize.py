@@ -74,7 +74,8 @@ def normalize(
         for _ in range(2):
             if not as_stored:
                 unfuse(model, fused)
-            fold(model, as_stored)
+            if not fold(model, as_stored):
+                break
             infer_shapes(model)
         if not as_stored and (note := compute_in_float32(model)) is not None:
             notes.append(note)

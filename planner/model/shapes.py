@@ -58,11 +58,18 @@ def describe(model: ir.Model) -> str:
 
 def infer_shapes(model: ir.Model) -> None:
     """Follow shapes and types through the graph, as far as they can be known."""
-    while True:
+    while not are_known(model):
         # A model that shape inference cannot read is still judged, with what is known of its shapes.
         infer_once(model, data_prop=is_data_small(model))
         if not say_contrib_shapes(model):
             return
+
+
+def are_known(model: ir.Model) -> bool:
+    """Whether the type and every dimension of all values are known: inferring could say nothing more."""
+    inner = (value for graph in model.graph.subgraphs() for value in graph.inputs)
+    results = (value for node in model.graph.all_nodes() for value in node.outputs if value.name)
+    return all(v.dtype is not None and v.shape is not None and v.shape.is_static() for v in (*inner, *results))
 
 
 def say_onesided(model: ir.Model) -> None:

@@ -87,14 +87,14 @@ def given(*shape: int, dtype: str, low: int = 0, high: int = 2) -> Slot:
     return Slot(Kind.EXACT, shape, low, high, dtype=dtype, constant=False)
 
 
-def live(*values: int, dtype: str = "int64", shape: Shape | None = None) -> Slot:
+def live(*values: int, shape: Shape | None = None) -> Slot:
     """A graph input of integers that must have these values: the EP does not know them ahead."""
-    return Slot(Kind.EXACT, (len(values),) if shape is None else shape, data=values, dtype=dtype, constant=False)
+    return Slot(Kind.EXACT, (len(values),) if shape is None else shape, data=values, dtype="int64", constant=False)
 
 
-def sequence(*shape: int, dtype: str = "float32") -> Slot:
-    """A graph input that is a sequence of tensors."""
-    return Slot(Kind.EXACT, shape, dtype=dtype, constant=False, sequence=True)
+def sequence(*shape: int) -> Slot:
+    """A graph input that is a sequence of float tensors."""
+    return Slot(Kind.EXACT, shape, dtype="float32", constant=False, sequence=True)
 
 
 @dataclass(frozen=True)

@@ -216,10 +216,8 @@ def _check(document: Document, file: ProfileFile) -> None:
     preferred += [(("devices", name, "prefer"), device.prefer) for name, device in file.devices.items()]
     for where, names in preferred:
         for i, name in enumerate(names):
-            try:
+            with document.at(*where, i):
                 parse_precision(name)
-            except RequestError as error:
-                raise document.error((*where, i), str(error), error.hint) from None
     _check_statements(document, file.operators, _traits(file), has_source=file.source is not None)
     _check_defects(document, file)
 
@@ -233,10 +231,8 @@ def _check_defects(document: Document, file: ProfileFile) -> None:
         for trait in defect.on:
             if trait not in _traits(file):
                 raise document.error((*at, "on"), f"no device has trait {trait!r}")
-        try:
+        with document.at(*at, "precision"):
             parse_precision(defect.precision)
-        except RequestError as error:
-            raise document.error((*at, "precision"), str(error), error.hint) from None
 
 
 def _traits(file: ProfileFile) -> set[str]:

@@ -79,12 +79,13 @@ def read_subjects(path: Path) -> tuple[Subject, ...]:
     Raises:
         RequestError: it cannot be read, or is malformed (named by its path inside the file).
     """
-    manifest = read_yaml(
+    manifest, document = read_yaml(
         _Manifest, path, "a list of models", "give a YAML file with a list `models`, each with a `path`"
     )
     found = []
     for i, entry in enumerate(manifest.models):
-        inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs, f"{path}: models[{i}].inputs")
+        with document.at("models", i, "inputs"):
+            inputs = None if entry.inputs is None else data_beside(path.parent, entry.inputs)
         found.append(Subject(path.parent / entry.path, entry.shapes, inputs, entry.name))
     return tuple(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as stdlib_json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import RequestError
@@ -45,31 +45,51 @@ def write_report(report: Report, directory: Path, formats: Iterable[str] = tuple
         for file, content in rendered.items():
             _replace(directory / file, content)
     except OSError as error:
-        raise RequestError(f"cannot write the report: {error}", "choose another --output directory") from error
+        raise RequestError(
+            f"cannot write the report: {error}", "give another folder, or check the disk and the permissions"
+        ) from error
     return tuple(directory / file for file in rendered)
 
 
-def check_directory(directory: Path, formats: Iterable[str], *, overwrite: bool = False) -> None:
+def check_directory(
+    directory: Path,
+    formats: Iterable[str],
+    option: str = "--output",
+    beside: Sequence[Path] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
     """Refuse an output early, before any long work.
+
+    Args:
+        directory: of the report.
+        formats: that are to be written.
+        option: that names the directory, for the hint.
+        beside: files that are written as well: the report cannot lie in one of them.
+        overwrite: whether those of an earlier report may be replaced.
 
     Raises:
         RequestError: an unknown format, a path that is no folder or can't be one, or files of an earlier report there.
     """
+    hint = f"give another {option}"
     for name in formats:
         if name != FIGURES and name not in FORMATS:
             raise _unknown(name)
         path = directory / (FIGURES_FOLDER if name == FIGURES else FORMATS[name][0])
         if exists(path) and not overwrite:
-            raise RequestError(f"{path}: exists already", "give another --output, or --overwrite")
+            raise RequestError(f"{path}: exists already", f"{hint}, or --overwrite")
+    places = (directory.absolute(), *directory.absolute().parents)
+    if taken := next((file for file in beside if file.absolute() in places), None):
+        raise RequestError(f"{directory}: lies in {taken}, which becomes a file", hint)
     place = directory
     while not exists(place) and place != place.parent:
         if len(os.fsencode(place.name)) > _LONGEST_NAME:
-            raise RequestError(f"{place}: too long a name for a folder", "give another --output")
+            raise RequestError(f"{place}: too long a name for a folder", hint)
         place = place.parent
     if not place.is_dir():
-        raise RequestError(f"{place}: is no folder", "give another --output")
+        raise RequestError(f"{place}: is no folder", hint)
     if not os.access(place, os.W_OK):
-        raise RequestError(f"{place}: no permission to write there", "give another --output")
+        raise RequestError(f"{place}: no permission to write there", hint)
 
 
 def _unknown(name: str) -> RequestError:

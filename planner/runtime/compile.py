@@ -16,6 +16,9 @@ from planner.files import atomic
 from planner.runtime.client import Worker
 from planner.runtime.registry import launcher
 
+# Seconds that one request may take, unless --time-limit says otherwise.
+_SECONDS = 600
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -54,7 +57,6 @@ def compile_model(
     options: Mapping[str, str],
     sample: Mapping[str, np.ndarray[Any, Any]],
     *,
-    timeout: float = 600,
     overwrite: bool = True,
 ) -> Compiled:
     """Compile the model for the chip, load what was written in a fresh session, and run one sample through both.
@@ -65,7 +67,6 @@ def compile_model(
         ep: full provider name.
         options: provider options of the device.
         sample: a feed of the model.
-        timeout: seconds that one request to the worker may take.
         overwrite: whether what lies at ``output`` in the end may be replaced.
 
     Raises:
@@ -75,7 +76,7 @@ def compile_model(
     require_compiler(ep)
     with (
         atomic(output, overwrite=overwrite) as temporary,
-        Worker(ep, timeout=limits.current().seconds or timeout) as worker,
+        Worker(ep, timeout=limits.current().seconds or _SECONDS) as worker,
     ):
         soc, seconds = worker.compile(model, temporary, options)
         opened = worker.open(temporary, options)

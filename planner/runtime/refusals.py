@@ -74,11 +74,11 @@ def single_node_partition(lines: Iterable[Line]) -> str | None:
     return next((clean(message) for _, _, message in lines if _WHOLE_PARTITION in message), None)
 
 
-def clean(message: str, *, lines: int = 3) -> str:
-    """An EP's message fit for one line: no status prefix, no folder of this machine, the first lines only."""
+def clean(message: str) -> str:
+    """An EP's message fit for one line: no status prefix, no folder of this machine, the first three lines only."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", message)
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text.strip())
     # Only the folders of packages: a node's own name may look like a path too.
     text = re.sub(r"[^\s'\"`]*site-packages[\\/]", "", text)
-    kept = [line.strip() for line in text.splitlines() if line.strip()][:lines]
+    kept = [line.strip() for line in text.splitlines() if line.strip()][:3]
     return " ".join(kept)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from planner.dtypes import parse_precision
+from planner.document import Document
 from planner.errors import RequestError
 from planner.reporting.data import unique_names
 from planner.reporting.matrix import open_targets
@@ -14,31 +13,31 @@ from planner.resolve.target import Target
 from planner.runtime.registry import CPU, launcher
 from planner.sweeps.spec import Spec, SweptModel, find_models
 from planner.sweeps.task import Task, depends_on, hash_of
-from planner.verification.floor import parse_floor
 
 
-def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
+def cells_of(spec: Spec, document: Document) -> tuple[Task, ...]:
     """The cells of a spec, model by model; everything it names is looked at before the first long run.
 
     Args:
         spec: as read.
-        folder: where it lies.
+        document: it as written.
 
     Raises:
-        RequestError: a file that is missing, an unknown EP, device, precision or floor.
+        RequestError: a file that is missing, an unknown EP or device.
     """
-    for name in spec.precisions:
-        if name != "auto":
-            parse_precision(name)
-    options = spec.options
+    options, folder = spec.options, document.path.parent
     profiles = [folder / p for p in options.profiles]
     evidence = [folder / p for p in options.evidence]
     targets: dict[tuple[str, str], Target] = {}
-    for entry in spec.targets:
-        for target in open_targets([entry.ep], entry.devices, profiles, evidence):
+    for i, entry in enumerate(spec.targets):
+        with document.at("targets", i):
+            opened = open_targets([entry.ep], entry.devices, profiles, evidence)
+        for target in opened:
             targets.setdefault((target.ep, target.device), target)
     packages = {ep: _packages(ep) for ep, _ in targets}
-    models = find_models(spec, folder)
+    models = find_models(spec, document)
+    with document.at("models"):
+        names = _names(models)
     hashed = functools.cache(hash_of)  # each file once, however many cells it is in
     return tuple(
         Task(
@@ -49,7 +48,7 @@ def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
                 target, hashed(str(model.path)), model.inputs and hashed(model.inputs), packages[target.ep]
             ),
         )
-        for model, name in zip(models, _names(models), strict=True)
+        for model, name in zip(models, names, strict=True)
         for target in targets.values()
         for precision in spec.precisions or [str(p) for p in target.preferred]
     )  # fmt: skip
@@ -57,10 +56,7 @@ def cells_of(spec: Spec, folder: Path) -> tuple[Task, ...]:
 
 def _floor(model: SweptModel, spec: Spec) -> str | None:
     floor = model.entry.floor if model.entry.floor is not None else spec.floor
-    if floor is None:
-        return None
-    parse_floor(str(floor))
-    return str(floor)
+    return None if floor is None else str(floor)
 
 
 def _names(models: Sequence[SweptModel]) -> list[str]:

@@ -11,11 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from planner.calibrate.inputs import data_beside
-from planner.document import read_yaml
+from planner.codec import Where
+from planner.document import Document, read_yaml
+from planner.dtypes import as_precision
 from planner.errors import RequestError, first_line
 from planner.files import exists
 from planner.limits import MOST_SECONDS
 from planner.runtime.environment import cache_folder
+from planner.verification.floor import parse_floor
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -93,60 +96,73 @@ class SweptModel:
         return self.entry.name
 
 
-def read_spec(path: Path) -> Spec:
-    """Read a spec.
+def read_spec(path: Path) -> tuple[Spec, Document]:
+    """Read a spec; the document says where in the file something is wrong.
 
     Raises:
         RequestError: it cannot be read, is no YAML, or is malformed (named by its path inside the file).
     """
     hint = "a sweep has `models` (each with a `path`) and `targets` (each with an `ep`): see `planner sweep --help`"
-    return read_yaml(Spec, path, "a sweep", hint)
+    spec, document = read_yaml(Spec, path, "a sweep", hint)
+    for i, name in enumerate(spec.precisions):
+        with document.at("precisions", i):
+            as_precision(name)
+    floors: dict[Where, float | str | None] = {("floor",): spec.floor}
+    floors |= {("models", i, "floor"): entry.floor for i, entry in enumerate(spec.models)}
+    for where, floor in floors.items():
+        if floor is not None:
+            with document.at(*where):
+                parse_floor(str(floor))
+    return spec, document
 
 
-def find_models(spec: Spec, folder: Path) -> tuple[SweptModel, ...]:
+def find_models(spec: Spec, document: Document) -> tuple[SweptModel, ...]:
     """The files that the spec's paths come to, in its order; those of a glob by name.
 
     Args:
         spec: as read.
-        folder: where the spec lies: relative paths start there.
+        document: it as written. Relative paths start where it lies.
 
     Raises:
         RequestError: a path that is no file, a glob that matches none, a name for several, inputs that name a function.
     """
-    found: dict[Path, SweptModel] = {}
+    folder, found = document.path.parent, dict[Path, SweptModel]()
     for i, entry in enumerate(spec.models):
-        paths = _paths(entry.path, folder, f"models[{i}].path")
+        with document.at("models", i, "path"):
+            paths = _paths(entry.path, folder)
         if entry.name and len(paths) > 1:
-            raise RequestError(f"models[{i}].name: {entry.path} is {len(paths)} models", "name them one by one")
-        inputs = None if entry.inputs is None else data_beside(folder, entry.inputs, f"models[{i}].inputs")
+            problem = f"{entry.path} is {len(paths)} models"
+            raise document.error(("models", i, "name"), problem, "name them one by one")
+        with document.at("models", i, "inputs"):
+            inputs = None if entry.inputs is None else data_beside(folder, entry.inputs)
         for path in paths:
             found.setdefault(path, SweptModel(path, entry, inputs))
     return tuple(found.values())
 
 
-def _paths(text: str, folder: Path, where: str) -> list[Path]:
+def _paths(text: str, folder: Path) -> list[Path]:
     if "://" in text:
-        return [_fetched(text, where)]
+        return [_fetched(text)]
     if glob.has_magic(text):
         matched = sorted(glob.glob(str(folder / text), recursive=True))  # noqa: PTH207 - the text may be absolute
         if not matched:
-            raise RequestError(f"{where}: {text}: matches no file")
+            raise RequestError(f"{text}: matches no file")
         return [Path(path) for path in matched]
     path = folder / text
     if not exists(path) or not path.is_file():
-        raise RequestError(f"{where}: {text}: no such file", f"relative paths start at {folder}")
+        raise RequestError(f"{text}: no such file", f"relative paths start at {folder}")
     return [path]
 
 
-def _fetched(url: str, where: str) -> Path:
+def _fetched(url: str) -> Path:
     """A file of another storage, copied into planner's cache once."""
     try:
         import fsspec
     except ImportError:
-        raise RequestError(f"{where}: {url}: reading it needs fsspec", "pip install 'planner[sweep]'") from None
+        raise RequestError(f"{url}: reading it needs fsspec", "pip install 'planner[sweep]'") from None
     try:
         storage = str(cache_folder() / "models")
         return Path(fsspec.open_local(f"filecache::{url}", filecache={"cache_storage": storage, "check_files": True}))
     except Exception as error:
         # Each storage has errors of its own.
-        raise RequestError(f"{where}: {url}: {first_line(error)}") from None
+        raise RequestError(f"{url}: {first_line(error)}") from None

@@ -98,8 +98,8 @@ def sweep(
         RequestError: the spec or what it names cannot be read. A cell that fails is a row with status "error".
     """
     path, folder = Path(spec), Path(output)
-    asked = read_spec(path)
-    tasks = cells_of(asked, path.parent)
+    asked, document = read_spec(path)
+    tasks = cells_of(asked, document)
     limits = Limits(asked.options.time_limit, asked.options.memory_limit)
     done = compute_all(tasks, Store(folder / _CELLS), limits, workers=workers, scheduler=scheduler, told=told)
     with uncollected():

@@ -156,6 +156,7 @@ def find_divergence(
     timeout: float | None = None,
     emulated: bool = False,
     explained_db: float | None = None,
+    by_ep: bool = True,
 ) -> Divergence:
     """Run both models with their inner tensors exposed and find where they part.
 
@@ -170,6 +171,7 @@ def find_divergence(
         timeout: seconds that one request to a worker may take.
         emulated: run it on the CPU EP anyway.
         explained_db: least SQNR of an output in the run that is explained, on these samples; None where there is none.
+        by_ep: whether that loss may come of what the EP fuses.
 
     Raises:
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
@@ -199,7 +201,7 @@ def find_divergence(
             if least > best:
                 best, mended = least, batch
         fusion = None
-        if real and explained_db is not None and best - explained_db >= _STEEP_DB:
+        if real and by_ep and explained_db is not None and best - explained_db >= _STEEP_DB:
             fusion = opened.fusion(mended, explained_db, best)
     precisions = {name: _precision(stored[value]) for name, value in pairs.items()}
     ranked = rank(reference_model, _rows(sums, precisions), ran_on)
@@ -237,7 +239,8 @@ class _Opened:
                 for name, value in pairs.items():
                     if name in expected and value in got and _is_number(expected[name]):
                         sums[name].add(expected[name], got[value])
-        least = min((sqnr(sums[name].signal, sums[name].noise) for name in outputs if sums[name].finite), default=WORST)
+        fidelities = (sqnr(sums[name].signal, sums[name].noise) if sums[name].finite else WORST for name in outputs)
+        least = min(fidelities, default=WORST)
         wanted = {name for name, _ in batch}
         return {name: found for name, found in sums.items() if name in wanted}, least
 

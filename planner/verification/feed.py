@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from planner.calibrate.inputs import Sample
 from planner.errors import RequestError
 from planner.files import temporary_folder
 from planner.model.load import load as load  # what runs is read as strictly as what is planned
+from planner.model.read import Model
 from planner.model.write import save
+from planner.resolve.quantized import quantized_form
 from planner.verification.emulation import emulate_float16, uses_float16
 
+_log = logging.getLogger("planner")
 # Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
 # far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
 AS_WRITTEN = {"session.disable_quant_qdq": "1"}
@@ -29,6 +33,17 @@ def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:
         for v in model.graph.inputs
         if v.dtype is not None and not v.is_initializer()
     }
+
+
+def warn_of_quantized(reference: Model) -> None:
+    """Say so where the reference is no float32 model: it may have changed places with the candidate."""
+    if (found := quantized_form(reference)) is not None:
+        _log.warning(
+            "the reference %s is quantized itself (%s): the result says nothing of what quantizing costs\n"
+            "  give the float32 model with --reference",
+            reference.path,
+            found[0],
+        )
 
 
 def shapes_of_candidate(

@@ -274,8 +274,15 @@ def with_divergence(
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
     """
     explained = found.worst_sample[1]
+    lost = [
+        (cause.ep, cause.quantizing) for cause in found.causes if cause.ep is not None and cause.quantizing is not None
+    ]
+    # Where quantizing alone costs more than the EP adds, no fusion of the EP's is to blame.
+    by_ep = not lost or any(ep < quantizing for ep, quantizing in lost)
     try:
-        divergence = find_divergence(candidate, normalized, target, [worst], timeout=timeout, explained_db=explained)
+        divergence = find_divergence(
+            candidate, normalized, target, [worst], timeout=timeout, explained_db=explained, by_ep=by_ep
+        )
     except EPError as error:
         return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
     reasons = found.reasons

@@ -106,7 +106,7 @@ def test_explain_compares_two_chips() -> None:
 
 
 def test_explain_of_an_unknown_operator_cannot_tell() -> None:
-    assert planner("explain", "NoSuchOperator", "--ep", "directml").returncode in (0, 4)
+    assert planner("explain", "NoSuchOperator", "--ep", "directml").returncode == 4
 
 
 def wrong_profile(folder: Path) -> Path:

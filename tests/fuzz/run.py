@@ -97,7 +97,7 @@ class Kinds:
             "npz": (cases.npz, "x.npz", lambda path: load_inputs(str(path), model)),
             "evidence": (cases.json_of(_EVIDENCE), "e.json", evidence.load),
             "manifest": (cases.text_of(_MANIFEST), "m.yaml", read_subjects),
-            "sweep": (cases.text_of(_SWEEP), "m.yaml", lambda path: find_models(read_spec(path), path.parent)),
+            "sweep": (cases.text_of(_SWEEP), "m.yaml", lambda path: find_models(*read_spec(path))),
             "report": (cases.json_of({"schema": "planner/report/1", "rows": []}), "r.json", read_report),
         }
 

@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from planner.model.bounds import is_result_small
 from planner.model.passes.match import is_shared, own
+from planner.model.shapes import are_known
 from planner.model.values import constant_array
 
 # A tensor larger than this is not made by folding: a ConstantOfShape or Expand would swell the file.
@@ -21,11 +22,11 @@ _LEFT = ("Dropout", "Size", "OptionalHasElement")
 _HIDDEN = "left"
 
 
-def fold(model: ir.Model, as_stored: bool) -> None:
-    """Compute what depends on constants alone, in place.
+def fold(model: ir.Model, as_stored: bool) -> bool:
+    """Compute what depends on constants alone, in place; whether that may have made more known than was.
 
     Args:
-        model: changed in place.
+        model: changed in place, its shapes inferred before.
         as_stored: leave what onnxruntime leaves.
     """
     from onnxscript import optimizer
@@ -47,20 +48,23 @@ def fold(model: ir.Model, as_stored: bool) -> None:
     left = [n for n in model.graph.all_nodes() if own(n) and _is_left(n)] if as_stored else []
     for node in left:
         node.domain = _HIDDEN  # the folder passes over operators of a domain that the model does not import
+    known = are_known(model)
+    changed = True
     try:
         with contextlib.suppress(Exception):
-            optimizer.fold_constants(
+            changed = optimizer.fold_constants(
                 model,
-                onnx_shape_inference=True,
+                onnx_shape_inference=not known,  # one node at a time: slow
                 input_size_limit=_FOLD_INPUT_LIMIT,
                 output_size_limit=_FOLD_OUTPUT_LIMIT,
                 should_fold=should_fold,
-            )
+            ).modified
     finally:
         for node in left:
             node.domain = ""
     common.RemoveUnusedNodesPass()(model)
     lift_constants(model)
+    return changed or not known
 
 
 def _is_left(node: ir.Node) -> bool:

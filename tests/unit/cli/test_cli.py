@@ -572,3 +572,24 @@ def test_violations_of_one_rule_are_one_line(planner: Planner, tmp_path: Path) -
 def test_a_table_may_begin_with_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("\nkernels \x1b[31m", ["opset"], [["13+"]])
     assert capsys.readouterr().out.splitlines()[:2] == ["", "kernels \ufffd[31m"]
+
+
+def test_a_table_whose_reader_is_gone_ends_as_any_other_output() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run([sys.executable, "-m", "planner", "eps"], stdout=gone, stderr=subprocess.PIPE, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_words_that_matter_fit_a_narrow_terminal(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = planner("eps").out
+    assert "snapdragon-8-elite-gen5  simulated" in out or "snapdragon-8-elite-gen5  emulated" in out
+
+
+def test_a_report_cannot_lie_in_the_file_of_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = save(graph("(float[1,4] x) => (float[1,4] y)", "y = Relu(x)"), tmp_path), tmp_path / "out.onnx"
+    asked = ["target", str(source), "--ep", "cpu", "-o", str(out), "--report-dir", str(out / "report")]
+    assert cli.main(asked) == 2 and not out.exists()
+    assert "which becomes a file\n  give another --report-dir" in capsys.readouterr().err

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from planner.cli.explain import where
-from planner.derive.explain import rule_json
+from planner.derive.explain import explain, rule_json
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import OperandCondition, Rule, Source, When
+from planner.resolve.target import Target
 
 
 def rule(when: When) -> Rule:
@@ -54,3 +55,15 @@ def test_every_condition_of_the_format_has_words() -> None:
     )  # fmt: skip
     assert not [name for name in When.__struct_fields__ if getattr(stated, name) in (None, {})]
     assert len(where(rule(stated)).split(", ")) == 18
+
+
+@pytest.mark.parametrize("ep", ["qnn", "cpu", "directml", "webgpu"])
+def test_what_every_operator_is_refused_for_says_nothing_of_one_that_does_not_exist(ep: str) -> None:
+    assert not explain(Target.open(ep), "NoSuchOperator").known
+    assert explain(Target.open(ep), "Conv").known
+
+
+def test_an_operator_is_found_however_it_is_spelled() -> None:
+    target = Target.open("qnn")
+    assert explain(target, "conv").op == "Conv" and explain(target, "conv").rules == explain(target, "Conv").rules
+    assert explain(target, "com.microsoft.gelu").op == explain(target, "com.microsoft.Gelu").op

@@ -105,6 +105,12 @@ def test_functions_that_double_are_refused_before_they_are_written_out(tmp_path:
         read_model(save(functions(calls), tmp_path))
 
 
+def test_functions_nested_deeper_than_any_model_are_refused(tmp_path: Path) -> None:
+    calls = {"f0": ["Sin"], **{f"f{i}": [f"f{i - 1}"] for i in range(1, 1100)}, "last": ["f1099"]}
+    with pytest.raises(RequestError, match="call one another more than 1,000 deep"):
+        read_model(save(functions(calls), tmp_path))
+
+
 @pytest.mark.parametrize("calls", [{"last": ["last"]}, {"last": ["f"], "f": ["g"], "g": ["f"]}])
 def test_functions_that_call_themselves_are_refused(calls: dict[str, list[str]], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="calls itself"):

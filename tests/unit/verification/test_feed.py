@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import TensorProto, ValueInfoProto
 
 from planner.model.load import load
 from planner.model.read import read_model
-from planner.verification.feed import cast_feed, input_dtypes, shapes_of_candidate
+from planner.verification.feed import cast_feed, input_dtypes, shapes_of_candidate, warn_of_quantized
 from tests.unit.small_models import f32, graph, save
 
 
@@ -33,6 +34,16 @@ def test_a_map_among_the_outputs_is_read(tmp_path: Path) -> None:
     kind.key_type, kind.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
     proto.graph.output[0].CopyFrom(result)
     assert [node.op_type for node in read_model(save(proto, tmp_path)).nodes] == ["Softmax", "ZipMap"]
+
+
+def test_a_reference_that_is_quantized_itself_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = graph("(float[2] x) => (float[2] y)", "y = Relu(x)")
+    warn_of_quantized(read_model(save(plain, tmp_path)))
+    assert not caplog.records
+    scale = {"s": np.array(0.1, np.float32), "z": np.array(0, np.uint8)}
+    text = "h = Relu(x)\nq = QuantizeLinear(h, s, z)\ny = DequantizeLinear(q, s, z)"
+    warn_of_quantized(read_model(save(graph("(float[2] x) => (float[2] y)", text, scale), tmp_path)))
+    assert "is quantized itself (Q/DQ)" in caplog.text
 
 
 def test_a_reference_is_run_at_the_shapes_of_its_candidate(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from planner.codec import to_json
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
+from planner.verification.divergence import Divergence
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
 from tests.unit.small_models import f32, graph, save
@@ -47,6 +48,34 @@ def test_the_cpu_ep_is_verified_really(tmp_path: Path) -> None:
     assert to_json(found.placement) == {"total": 1, "on_target": 1, "by": " ".join(package), "fallback": []}
     assert found.fidelity[0].sqnr_db == 200
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def scaled(folder: Path, factor: float) -> tuple[Path, Path]:
+    """A candidate whose first output is so many times its reference's, and the reference."""
+    text = "h = Mul(x, f)\ny = Relu(h)\nz = Neg(x)"
+    candidate, reference = (
+        save(graph("(float[2,16] x) => (float[2,16] y, float[2,16] z)", text, {"f": f32(f)}), folder, name)
+        for f, name in ((factor, "c.onnx"), (1.0, "r.onnx"))
+    )
+    return candidate, reference
+
+
+def test_an_output_that_is_not_finite_stays_the_loss_when_tensors_are_laid_open(tmp_path: Path) -> None:
+    found = verify(*scaled(tmp_path, np.inf), CPU, SAMPLES[:1], Criteria(Floor("sqnr", 30)))
+    assert found.divergence is not None and found.divergence.opened_db == -200
+    assert found.divergence.fusion is None
+
+
+def test_no_fusion_is_sought_where_the_ep_adds_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def find(*_: object, by_ep: bool, **__: object) -> Divergence:
+        asked.append(by_ep)
+        return Divergence((), None, "EP")
+
+    monkeypatch.setattr("planner.verification.verify.find_divergence", find)
+    found = verify(*scaled(tmp_path, 3.0), CPU, SAMPLES[:1], Criteria(Floor("sqnr", 30)))
+    assert found.causes[0].ep == 200 and asked == [False]
 
 
 def test_an_output_below_the_floor_fails_and_the_reason_says_how_far(tmp_path: Path) -> None:
