@@ -11,7 +11,7 @@ import onnx
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role, operator
-from planner.profiles.schema import OperandCondition, When
+from planner.profiles.when import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
 
@@ -47,6 +47,10 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
     if when.asymmetric is not None and when.asymmetric != node.asymmetric:
         yield f"{'all its zero points are' if when.asymmetric else 'one of its zero points is not'} 0"
+    if when.off_center is not None and when.off_center != (node.off_center and config.per_channel):
+        yield f"its zero points per channel are {'all' if when.off_center else 'not all'} the middle of the type"
+    if when.depthwise is not None and when.depthwise != node.is_depthwise:
+        yield f"it is {'not ' if when.depthwise else ''}depthwise"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
 

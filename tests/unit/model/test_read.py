@@ -707,6 +707,27 @@ def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
     assert str(only(read_model(save(proto, tmp_path)), node.partition("(")[0]).stored) == pair
 
 
+@pytest.mark.parametrize(
+    ("move", "spreads"),
+    [
+        ("Reshape({}, n)", True), ("Transpose<perm = [1, 0]>({})", True), ("Unsqueeze({}, o)", True), ("Slice({}, o, n)", True),
+        ("Flatten<axis = 0>({})", False), ("Relu({})", False), ("Concat<axis = 0>({}, x)", False),
+    ],
+)  # fmt: skip
+def test_q_and_dq_spread_over_what_moves_values_as_onnxruntime_has_it(move: str, spreads: bool, tmp_path: Path) -> None:
+    constants = {"s": f32(0.1), "z": np.uint8(7), "n": np.array([4, 2]), "o": np.array([0, 1])}
+    start, end = (
+        "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)",
+        "p = QuantizeLinear(e, s, z)\ny = DequantizeLinear(p, s, z)",
+    )
+    before = f"{start}\na = {move.format('d')}\ne = Sqrt(a)\n{end}"
+    behind = f"{start}\na = Sqrt(d)\ne = {move.format('a')}\n{end}"
+    for body in (before, behind):
+        proto = graph("(float[2,4] x) => (float[M,N] y)", body, constants, opset=13, check=False)
+        stored = str(only(read_model(save(proto, tmp_path), as_stored=True), "Sqrt").stored)
+        assert stored == ("uint8" if spreads else "float32")
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 def test_bounds_behind_dq_are_constants_of_a_quantized_node_alone(quantized: bool, tmp_path: Path) -> None:
     # Onnxruntime's quantizer puts one before a number that something else reads too.
