@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 
 import onnx
 
@@ -95,17 +96,34 @@ def _bound_problems(when: When, node: Node, opset: int, *, of_refusal: bool) -> 
 def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
     for name, allowed in when.attributes.items():
         value = attribute(node, name, opset)
-        if value not in allowed:
+        if not _is_among(value, allowed, name):
             yield f"attribute {name}={_shown(name, value)} is not among {', '.join(_shown(name, a) for a in allowed)}"
     for name, excluded in when.attributes_not.items():
         value = attribute(node, name, opset)
-        if value is None or value in excluded:
+        if value is None or _is_among(value, excluded, name):
             yield f"attribute {name}={_shown(name, value)} is among {', '.join(_shown(name, e) for e in excluded)}"
     for name, bound in when.attributes_above.items():
         value = attribute(node, name, opset)
         numbers = value if isinstance(value, list | tuple) else [value]
         if not any(isinstance(n, int | float) and n > bound for n in numbers):
             yield f"attribute {name}={value} is not above {bound:g}"
+
+
+def _is_among(value: object, stated: Sequence[object], name: str) -> bool:
+    """Whether a profile states the value; an Einsum's equation says the same with other letters, and with spaces between them."""
+    if name == "equation" and isinstance(value, str):
+        return _plain_equation(value) in [_plain_equation(str(one)) for one in stated]
+    return value in stated
+
+
+def _plain_equation(equation: str) -> str:
+    """The equation with a for its first letter, b for the next one, and so on: "ab,bc->ac" for "ij, jk -> ik"."""
+    letters: dict[str, str] = {}
+    return "".join(
+        letters.setdefault(sign, string.ascii_letters[len(letters)]) if sign.isalpha() else sign
+        for sign in equation
+        if sign != " "
+    )
 
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")

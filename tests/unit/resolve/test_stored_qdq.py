@@ -124,3 +124,26 @@ def test_a_dynamic_convolution_is_taken_in_two_dimensions_alone(dims: str, taken
     result = ",".join("ABCD"[: len(dims.split(","))])
     made = graph(f"(float[{dims}] x) => (float[{result}] y)", body, constants, opset=17, check=False)
     assert legal(made, tmp_path) is taken
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "taken"),
+    [
+        ("bij,bjk->bik", ("2,3,4", "2,4,5", "2,3,5"), True),
+        ("abc, acd -> abd", ("2,3,4", "2,4,5", "2,3,5"), True),
+        ("bchq,bkhc->bkhq", ("1,2,3,4", "1,5,3,2", "1,5,3,4"), True),
+        ("bqhd,bkhd->bhqk", ("1,2,3,4", "1,5,3,4", "1,3,2,5"), False),
+        ("bij,jk->bik", ("2,3,4", "4,5", "2,3,5"), False),
+        ("abc,cd->abd", ("2,3,4", "4,5", "2,3,5"), False),
+    ],
+)
+def test_equations_are_told_apart_by_what_they_say_and_not_by_their_letters(
+    equation: str, shapes: tuple[str, str, str], taken: bool, tmp_path: Path
+) -> None:
+    left, right, result = shapes
+    made = graph(
+        f"(float[{left}] x, float[{right}] z) => (float[{result}] y)",
+        f'y = Einsum<equation: string = "{equation}">(x, z)',
+        opset=17,
+    )
+    assert legal(made, tmp_path) is taken
