@@ -107,6 +107,14 @@ class Node:
         return self.op_type in ("Conv", "ConvTranspose") and weight is not None and weight[:2] == (groups, 1)
 
     @property
+    def resizes_channels(self) -> bool:
+        """Whether it gives one of the first two dimensions another size, as far as they are known."""
+        data = self.inputs[0].shape if self.inputs and self.inputs[0] is not None else None
+        result = self.output_shapes[0] if self.output_shapes else None
+        pairs = zip(data[:2], result[:2], strict=False) if data is not None and result is not None else ()
+        return any(None not in (have, given) and have != given for have, given in pairs)
+
+    @property
     def has_empty(self) -> bool:
         """Whether an activation or an output has a dimension of 0, so that it holds no number."""
         flowing = [o.shape for o in self.inputs if o is not None and o.role is Role.ACTIVATION]

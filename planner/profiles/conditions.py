@@ -182,6 +182,7 @@ _YES_OR_NO = {
     "asymmetric": ("a zero point other than 0", "no zero point other than 0"),
     "off_center": ("zero points per channel off the middle", "zero points per channel in the middle"),
     "depthwise": ("depthwise", "not depthwise"),
+    "resizes_channels": ("first two dimensions change", "first two dimensions stay"),
     "cut_block": ("a block cut short", "no block cut short"),
     "given_out": ("a result is an output of the model", "no result is an output of the model"),
     "empty": ("a tensor is empty", "no tensor is empty"),

@@ -45,6 +45,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         off_center: whether that weight has one scale per channel, and a zero point other than the middle of its type, in the file.
             Plans write none.
         depthwise: whether each channel is convolved by itself, into one: as many groups as there are channels on both sides.
+        resizes_channels: whether it gives one of the first two dimensions another size, as a Resize of a picture with its channels last does.
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
         cut_block: whether the numbers along the blocks are no multiple of the block size.
         min_outputs: the node has at least so many outputs that are used. given_out: whether one is an output of the model.
@@ -68,6 +69,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     asymmetric: bool | None = None
     off_center: bool | None = None
     depthwise: bool | None = None
+    resizes_channels: bool | None = None
     shape_arithmetic: bool | None = None
     cut_block: bool | None = None
     min_outputs: int | None = None

@@ -76,6 +76,8 @@ def _result_problems(when: When, node: Node) -> Iterator[str]:
         yield f"{'none' if when.empty else 'one'} of its operands and results is empty"
     if when.given_out is not None and when.given_out != node.given_out:
         yield f"{'none' if when.given_out else 'one'} of its results is an output of the model"
+    if when.resizes_channels is not None and when.resizes_channels != node.resizes_channels:
+        yield f"its first two dimensions {'keep their sizes' if when.resizes_channels else 'change'}"
     if when.min_outputs is not None and sum(1 for name in node.outputs if name) < when.min_outputs:
         yield f"it has fewer than {when.min_outputs} outputs"
 

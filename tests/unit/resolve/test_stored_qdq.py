@@ -117,6 +117,15 @@ def test_four_bits_by_one_scale_are_taken_in_one_dimension(
     assert legal(made, tmp_path, device) is taken
 
 
+@pytest.mark.parametrize(("scales", "taken"), [((1, 2, 2, 1), False), ((1, 1, 2, 2), True)])
+def test_a_resize_of_a_picture_with_its_channels_last_is_refused(
+    scales: tuple[int, ...], taken: bool, tmp_path: Path
+) -> None:
+    result = ",".join(str(8 * scale) for scale in scales)
+    made = graph(f"(float[8,8,8,8] x) => (float[{result}] y)", "y = Resize(x, , s)", {"s": f32(scales)}, opset=17)
+    assert legal(made, tmp_path) is taken
+
+
 @pytest.mark.parametrize(("dims", "taken"), [("1,4,8", False), ("1,4,8,8", True)])
 def test_a_dynamic_convolution_is_taken_in_two_dimensions_alone(dims: str, taken: bool, tmp_path: Path) -> None:
     body = "q, s, z = DynamicQuantizeLinear(x)\nc = ConvInteger(q, w, z, wz)\nf = Cast<to = 1>(c)\nt = Mul(s, ws)\ny = Mul(f, t)"
