@@ -15,7 +15,7 @@ from planner.model.node import Node
 from planner.probe.cases import all_cases
 from planner.probe.forms import Form, Kind, Slot
 from planner.profiles.conditions import condition
-from planner.profiles.schema import OperandCondition, When
+from planner.profiles.when import OperandCondition, When
 
 # Attributes that follow from the shapes of a form, not conditions of their own.
 _SHAPED = {"kernel_shape", "pads", "strides", "output_shape", "hidden_size", "perm"}

@@ -14,7 +14,8 @@ from planner.derive.predict import agrees, predict
 from planner.probe.evidence import Evidence, parse_id
 from planner.profiles.conditions import Key, split
 from planner.profiles.rules import DERIVED
-from planner.profiles.schema import Profile, Rule, When
+from planner.profiles.schema import Profile, Rule
+from planner.profiles.when import When
 
 
 def superfluous(profile: Profile, evidence: Mapping[str, Evidence]) -> set[str]:

@@ -26,7 +26,8 @@ from planner.errors import RequestError
 from planner.probe.cases import INTEGERS, data_position
 from planner.probe.evidence import Evidence
 from planner.probe.forms import Form
-from planner.profiles.schema import AttributeValue, OperandCondition, Operator, Profile, Refuses, Takes, When
+from planner.profiles.schema import Operator, Profile, Refuses, Takes
+from planner.profiles.when import AttributeValue, OperandCondition, When
 
 _NEVER = "the EP has no such operator"
 _NOWHERE = "the EP has no such operator on this device"

@@ -10,7 +10,7 @@ import onnx
 
 from planner.probe.forms import Form
 from planner.profiles.conditions import any_of
-from planner.profiles.schema import OperandCondition, When
+from planner.profiles.when import OperandCondition, When
 
 
 @dataclass(frozen=True)

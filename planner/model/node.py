@@ -51,6 +51,7 @@ class Node:
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which does not reach the EP.
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear.
         asymmetric: whether a Q or DQ around it has a zero point other than 0.
+        off_center: whether a weight of one scale per channel has a zero point other than the middle of its type.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -71,6 +72,7 @@ class Node:
     stored_blocked: bool = False
     integer_bias: bool = False
     asymmetric: bool = False
+    off_center: bool = False
     shape_arithmetic: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True
@@ -96,6 +98,21 @@ class Node:
             for name, shape in zip(self.outputs, self.output_shapes, strict=True)
             if name
         )
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether it convolves each channel by itself, into one: the weight is (channels, 1, ...) in as many groups."""
+        weight = self.inputs[1].shape if len(self.inputs) > 1 and self.inputs[1] is not None else None
+        groups = self.attributes.get("group", 1)
+        return self.op_type in ("Conv", "ConvTranspose") and weight is not None and weight[:2] == (groups, 1)
+
+    @property
+    def resizes_channels(self) -> bool:
+        """Whether it gives one of the first two dimensions another size, as far as they are known."""
+        data = self.inputs[0].shape if self.inputs and self.inputs[0] is not None else None
+        result = self.output_shapes[0] if self.output_shapes else None
+        pairs = zip(data[:2], result[:2], strict=False) if data is not None and result is not None else ()
+        return any(None not in (have, given) and have != given for have, given in pairs)
 
     @property
     def has_empty(self) -> bool:

@@ -26,8 +26,17 @@ from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers
 from planner.model.passes.lower_opset import definition
 from planner.model.shape_arithmetic import shape_arithmetic
 from planner.model.shapes import describe
-from planner.model.stored import FLOATS, dtype_name, has_integer_bias, is_asymmetric, is_blocked, stored_config
-from planner.model.values import constant_array, is_quantized
+from planner.model.spread import is_quantized
+from planner.model.stored import (
+    FLOATS,
+    dtype_name,
+    has_integer_bias,
+    has_off_center_weight,
+    is_asymmetric,
+    is_blocked,
+    stored_config,
+)
+from planner.model.values import constant_array
 from planner.operators import Keeps, Role, known_operator, operator, role_of
 
 # Numbers of a constant that conditions may look at: it is a shape, or axes.
@@ -362,6 +371,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         shape_arithmetic=node in on_shapes,
         integer_bias=has_integer_bias(node, operands),
         asymmetric=is_asymmetric(node, operands),
+        off_center=has_off_center_weight(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from planner.dtypes import NO_PRECISION, PER_CHANNEL, PER_TENSOR, DType, QuantConfig
 from planner.model.node import Operand
-from planner.model.values import constant_array, is_quantized
-from planner.operators import Keeps, Role, operator
+from planner.model.spread import dequantizer, is_quantized, quantized_source
+from planner.model.values import constant_array
+from planner.operators import Role, operator
 
 FLOATS = {
     ir.DataType.FLOAT: DType.FLOAT32,
@@ -26,20 +28,6 @@ _DTYPE_NAMES = {
 def dtype_name(dtype: ir.DataType | None) -> str | None:
     """An element type as planner writes it: "float32", "int64"."""
     return None if dtype is None else _DTYPE_NAMES.get(dtype, dtype.name.lower())
-
-
-def quantized_source(value: ir.Value | None) -> ir.Value | None:
-    """The quantized value that a DequantizeLinear makes this one from, looking through layout nodes; else None."""
-    for _ in range(4):
-        producer = value.producer() if value is not None else None
-        if producer is None:
-            return None
-        if producer.op_type == "DequantizeLinear":
-            return producer.inputs[0]
-        if operator(producer.op_type).keeps is not Keeps.ALL:
-            return None
-        value = producer.inputs[0]
-    return None
 
 
 def stored_config(node: ir.Node, operands: Sequence[Operand | None]) -> QuantConfig:
@@ -79,12 +67,7 @@ def _is_unit(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
     if not any(is_quantized(out) for out in node.outputs if out.dtype in FLOATS):
         return False
     for value, operand in zip(node.inputs, operands, strict=True):
-        if (
-            value is None
-            or operand is None
-            or operand.role not in (Role.WEIGHT, Role.BIAS)
-            or value.dtype not in FLOATS
-        ):
+        if value is None or operand is None or operand.role is Role.EXACT or value.dtype not in FLOATS:
             continue
         # Of these the bias alone may stay float.
         spared = operand.role is Role.BIAS and node.op_type in ("Conv", "ConvTranspose", "Gemm")
@@ -109,6 +92,25 @@ def has_integer_bias(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
     biases = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.BIAS]
     sources = [quantized_source(value) for value in biases]
     return any(source is not None and source.dtype == ir.DataType.INT32 for source in sources)
+
+
+def has_off_center_weight(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
+    """Whether a weight of one scale per channel has a zero point other than the middle of its type."""
+    return any(
+        operand is not None and operand.role is Role.WEIGHT and _is_off_center(dequantizer(value))
+        for value, operand in zip(node.inputs, operands, strict=True)
+    )
+
+
+def _is_off_center(conversion: ir.Node | None) -> bool:
+    scale = None if conversion is None else constant_array(conversion.inputs[1])
+    dtype = None if conversion is None or conversion.inputs[0] is None else _quantized_dtype(conversion.inputs[0])
+    if conversion is None or dtype is None or dtype.is_float or scale is None or scale.size == 1:
+        return False
+    middle = 0 if dtype.is_signed else 1 << (dtype.bits - 1)
+    zero = conversion.inputs[2] if len(conversion.inputs) > 2 else None
+    codes = np.zeros(1) if zero is None else constant_array(zero)
+    return codes is not None and bool((codes.astype(np.int32) != middle).any())
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:

@@ -19,9 +19,9 @@ def numbers(value: ir.Value) -> np.ndarray:
     return value.const_value.numpy()
 
 
-def is_quantized(value: ir.Value) -> bool:
-    """Whether a QuantizeLinear reads the value."""
-    return any(use.node.op_type == "QuantizeLinear" for use in value.uses())
+def is_read_once(value: ir.Value) -> bool:
+    """Whether one operand of one node is all that reads the value."""
+    return not value.is_graph_output() and len(value.uses()) == 1
 
 
 def tensor_dtype(value: ir.Value) -> ir.DataType | None:

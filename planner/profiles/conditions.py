@@ -12,7 +12,7 @@ import onnx
 
 from planner.codec import Where
 from planner.document import Document
-from planner.profiles.schema import OperandCondition, When
+from planner.profiles.when import OperandCondition, When
 
 _ATTRIBUTES = ("attributes", "attributes_not", "attributes_above")
 _CONDITIONS = tuple(name for name in When.__struct_fields__ if name not in _ATTRIBUTES)
@@ -180,6 +180,9 @@ _YES_OR_NO = {
     "shape_arithmetic": ("computes with shapes alone", "not with shapes alone"),
     "integer_bias": ("an int32 bias", "no int32 bias"),
     "asymmetric": ("a zero point other than 0", "no zero point other than 0"),
+    "off_center": ("zero points per channel off the middle", "zero points per channel in the middle"),
+    "depthwise": ("depthwise", "not depthwise"),
+    "resizes_channels": ("first two dimensions change", "first two dimensions stay"),
     "cut_block": ("a block cut short", "no block cut short"),
     "given_out": ("a result is an output of the model", "no result is an output of the model"),
     "empty": ("a tensor is empty", "no tensor is empty"),

@@ -10,17 +10,8 @@ from typing import TypeVar
 from msgspec import structs
 
 from planner.profiles.conditions import Key, names_of, split
-from planner.profiles.schema import (
-    Operator,
-    ProfileFile,
-    Refuses,
-    Rule,
-    RulesFile,
-    Source,
-    Statement,
-    Takes,
-    When,
-)
+from planner.profiles.schema import Operator, ProfileFile, Refuses, Rule, RulesFile, Source, Statement, Takes
+from planner.profiles.when import When
 
 DERIVED = "derived."  # what the ids of generated rules begin with
 Item = TypeVar("Item")

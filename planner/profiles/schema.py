@@ -18,6 +18,7 @@ from planner.dtypes import DType, Precision
 from planner.errors import RequestError
 from planner.profiles.kernels import KernelTable
 from planner.profiles.shipped import PROFILE
+from planner.profiles.when import When
 
 SCHEMA = "planner/profile/2"
 DERIVED_SCHEMA = "planner/derived/1"
@@ -26,7 +27,6 @@ RULES_SCHEMA = "planner/rules/1"
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _NAME = r"([A-Za-z0-9_.]+\.)?([A-Za-z0-9_]+|\*)"
 OperatorNames = Annotated[str, Meta(pattern=rf"^{_NAME}(, *{_NAME})*$")]
-AttributeValue = str | int | float | list[int | str]
 WeightType = Literal[
     "float32", "float16", "float8e4m3fn",
     "uint16", "int16", "uint8", "int8", "uint4", "int4",
@@ -49,84 +49,6 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.observed and not self.documented:
             raise ValueError("a source says `observed` or `documented`")
-
-
-class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
-    """What must hold of one input of a node.
-
-    Attributes:
-        constant: whether it is known before the model runs.
-        dtype: its element type is among these. min_rank, max_rank: bounds of its rank.
-        holds: a whole number that is among those of a short constant, such as a shape.
-        present: whether the operand is given at all; any other condition asks for that as well.
-    """
-
-    constant: bool | None = None
-    dtype: list[str] | None = None
-    min_rank: int | None = None
-    max_rank: int | None = None
-    holds: int | None = None
-    present: bool | None = None
-
-
-class When(Struct, frozen=True, forbid_unknown_fields=True):
-    """Conditions on a node. All must hold for a rule to apply. What is not known of a node (a type, a shape) does not contradict
-    what is taken, and nothing is refused for it.
-
-    A profile writes an attribute under its own name: `alpha: 1.0`, `mode: [linear, cubic]` (one of them),
-    `alpha: {not: 1.0}`, `dilations: {above: 2048}`. An absent attribute counts as its ONNX default.
-
-    Attributes:
-        weight: whether the node has a constant weight.
-        per_channel: whether that weight is quantized with one scale per channel.
-        min_opset, max_opset: bounds of the model's ai.onnx opset.
-        min_rank, max_rank: bounds of the node's rank.
-        blocked: whether that weight has one scale per block, in the file or as it is planned.
-        integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
-        asymmetric: whether a Q or DQ around it has a zero point other than 0 in the file. Plans avoid it where it is refused.
-        shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
-        cut_block: whether the numbers along the blocks are no multiple of the block size.
-        min_outputs: the node has at least so many outputs that are used. given_out: whether one is an output of the model.
-        captures_constants: whether a body of the node (If, Loop, Scan) reads constants of the graph around it.
-        static_outputs: whether the shape of every output is known, by inference or because the model states it.
-        empty: whether an operand that flows, or a result, holds no number at all: one of its dimensions is 0.
-        attributes: attribute name to the values it may have.
-        attributes_not: attribute name to values it must not have; an absent attribute without a default has none.
-        attributes_above: attribute name to a bound that it, or one of its numbers, lies above.
-        inputs: input position (as text) to what must hold of that operand.
-    """
-
-    weight: bool | None = None
-    per_channel: bool | None = None
-    min_opset: int | None = None
-    max_opset: int | None = None
-    min_rank: int | None = None
-    max_rank: int | None = None
-    blocked: bool | None = None
-    integer_bias: bool | None = None
-    asymmetric: bool | None = None
-    shape_arithmetic: bool | None = None
-    cut_block: bool | None = None
-    min_outputs: int | None = None
-    given_out: bool | None = None
-    captures_constants: bool | None = None
-    static_outputs: bool | None = None
-    empty: bool | None = None
-    attributes: dict[str, list[AttributeValue]] = {}
-    attributes_not: dict[str, list[AttributeValue]] = {}
-    attributes_above: dict[str, float] = {}
-    inputs: dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], OperandCondition] = {}
-
-    def spans(self, opset: int) -> bool:
-        """Whether an opset lies within the bounds."""
-        return (self.min_opset is None or self.min_opset <= opset) and (
-            self.max_opset is None or opset <= self.max_opset
-        )
-
-    @property
-    def asks_opset_alone(self) -> bool:
-        """Whether it asks nothing but bounds of the opset, or nothing at all."""
-        return structs.replace(self, min_opset=None, max_opset=None) == When()
 
 
 class FixedParameters(Struct, frozen=True, forbid_unknown_fields=True):

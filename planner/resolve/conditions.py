@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 
 import onnx
 
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, Operand
 from planner.operators import Role, operator
-from planner.profiles.schema import OperandCondition, When
+from planner.profiles.when import OperandCondition, When
 from planner.resolve.replacements import matrix_of
 
 
@@ -47,6 +48,10 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield f"its bias is {'not ' if when.integer_bias else ''}stored as int32"
     if when.asymmetric is not None and when.asymmetric != node.asymmetric:
         yield f"{'all its zero points are' if when.asymmetric else 'one of its zero points is not'} 0"
+    if when.off_center is not None and when.off_center != (node.off_center and config.per_channel):
+        yield f"its zero points per channel are {'all' if when.off_center else 'not all'} the middle of the type"
+    if when.depthwise is not None and when.depthwise != node.is_depthwise:
+        yield f"it is {'not ' if when.depthwise else ''}depthwise"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):
         yield f"the last block of its weight is {'cut short' if cut else 'whole'}"
 
@@ -71,6 +76,8 @@ def _result_problems(when: When, node: Node) -> Iterator[str]:
         yield f"{'none' if when.empty else 'one'} of its operands and results is empty"
     if when.given_out is not None and when.given_out != node.given_out:
         yield f"{'none' if when.given_out else 'one'} of its results is an output of the model"
+    if when.resizes_channels is not None and when.resizes_channels != node.resizes_channels:
+        yield f"its first two dimensions {'keep their sizes' if when.resizes_channels else 'change'}"
     if when.min_outputs is not None and sum(1 for name in node.outputs if name) < when.min_outputs:
         yield f"it has fewer than {when.min_outputs} outputs"
 
@@ -91,17 +98,34 @@ def _bound_problems(when: When, node: Node, opset: int, *, of_refusal: bool) -> 
 def _attribute_problems(when: When, node: Node, opset: int) -> Iterator[str]:
     for name, allowed in when.attributes.items():
         value = attribute(node, name, opset)
-        if value not in allowed:
+        if not _is_among(value, allowed, name):
             yield f"attribute {name}={_shown(name, value)} is not among {', '.join(_shown(name, a) for a in allowed)}"
     for name, excluded in when.attributes_not.items():
         value = attribute(node, name, opset)
-        if value is None or value in excluded:
+        if value is None or _is_among(value, excluded, name):
             yield f"attribute {name}={_shown(name, value)} is among {', '.join(_shown(name, e) for e in excluded)}"
     for name, bound in when.attributes_above.items():
         value = attribute(node, name, opset)
         numbers = value if isinstance(value, list | tuple) else [value]
         if not any(isinstance(n, int | float) and n > bound for n in numbers):
             yield f"attribute {name}={value} is not above {bound:g}"
+
+
+def _is_among(value: object, stated: Sequence[object], name: str) -> bool:
+    """Whether a profile states the value; an Einsum's equation says the same with other letters, and with spaces between them."""
+    if name == "equation" and isinstance(value, str):
+        return _plain_equation(value) in [_plain_equation(str(one)) for one in stated]
+    return value in stated
+
+
+def _plain_equation(equation: str) -> str:
+    """The equation with a for its first letter, b for the next one, and so on: "ab,bc->ac" for "ij, jk -> ik"."""
+    letters: dict[str, str] = {}
+    return "".join(
+        letters.setdefault(sign, string.ascii_letters[len(letters)]) if sign.isalpha() else sign
+        for sign in equation
+        if sign != " "
+    )
 
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")

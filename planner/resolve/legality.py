@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from planner.dtypes import QuantConfig
 from planner.model.node import Node, signature
 from planner.operators import operator
-from planner.profiles.schema import FixedParameters, Rule, When
+from planner.profiles.schema import FixedParameters, Rule
+from planner.profiles.when import When
 from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import missing_kernel, qualified
 from planner.resolve.plan import Basis

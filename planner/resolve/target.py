@@ -20,7 +20,8 @@ from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import PlainIntegers
 from planner.model.read import Model, read_model
 from planner.profiles.load import load_profiles
-from planner.profiles.schema import OperandCondition, Profile, Rule, When
+from planner.profiles.schema import Profile, Rule
+from planner.profiles.when import OperandCondition, When
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, Plan, TargetIdentity

@@ -17,7 +17,7 @@ from planner.model.names import Names
 from planner.model.passes.bias import fuse_bias
 from planner.model.passes.clip import CLIPPING, merge_clips
 from planner.model.passes.einsum import product_of_einsum
-from planner.model.passes.gelu import CONTRIB_GELU, fuse_gelu, spell_gelu
+from planner.model.passes.gelu import CONTRIB_GELU, GELU_MIN_OPSET, fuse_gelu, spell_gelu
 from planner.model.passes.gemm import give_bias, plain_gemm
 from planner.model.passes.index import cut_off, flat_gather, hot_as_cast, plain_gather_nd
 from planner.model.passes.layer_norm import fuse_layer_norm
@@ -32,7 +32,6 @@ from planner.model.passes.softmax import fuse_softmax, unflatten_softmax
 from planner.model.passes.transposed import plain_padding
 from planner.model.passes.unfuse import UNFUSED_OPERATORS
 
-_GELU_MIN_OPSET = 20
 _LAYER_NORM_MIN_OPSET = 17
 # Before 13, Softmax flattened its input to two dimensions.
 _SOFTMAX_ONE_AXIS_OPSET = 13
@@ -48,8 +47,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
     Args:
         model: changed in place.
         operators: which of FUSED_OPERATORS may be made: those that the target takes.
-        as_stored: only what an EP that takes Gelu makes of the file itself: a Gelu around Erf, whatever the opset, with DQ and Q at
-            both ends or at none (onnxruntime, core/providers/qnn/builder/qnn_node_group/gelu_fusion.cc; seen on smart-turn).
+        as_stored: only what becomes of the file by itself, for an EP that takes Gelu: a Gelu around Erf, whatever the opset.
     """
     opset, names = model.opset_imports.get("", 1), Names(model)
     fusions: list[tuple[tuple[str, ...], Callable[[ir.Node], None]]] = [
@@ -60,7 +58,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
     ]
     if as_stored:
         if "Gelu" in operators:
-            fusions.append((("Erf",), partial(fuse_gelu, whole_units=True)))
+            fusions.append((("Erf",), partial(fuse_gelu, stored_at=opset)))
         operators = ()
     else:
         fusions += [
@@ -79,7 +77,7 @@ def fuse(model: ir.Model, operators: Collection[str] = FUSED_OPERATORS, *, as_st
             (("Resize",), partial(gather_nearest, names=names)),
             (("Resize",), partial(channels_first, names=names)),
         ]
-    if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= _GELU_MIN_OPSET:
+    if ("Gelu" in operators or CONTRIB_GELU in operators) and opset >= GELU_MIN_OPSET:
         fusions.append((("Erf", "Tanh"), fuse_gelu))
     if "LayerNormalization" in operators and opset >= _LAYER_NORM_MIN_OPSET:
         fusions.append((("Sqrt",), partial(fuse_layer_norm, names=names)))

@@ -20,20 +20,21 @@ from planner.model.passes.match import (
     same_shape,
     scalar_of,
 )
-from planner.model.values import is_quantized
+from planner.model.spread import dequantizer, is_quantized
 
 CONTRIB_GELU = "com.microsoft.Gelu"
 _GELU_CUBIC = 0.044715
+GELU_MIN_OPSET = 20
 
 
-def fuse_gelu(core: ir.Node, *, whole_units: bool = False) -> None:
+def fuse_gelu(core: ir.Node, *, stored_at: int | None = None) -> None:
     """Fuse 0.5 x (1 + erf(x / sqrt 2)) and 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 
     In any order and grouping of the factors (Hendrycks and Gimpel, Gaussian Error Linear Units).
 
     Args:
         core: the Erf or Tanh.
-        whole_units: only with DQ and Q at both ends or at none.
+        stored_at: the opset of a file that is judged as it is: only where onnxruntime or an EP that takes Gelu does so by itself.
     """
     plus_one = only_user(core.outputs[0])
     if plus_one is None or plus_one.op_type != "Add" or not is_number(other_operand(plus_one, core.outputs[0]), 1.0):
@@ -43,13 +44,28 @@ def fuse_gelu(core: ir.Node, *, whole_units: bool = False) -> None:
         if not is_argument(core.inputs[0], x):
             continue
         last = _half_times(plus_one.outputs[0], x)
-        if last is not None and whole_units and _is_dequantized(x) is not is_quantized(last.outputs[0]):
+        if last is not None and stored_at is not None and not _is_fused_by_itself(core, x, last, stored_at):
             return
         # A constant of more dimensions than x would give the result more than Gelu has.
         if last is not None and same_shape(last.outputs[0].shape, x.shape):
             approximate = "none" if core.op_type == "Erf" else "tanh"
             put_in_place(last, ir.Node("", "Gelu", [x], [ir.AttrString("approximate", approximate)]))
             return
+
+
+def _is_fused_by_itself(core: ir.Node, x: ir.Value, last: ir.Node, opset: int) -> bool:
+    """Whether the steps of a file become one Gelu without planner.
+
+    From opset 20 on onnxruntime (1.32) fuses them before it spreads DequantizeLinear; but one that is read twice it has written twice
+    by then. QNN's EP (2.7, qnn_node_group/gelu_fusion.cc) wants Q and DQ at both ends or at none. Neither takes a constant times x.
+    """
+    scaled = producer_of(core.inputs[0], "Div", "Mul")
+    if scaled is None or scaled.inputs[0] is not x:
+        return False
+    ends_quantized = is_quantized(last.outputs[0])
+    if producer_of(x, "DequantizeLinear") is not None:
+        return ends_quantized
+    return opset >= GELU_MIN_OPSET or (dequantizer(x) is None and not ends_quantized)
 
 
 def spell_gelu(model: ir.Model) -> None:
@@ -63,10 +79,6 @@ def spell_gelu(model: ir.Model) -> None:
             around_tanh = approximate is not None and approximate.as_string() == "tanh"
             node.domain, node.op_type = "com.microsoft", "FastGelu" if around_tanh else "Gelu"
             model.opset_imports.setdefault("com.microsoft", 1)
-
-
-def _is_dequantized(value: ir.Value) -> bool:
-    return producer_of(value, "DequantizeLinear") is not None
 
 
 def _sources(value: ir.Value | None) -> list[ir.Value]:

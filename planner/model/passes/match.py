@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from planner.model.values import constant_array
+from planner.model.values import constant_array, is_read_once
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 # What a value's `meta` says where it has become float32 since.
@@ -43,7 +43,7 @@ def close(number: float, wanted: float, value: ir.Value | None) -> bool:
 
 def only_user(value: ir.Value | None) -> ir.Node | None:
     """The one node that reads the value, if it is all that does."""
-    if value is None or value.is_graph_output() or len(value.uses()) != 1:
+    if value is None or not is_read_once(value):
         return None
     usage = next(iter(value.uses()))
     return usage.node

@@ -23,7 +23,8 @@ from planner.probe.forms import Form
 from planner.profiles.conditions import condition, written
 from planner.profiles.load import load_profiles
 from planner.profiles.rules import DERIVED
-from planner.profiles.schema import OperandCondition, Operator, Refuses, Takes, When
+from planner.profiles.schema import Operator, Refuses, Takes
+from planner.profiles.when import OperandCondition, When
 
 PROFILES = load_profiles()
 REFUSALS = [

@@ -692,6 +692,8 @@ def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path:
         ("InstanceNormalization(d, v, bf)", {"w": np.ones(4, np.int8), "bf": f32(np.ones(4))}, "int8/float32"),
         ("Conv(d, v, bf)", {"w": np.ones((4, 4, 1, 1), np.int8), "bf": f32(np.ones(4))}, "int8/uint8"),
         ("PRelu(d, v)", {"w": np.ones((4, 1, 1), np.int8)}, "int8/uint8"),
+        ("Add(d, cf)", {"cf": f32(2)}, "float32"),
+        ("Mul(d, v)", {"w": np.int8(3)}, "uint8"),
     ],
 )
 def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
@@ -705,6 +707,27 @@ def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
     constants = {"s": f32(0.1), "z": np.uint8(7), **operands}
     proto = graph("(float[1,4,3,3] x) => (float[1,4,3,3] y)", body, constants, opset=21)
     assert str(only(read_model(save(proto, tmp_path)), node.partition("(")[0]).stored) == pair
+
+
+@pytest.mark.parametrize(
+    ("move", "spreads"),
+    [
+        ("Reshape({}, n)", True), ("Transpose<perm = [1, 0]>({})", True), ("Unsqueeze({}, o)", True), ("Slice({}, o, n)", True),
+        ("Flatten<axis = 0>({})", False), ("Relu({})", False), ("Concat<axis = 0>({}, x)", False),
+    ],
+)  # fmt: skip
+def test_q_and_dq_spread_over_what_moves_values_as_onnxruntime_has_it(move: str, spreads: bool, tmp_path: Path) -> None:
+    constants = {"s": f32(0.1), "z": np.uint8(7), "n": np.array([4, 2]), "o": np.array([0, 1])}
+    start, end = (
+        "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)",
+        "p = QuantizeLinear(e, s, z)\ny = DequantizeLinear(p, s, z)",
+    )
+    before = f"{start}\na = {move.format('d')}\ne = Sqrt(a)\n{end}"
+    behind = f"{start}\na = Sqrt(d)\ne = {move.format('a')}\n{end}"
+    for body in (before, behind):
+        proto = graph("(float[2,4] x) => (float[M,N] y)", body, constants, opset=13, check=False)
+        stored = str(only(read_model(save(proto, tmp_path), as_stored=True), "Sqrt").stored)
+        assert stored == ("uint8" if spreads else "float32")
 
 
 @pytest.mark.parametrize("quantized", [False, True])

@@ -103,6 +103,30 @@ def test_gelu_of_a_file_that_is_judged_as_it_is_has_q_and_dq_at_both_ends_or_at_
     assert ("Gelu" in operators(normalized(model, as_stored=True))) is (before is after)
 
 
+@pytest.mark.parametrize(
+    ("opset", "text", "fused"),
+    [
+        (17, "i = Mul(a, inv)", True),
+        (17, "i = Mul(inv, a)", False),
+        (20, "i = Mul(inv, a)", False),
+        # A copy of DQ lies before the steps, or of Q behind them: onnxruntime spreads both over a Reshape.
+        (17, "d = DequantizeLinear(b, s, z)  a = Reshape(d, to)  i = Div(a, r2)", False),
+        (20, "d = DequantizeLinear(b, s, z)  a = Reshape(d, to)  i = Div(a, r2)", True),
+    ],
+)
+def test_gelu_of_a_file_is_fused_where_onnxruntime_or_the_ep_does(opset: int, text: str, fused: bool) -> None:
+    before = "b = QuantizeLinear(x, s, z)  " if "(b," in text else "a = Abs(x)  "
+    behind = "  e = Erf(i)  p = Add(e, one)  m = Mul(a, p)  g = Mul(m, half)  "
+    behind += (
+        "h = Reshape(g, back)  q = QuantizeLinear(h, s, z)  y = DequantizeLinear(q, s, z)"
+        if "(b," in text
+        else "y = Neg(g)"
+    )
+    constants = {**_CONSTANTS, "s": f32(0.1), "z": np.uint8(7), "to": np.array([8, 3]), "back": np.array([3, 8])}
+    model = gelu(before + text + behind, constants, opset=opset)
+    assert ("Gelu" in operators(normalized(model, as_stored=True))) is fused
+
+
 def test_nothing_else_is_fused_in_a_file_that_is_judged_as_it_is() -> None:
     by_tanh = (
         f"{_CUBE['x^3*c']}  s = Add(x, k)  i = Mul(rpi, s)  e = Tanh(i)  p = Add(one, e)  {next(iter(_OUTER.values()))}"
