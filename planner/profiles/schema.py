@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, structs
 
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
+from planner.profiles.dimension import Dimension
 from planner.profiles.kernels import KernelTable
 from planner.profiles.shipped import PROFILE
 
@@ -57,6 +58,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         constant: whether it is known before the model runs.
         dtype: its element type is among these. min_rank, max_rank: bounds of its rank.
+        dims: what must hold of its dimensions, by their place (as text).
         holds: a whole number that is among those of a short constant, such as a shape.
         present: whether the operand is given at all; any other condition asks for that as well.
     """
@@ -65,6 +67,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     dtype: list[str] | None = None
     min_rank: int | None = None
     max_rank: int | None = None
+    dims: dict[Annotated[str, Meta(pattern="^[0-9]$")], Dimension] | None = None
     holds: int | None = None
     present: bool | None = None
 
@@ -77,10 +80,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     `alpha: {not: 1.0}`, `dilations: {above: 2048}`. An absent attribute counts as its ONNX default.
 
     Attributes:
-        weight: whether the node has a constant weight.
-        per_channel: whether that weight is quantized with one scale per channel.
-        min_opset, max_opset: bounds of the model's ai.onnx opset.
-        min_rank, max_rank: bounds of the node's rank.
+        weight: whether the node has a constant weight. per_channel: whether that is quantized with one scale per channel.
+        min_opset, max_opset: bounds of the model's ai.onnx opset. min_rank, max_rank: of the node's rank.
         blocked: whether that weight has one scale per block, in the file or as it is planned.
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear, in the file or as it is planned.
         asymmetric: whether a Q or DQ around it has a zero point other than 0 in the file. Plans avoid it where it is refused.
@@ -185,8 +186,7 @@ class Refuses(Statement, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the EP does not take: the pairs that it names, or every pair.
 
     Attributes:
-        why: the reason, for people.
-        do: the next step.
+        why: the reason, for people. do: the next step.
     """
 
     why: Annotated[str, Meta(min_length=1)]
@@ -395,7 +395,7 @@ class Learned:
     """How a kind of node fared on the EP itself, as a model taught: `planner probe --from-model`.
 
     Attributes:
-        reason: the EP's own, where it did not take it. source: the file it stands in, and the packages that answered.
+        reason: the EP's own, where it did not take it. source: its file, and the packages that answered.
     """
 
     on_target: bool

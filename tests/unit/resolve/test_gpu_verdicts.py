@@ -88,3 +88,37 @@ def test_an_input_that_nothing_reads_is_told_where_openvino_feeds_others_by_its_
         target = Target.open(ep)
         resolution = check_model(target, target.read(path, stored=True), None, stored=True)
         assert resolution.legal and any("'u'" in note for note in resolution.notes) is notes
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "attributes", "defect"),
+    [
+        ((8, 9, 3, 3), False, "kernel_shape = [3, 3]", "channels-by-threes"),
+        ((8, 6, 3), True, "kernel_shape = [3]", "channels-by-threes"),
+        ((8, 3, 3, 3), True, "kernel_shape = [3, 3]", None),
+        ((8, 12, 3, 3), True, "kernel_shape = [3, 3]", None),
+        ((6, 9, 3, 3), True, "kernel_shape = [3, 3]", None),
+        ((8, 9, 1, 1), True, "kernel_shape = [1, 1]", None),
+        ((8, 9, 1, 1), True, "kernel_shape = [1, 1], strides = [2, 2]", "channels-by-threes-strided"),
+        ((8, 9, 3, 3), True, "kernel_shape = [3, 3], group = 2", None),
+        ((6, 4, 1, 1), True, "kernel_shape = [1, 1]", "six-of-few-channels"),
+        ((6, 4, 1, 1), False, "kernel_shape = [1, 1]", None),
+        ((6, 8, 1, 1), True, "kernel_shape = [1, 1]", None),
+    ],
+)
+def test_a_convolution_that_webgpu_gets_wrong_is_told_and_written_with_channels_of_zeros(
+    weight: tuple[int, ...], bias: bool, attributes: str, defect: str | None, tmp_path: Path
+) -> None:
+    channels = weight[1] * (2 if "group" in attributes else 1)
+    constants = {"w": f32(RNG.normal(size=weight)), "b": f32(RNG.normal(size=weight[0]))}
+    sizes = ",".join(["7"] * (len(weight) - 2))
+    body = f"y = Conv<{attributes}>(x, w{', b' if bias else ''})"
+    path = save(
+        graph(f"(float[1,{channels},{sizes}] x) => (float[A,B,{sizes.replace('7', 'C')}] y)", body, constants), tmp_path
+    )
+    target = Target.open("webgpu")
+    as_it_is = check_model(target, target.read(path, stored=True), None, stored=True)
+    assert as_it_is.legal and [defect in note.split() for note in as_it_is.notes] == ([] if defect is None else [True])
+    planned = target.read(path)
+    assert ("Pad" in [node.op_type for node in planned.nodes]) is (defect is not None)
+    assert not check_model(target, planned, parse_precision("fp32")).notes
