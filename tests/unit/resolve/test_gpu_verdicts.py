@@ -122,3 +122,86 @@ def test_a_convolution_that_webgpu_gets_wrong_is_told_and_written_with_channels_
     planned = target.read(path)
     assert ("Pad" in [node.op_type for node in planned.nodes]) is (defect is not None)
     assert not check_model(target, planned, parse_precision("fp32")).notes
+
+
+OPENVINO_DEFECTS = [
+    ("ReduceL1<axes = [2]>(x)", 13, "sum-of-all-magnitudes"),
+    ("ReduceL1(x)", 13, None),
+    ("ReduceL1<axes = [2]>(x)", 11, None),
+    ("Softmax<axis = 1>(x)", 11, "softmax-of-one-axis"),
+    ("Softmax<axis = 2>(x)", 11, None),
+    ("Softmax<axis = 1>(x)", 13, None),
+]
+
+
+@pytest.mark.parametrize(("node", "opset", "defect"), OPENVINO_DEFECTS)
+def test_what_openvino_gets_wrong_at_old_opsets_is_told_and_written_at_a_new_one(
+    node: str, opset: int, defect: str | None, tmp_path: Path
+) -> None:
+    path = save(graph("(float[2,4,8] x) => (float[A,B,C] y)", f"y = {node}", opset=opset), tmp_path)
+    target = Target.open("openvino")
+    as_it_is = check_model(target, target.read(path, stored=True), None, stored=True)
+    assert as_it_is.legal and [defect in note.split() for note in as_it_is.notes] == ([] if defect is None else [True])
+    assert not check_model(target, target.read(path), parse_precision("fp32")).notes
+
+
+@pytest.mark.parametrize(
+    ("node", "op_type", "precision", "kind"),
+    [
+        ("Clip(r, low)", "Clip", "w8a8", "float32"),
+        ("Clip(r, low, high)", "Clip", "w8a8", "uint8"),
+        ("Clip(r, low)", "Clip", "w8a16", "uint16"),
+        (
+            "AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1>(r)",
+            "AveragePool",
+            "w8a8",
+            "float32",
+        ),
+        ("AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(r)", "AveragePool", "w8a8", "uint8"),
+    ],
+)
+def test_what_openvino_gets_wrong_at_8_bits_stays_float_in_a_plan(
+    node: str, op_type: str, precision: str, kind: str, tmp_path: Path
+) -> None:
+    constants = {"w": f32(RNG.normal(size=(4, 4, 3, 3))), "low": f32(-0.5), "high": f32(4)}
+    path = save(
+        graph("(float[1,4,9,9] x) => (float[1,4,A,B] y)", f"r = Conv(x, w)\nt = {node}\ny = Tanh(t)", constants),
+        tmp_path,
+    )
+    target = Target.open("openvino")
+    resolution = check_model(target, target.read(path), parse_precision(precision))
+    assert resolution.legal
+    assert [str(v.config.activation) for v in resolution.verdicts if v.node.op_type == op_type] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "constants", "legal"),
+    [
+        (
+            "(float[1,4,8,8] x) => (float[1,4,8,8] y)",
+            "y = GroupNormalization<num_groups = 2>(x, one, one)",
+            {"one": f32(np.ones(4))},
+            False,
+        ),
+        ("(float[N,4,8,8] x) => (float[N,4,1,1] y)", "y = GlobalLpPool(x)", {}, False),
+        ("(float[1,4,8,8] x) => (float[1,4,1,1] y)", "y = GlobalLpPool(x)", {}, True),
+    ],
+)
+def test_what_openvino_takes_and_cannot_build_is_refused(
+    signature: str, body: str, constants: dict[str, np.ndarray], legal: bool, tmp_path: Path
+) -> None:
+    path = save(graph(signature, body, constants, opset=21), tmp_path)
+    target = Target.open("openvino")
+    assert check_model(target, target.read(path, stored=True), None, stored=True).legal is legal
+    if "Group" in body:
+        planned = target.read(path)
+        assert "InstanceNormalization" in [node.op_type for node in planned.nodes]
+        assert check_model(target, planned, parse_precision("fp32")).legal
+
+
+def test_an_lstm_of_8_bits_has_signed_weights_on_openvino(tmp_path: Path) -> None:
+    body = LSTM.format("").replace("[sum] ", "")
+    path = save(graph("(float[5,2,3] x) => (float[5,1,2,4] y)", body, RECURRENT), tmp_path)
+    target = Target.open("openvino")
+    (verdict,) = check_model(target, target.read(path), parse_precision("w8a8")).verdicts
+    assert verdict.ruling.legal and (str(verdict.config.weight), str(verdict.config.activation)) == ("int8", "int8")
