@@ -205,3 +205,22 @@ def test_an_lstm_of_8_bits_has_signed_weights_on_openvino(tmp_path: Path) -> Non
     target = Target.open("openvino")
     (verdict,) = check_model(target, target.read(path), parse_precision("w8a8")).verdicts
     assert verdict.ruling.legal and (str(verdict.config.weight), str(verdict.config.activation)) == ("int8", "int8")
+
+
+@pytest.mark.parametrize(("dilations", "size", "planned"), [(1, 7, True), (2, 5, False)])
+def test_a_mean_of_8_bits_with_dilations_builds_no_session_of_directml(
+    dilations: int, size: int, planned: bool, tmp_path: Path
+) -> None:
+    mean = f"AveragePool<kernel_shape = [3, 3], dilations = [{dilations}, {dilations}]>(d)"
+    quantized = "q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)"
+    body = f"{quantized}\nm = {mean}\np = QuantizeLinear(m, s, z)\ny = DequantizeLinear(p, s, z)"
+    signature = f"(float[1,4,9,9] x) => (float[1,4,{size},{size}] y)"
+    constants = {"s": f32(0.1), "z": np.uint8(100)}
+    target = Target.open("directml")
+    stored = target.read(save(graph(signature, body, constants), tmp_path), stored=True)
+    assert [v.ruling.rule for v in check_model(target, stored, None, stored=True).violations] == [
+        "dilated-mean-of-8-bits"
+    ]
+    plain = target.read(save(graph(signature, f"y = {mean.replace('(d)', '(x)')}"), tmp_path, "plain.onnx"))
+    for precision, legal in (("fp16", True), ("w8a8", planned)):
+        assert check_model(target, plain, parse_precision(precision)).legal is legal
