@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 from planner.model.inference import quiet
 from planner.model.names import name_main_results, name_nodes, name_values
 from planner.model.passes.batch_norm import fuse_batch_normalization
+from planner.model.passes.channels import Misconvolves, fill_channels
 from planner.model.passes.dimensions import MostRank, any_rank, fewer_dimensions
 from planner.model.passes.float32 import compute_in_float32
 from planner.model.passes.fold import fold, lift_constants
@@ -39,6 +40,7 @@ def normalize(
     *,
     integers: PlainIntegers = ANY_INTEGERS,
     most_rank: MostRank = any_rank,
+    misconvolves: Misconvolves | None = None,
     as_stored: bool = False,
 ) -> list[str]:
     """Bind shapes, inline functions, raise the opset, fold constants, fuse; returns notes on what could not be done.
@@ -50,6 +52,7 @@ def normalize(
         fused: operators that decomposed ones may be fused into, and one that is written with others where it is not among them.
         integers: types of plain integers in which values may be moved, and cast.
         most_rank: how many dimensions an operator may have.
+        misconvolves: which convolutions get further channels, since the target computes them wrongly; None: none.
         as_stored: whether the graph is to be judged as onnxruntime will see it: at its own opset, with those operators left
             in it that onnxruntime does not fold either.
 
@@ -87,6 +90,8 @@ def normalize(
         if not as_stored:
             fewer_dimensions(model, most_rank)
             drop_zeros_allowed(model)
+            if misconvolves is not None:
+                fill_channels(model, misconvolves)
         common.RemoveUnusedNodesPass()(model)
         if not as_stored:
             unread_inputs_last(model)

@@ -20,6 +20,7 @@ from planner.model.load import load_source, source_of
 from planner.model.names import name_of
 from planner.model.node import Node, Operand
 from planner.model.normalize import normalize
+from planner.model.passes.channels import Misconvolves
 from planner.model.passes.dimensions import MostRank, any_rank
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers
@@ -89,6 +90,7 @@ def read_model(
     fused: Collection[str] = FUSED_OPERATORS,
     integers: PlainIntegers = ANY_INTEGERS,
     most_rank: MostRank = any_rank,
+    misconvolves: Misconvolves | None = None,
     as_stored: bool = False,
     seen: Seen | None = None,
 ) -> Model:
@@ -101,6 +103,7 @@ def read_model(
         fused: operators that decomposed ones may be fused into: those that the target takes.
         integers: types of plain integers that it moves and casts.
         most_rank: how many dimensions it takes of an operator.
+        misconvolves: which convolutions it computes wrongly; None: none.
         as_stored: to judge the file as it is, as onnxruntime will see it: its opset is not raised.
         seen: what shapes the samples have; with it, open dimensions are bound by them or by default. None: they stay open.
 
@@ -126,6 +129,7 @@ def read_model(
                 fused,
                 integers,
                 most_rank,
+                misconvolves,
                 as_stored,
                 seen,
             )
@@ -166,6 +170,7 @@ def _normalized(
     fused: Collection[str],
     integers: PlainIntegers,
     most_rank: MostRank,
+    misconvolves: Misconvolves | None,
     as_stored: bool,
     seen: Seen | None,
 ) -> Model:
@@ -181,6 +186,7 @@ def _normalized(
         fused,
         integers=integers,
         most_rank=most_rank,
+        misconvolves=misconvolves,
         as_stored=as_stored,
     )
     _restore_names(graph_model.graph, original)

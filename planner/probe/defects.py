@@ -107,7 +107,8 @@ def build_defect(defect: Defect) -> onnx.ModelProto:
         RequestError: its text is no model.
     """
     try:
-        proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {_OPSET}]>\ng {defect.model}')
+        opset = min(_OPSET, defect.first.when.max_opset or _OPSET)
+        proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\ng {defect.model}')
     except onnx.parser.ParseError as error:
         raise RequestError(f"the model of defect {defect.id!r} cannot be read: {error}") from None
     rng = np.random.default_rng(_SEED)

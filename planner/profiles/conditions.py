@@ -232,5 +232,6 @@ def _operand(condition: OperandCondition) -> str:
     said = [] if condition.constant is None else ["constant" if condition.constant else "computed"]
     said += [] if condition.dtype is None else [" or ".join(condition.dtype)]
     said += [w for w in (_bounds("rank", condition),) if w]
+    said += [f"with dimension {place} {wanted.words()}" for place, wanted in (condition.dims or {}).items()]
     said += [] if condition.holds is None else [f"with {condition.holds} in it"]
     return " ".join(said) or "given"

@@ -107,8 +107,7 @@ class Refuses(Statement, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the EP does not take: the pairs that it names, or every pair.
 
     Attributes:
-        why: the reason, for people.
-        do: the next step.
+        why: the reason, for people. do: the next step.
     """
 
     why: Annotated[str, Meta(min_length=1)]
@@ -317,7 +316,7 @@ class Learned:
     """How a kind of node fared on the EP itself, as a model taught: `planner probe --from-model`.
 
     Attributes:
-        reason: the EP's own, where it did not take it. source: the file it stands in, and the packages that answered.
+        reason: the EP's own, where it did not take it. source: its file, and the packages that answered.
     """
 
     on_target: bool

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
+from planner.profiles.dimension import Dimension
+
 AttributeValue = str | int | float | list[int | str]
 
 
@@ -15,6 +17,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         constant: whether it is known before the model runs.
         dtype: its element type is among these. min_rank, max_rank: bounds of its rank.
+        dims: what must hold of its dimensions, by their place (as text).
         holds: a whole number that is among those of a short constant, such as a shape.
         present: whether the operand is given at all; any other condition asks for that as well.
     """
@@ -23,6 +26,7 @@ class OperandCondition(Struct, frozen=True, forbid_unknown_fields=True):
     dtype: list[str] | None = None
     min_rank: int | None = None
     max_rank: int | None = None
+    dims: dict[Annotated[str, Meta(pattern="^[0-9]$")], Dimension] | None = None
     holds: int | None = None
     present: bool | None = None
 

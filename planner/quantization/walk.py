@@ -37,8 +37,9 @@ LEARNS = "learned_rounding"
 
 # Their bodies, or what they compute, have types of their own.
 _OWN_TYPES = frozenset({"If", "Loop", "Scan", "Cast", "CastLike"})
-# The type of one input binds that of another, or of what they compute: the model's own Q and DQ, with their scales.
-_BOUND_TYPES = frozenset({"BitCast", "QuantizeLinear", "DequantizeLinear"})
+# The type of one input binds that of another, or of what they compute: the model's own Q and DQ, with their scales. And what ONNX has
+# in float32 alone.
+_BOUND_TYPES = frozenset({"BitCast", "QuantizeLinear", "DequantizeLinear", "NonMaxSuppression"})
 
 
 @dataclass(frozen=True)

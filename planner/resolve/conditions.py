@@ -168,10 +168,26 @@ def _unmet_operand(
         return f"has rank {rank}, below {condition.min_rank}"
     if rank is not None and condition.max_rank is not None and rank > condition.max_rank:
         return f"has rank {rank}, above {condition.max_rank}"
+    if (problem := _unmet_dimension(condition, operand.shape, of_refusal=of_refusal)) is not None:
+        return problem
     if of_refusal and condition.holds is not None and operand.numbers is None:
         return "holds numbers that are not known"
     if condition.holds is not None and operand.numbers is not None and condition.holds not in operand.numbers:
         return f"does not hold {condition.holds}"
+    return None
+
+
+def _unmet_dimension(
+    condition: OperandCondition, shape: tuple[int | None, ...] | None, *, of_refusal: bool
+) -> str | None:
+    for place, wanted in (condition.dims or {}).items():
+        if shape is not None and int(place) >= len(shape):
+            return f"has no dimension {place}"
+        size = None if shape is None else shape[int(place)]
+        if size is None and of_refusal:
+            return "has a shape that is not known"
+        if size is not None and not wanted.holds(size):
+            return f"has dimension {place} of {size}, which is not {wanted.words()}"
     return None
 
 

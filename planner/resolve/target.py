@@ -10,18 +10,21 @@ from pathlib import Path
 
 from msgspec import structs
 
-from planner.dtypes import DType, Precision
+from planner.dtypes import DType, Precision, in_float
 from planner.errors import RequestError
 from planner.files import exists
 from planner.model.binding import Seen
-from planner.model.node import Node
+from planner.model.node import Node, Operand
 from planner.model.passes.dimensions import any_rank
 from planner.model.passes.fuse import FUSED_OPERATORS
 from planner.model.passes.integers import PlainIntegers
 from planner.model.read import Model, read_model
+from planner.operators import Role
+from planner.profiles.conditions import names_of
 from planner.profiles.load import load_profiles
 from planner.profiles.schema import Profile, Rule
 from planner.profiles.when import OperandCondition, When
+from planner.resolve.conditions import unmet_condition
 from planner.resolve.kernels import serves
 from planner.resolve.opset import PREFERRED, written_opset
 from planner.resolve.plan import EvidenceIdentity, Plan, TargetIdentity
@@ -202,6 +205,25 @@ class Target:
                 return True
         return False
 
+    def _knows_wrong(self, op_type: str) -> bool:
+        """Whether a known defect speaks of an operator by itself."""
+        return any(d.then is None and op_type in names_of(d.first.op) for d in self.profile.defects(self.device))
+
+    def _misconvolves(self, weight: tuple[int, ...], attributes: Mapping[str, object], bias: bool) -> bool:
+        """Whether a known defect speaks of a Conv in float by itself whose weight has this shape."""
+        config = in_float(DType.FLOAT32, has_weight=True)
+        data = Operand("x", Role.ACTIVATION, "float32", (None,) * len(weight), False)
+        operands = [data, replace(data, name="w", role=Role.WEIGHT, shape=weight, constant=True)]
+        operands += [replace(data, name="b", role=Role.BIAS, shape=weight[:1], constant=True)] if bias else []
+        node = Node("", "Conv", "", tuple(operands), ("y",), (data.shape,), ("float32",), attributes, (), config)
+        return any(
+            d.then is None
+            and "Conv" in names_of(d.first.op)
+            and unmet_condition(d.first.when, node, config, self.profile.file.opset or PREFERRED, of_refusal=True)
+            is None
+            for d in self.profile.defects(self.device)
+        )
+
     def read(
         self,
         path: Path,
@@ -244,6 +266,7 @@ class Target:
                 fused=fused,
                 integers=integers,
                 most_rank=self.most_rank,
+                misconvolves=self._misconvolves if self._knows_wrong("Conv") else None,
                 as_stored=stored,
                 seen=binding,
             )

@@ -1,4 +1,4 @@
-"""Pooling that rounds its size up, as pooling that does not."""
+"""Pooling that rounds its size up, as pooling that does not; a mean without dilations of 1."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def plain_pool(node: ir.Node) -> None:
     hangs over, unless it has no padding to count. The size is onnxruntime's (core/providers/cpu/nn/pool_attributes.h): the last
     window begins inside.
     """
+    if node.op_type == "AveragePool" and set(ints_attribute(node, "dilations", [])) == {1}:
+        del node.attributes["dilations"]  # which it has from opset 19 on: onnxruntime's quantized kernel knows none
     x = node.inputs[0]
     if not int_attribute(node, "ceil_mode", 0) or x is None or x.shape is None or "kernel_shape" not in node.attributes:
         return

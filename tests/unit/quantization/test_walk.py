@@ -523,3 +523,12 @@ def test_a_result_whose_type_no_input_has_keeps_its_own(signature: str, body: st
     constants = {"w": weights(4), "b": weights(4, seed=2)} if "w, b" in body else {}
     model = read(graph(signature, body, constants))
     check(model, (F16, F16), samples_of({"x": (2, 4) if constants else (4,)}), 40)
+
+
+def test_boxes_and_scores_of_a_suppression_are_float32_in_a_float16_plan() -> None:
+    body = "b = Relu(x)\nc = Sigmoid(s)\nk = NonMaxSuppression(b, c)\ny = Neg(b)"
+    model = read(graph("(float[1,6,4] x, float[1,2,6] s) => (int64[K,3] k, float[1,6,4] y)", body))
+    applied = ir.to_proto(apply_plan(model, plan_of(model, (None, F16)), {}).model)
+    onnx.checker.check_model(applied, full_check=True)
+    sample = {"x": np.ones((1, 6, 4), np.float32), "s": np.ones((1, 2, 6), np.float32)}
+    assert session(applied)(sample)["y"].dtype == np.float32
