@@ -67,7 +67,12 @@ def _is_unit(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
     if not any(is_quantized(out) for out in node.outputs if out.dtype in FLOATS):
         return False
     for value, operand in zip(node.inputs, operands, strict=True):
-        if value is None or operand is None or operand.role is Role.EXACT or value.dtype not in FLOATS:
+        if (
+            value is None
+            or operand is None
+            or operand.role not in (Role.WEIGHT, Role.BIAS)
+            or value.dtype not in FLOATS
+        ):
             continue
         # Of these the bias alone may stay float.
         spared = operand.role is Role.BIAS and node.op_type in ("Conv", "ConvTranspose", "Gemm")

@@ -692,8 +692,6 @@ def test_a_node_with_dq_before_it_but_no_q_behind_it_computes_in_float(tmp_path:
         ("InstanceNormalization(d, v, bf)", {"w": np.ones(4, np.int8), "bf": f32(np.ones(4))}, "int8/float32"),
         ("Conv(d, v, bf)", {"w": np.ones((4, 4, 1, 1), np.int8), "bf": f32(np.ones(4))}, "int8/uint8"),
         ("PRelu(d, v)", {"w": np.ones((4, 1, 1), np.int8)}, "int8/uint8"),
-        ("Add(d, cf)", {"cf": f32(2)}, "float32"),
-        ("Mul(d, v)", {"w": np.int8(3)}, "uint8"),
     ],
 )
 def test_a_node_that_reads_a_constant_without_dq_computes_in_float(
