@@ -162,6 +162,11 @@ def role_of(op_type: str, position: int, *, is_constant: bool, is_float: bool) -
     return role
 
 
+def summed_axis(op_type: str, attributes: Mapping[str, object]) -> int:
+    """Axis of the matrix that a MatMul or Gemm multiplies by that is summed over."""
+    return 1 if op_type == "Gemm" and attributes.get("transB", 0) else 0
+
+
 def channel_axis(op_type: str, position: int, rank: int, attributes: Mapping[str, object]) -> int | None:
     """Axis of the weight at ``position`` along which per-channel scales run; None where there is no such axis.
 

@@ -7,7 +7,7 @@ under its kernel at some places). Memory is bounded: a few tensors travel at a t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ import onnx_ir as ir
 
 from planner.calibrate.inputs import Sample
 from planner.calibrate.spread import evenly
+from planner.model.exposed import exposed, in_batches
+from planner.model.passes.match import int_attribute
 from planner.model.read import Model
 from planner.model.values import tensor_dtype
 from planner.model.write import save
+from planner.operators import summed_axis
 from planner.progress import Progress, silent
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
@@ -88,12 +91,12 @@ class _Product:
         if not data.name or not (data.producer() or data.is_graph_input()):
             return None
         shape = weight.const_value.shape.numpy()
-        if tensor_dtype(data) != ir.DataType.FLOAT or _number(node, "transA", 0):
+        if tensor_dtype(data) != ir.DataType.FLOAT or int_attribute(node, "transA", 0):
             return None
         known = data.shape is not None and data.shape.is_static()
         size = 4 * math.prod(data.shape.numpy()) if known and data.shape is not None else 0
         if node.op_type != "Conv":
-            summed = 1 if node.op_type == "Gemm" and _number(node, "transB", 0) else 0
+            summed = summed_axis(node.op_type, {"transB": int_attribute(node, "transB", 0)})
             length = shape[summed] if len(shape) == 2 else 0
             return cls(node.name, data.name, size, 1, length) if 0 < length <= LONGEST else None
         kernel = tuple(shape[2:])
@@ -112,7 +115,7 @@ class _Product:
 
         rank = len(kernel)
         return cls(
-            node.name, data.name, size, _number(node, "group", 1), length, kernel,
+            node.name, data.name, size, int_attribute(node, "group", 1), length, kernel,
             numbers("strides", rank, 1), numbers("pads", 2 * rank, 0), numbers("dilations", rank, 1),
         )  # fmt: skip
 
@@ -131,11 +134,6 @@ class _Product:
         places = np.unravel_index(_some(math.prod(extent), most, rng), extent)
         found = np.moveaxis(windows, 1, 1 + rank)[places]  # rows, channels, kernel
         return found.reshape(len(found), self.groups, self.length).transpose(1, 0, 2)
-
-
-def _number(node: ir.Node, name: str, default: int) -> int:
-    given = node.attributes.get(name)
-    return default if given is None else given.as_int()
 
 
 def _some(count: int, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -163,12 +161,12 @@ def collect_moments(
     if not samples:
         return {}
     products = [p for node in model.ir.graph if (p := _Product.of(node)) is not None]
-    parts = list(_parts(products))
+    parts = list(in_batches(products, lambda product: product.bytes or _AT_ONCE // 16, _AT_ONCE))
     path, most = folder / "exposed.onnx", -(-ROWS // len(samples))
     found: dict[str, Moments] = {}
     progress("learning how to round", 0, len(parts) * len(samples))
     for done, part in enumerate(parts):
-        save(_exposed(model.ir, [p.data for p in part]), path, embed=False)
+        save(exposed(model.ir, [p.data for p in part]), path, embed=False)
         sums = [_Sums.start(p, folder / f"moments{len(found) + i}") for i, p in enumerate(part)]
         with Worker(CPU) as worker:
             worker.open(path, {}, lean=True)
@@ -212,28 +210,3 @@ class _Sums:
         self.second /= self.rows
         self.second -= off[:, :, None] * off[:, None, :]
         return Moments(self.rows, self.near + off, self.second)
-
-
-def _parts(products: Sequence[_Product]) -> Iterator[list[_Product]]:
-    """The products, as many at a time as one run of the model may give out the data of."""
-    part: list[_Product] = []
-    size = 0
-    for product in products:
-        new = 0 if any(p.data == product.data for p in part) else product.bytes or _AT_ONCE // 16
-        if part and size + new > _AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(product)
-        size += new
-    if part:
-        yield part
-
-
-def _exposed(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy of the model that gives these values out as well."""
-    copy = model.clone()
-    known = {out.name for out in (*copy.graph.outputs, *copy.graph.inputs)}
-    wanted: Mapping[str, None] = dict.fromkeys(name for name in names if name not in known)
-    values = {out.name: out for node in copy.graph for out in node.outputs}
-    copy.graph.outputs.extend(values[name] for name in wanted)
-    return copy

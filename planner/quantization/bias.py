@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.operators import summed_axis
 from planner.quantization.parameters import Parameters, dequantize, quantize
 
 # So many numbers of a weight are looked at together.
@@ -53,7 +54,7 @@ def mean_error(
         return result
     if op_type not in ("Gemm", "MatMul") or weight.ndim != 2:
         return None
-    summed = 1 if op_type == "Gemm" and attributes.get("transB", 0) else 0
+    summed = summed_axis(op_type, attributes)
     if weight.shape[summed] != len(mean):
         return None
     result = np.zeros(weight.shape[1 - summed])

@@ -11,7 +11,7 @@ from planner.calibrate.ranges import constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.values import numbers
-from planner.operators import channel_axis
+from planner.operators import channel_axis, summed_axis
 from planner.quantization import blocks as b
 from planner.quantization import parameters as q
 from planner.quantization.graph import (
@@ -23,7 +23,6 @@ from planner.quantization.graph import (
     attributes_of,
     graph_of,
     put,
-    summed_axis,
 )
 
 
@@ -211,7 +210,7 @@ def weight_in_blocks(
     Raises:
         RequestError: it is no matrix, or too small for such blocks.
     """
-    axis = summed_axis(node)
+    axis = summed_axis(node.op_type, attributes_of(node))
     require_blocks(node, array, axis, block_size)
     key = (value, "blocks", kind, axis, block_size, dtype)
     if key not in rewriting.made:

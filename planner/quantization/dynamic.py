@@ -7,16 +7,17 @@ import onnx_ir as ir
 
 from planner.dtypes import QuantConfig
 from planner.model.values import numbers
+from planner.operators import summed_axis
 from planner.quantization import parameters as q
 from planner.quantization.graph import (
     IR_TYPES,
     Made,
     Rewriting,
+    attributes_of,
     graph_of,
     number_of,
     place_of,
     put,
-    summed_axis,
 )
 
 
@@ -59,7 +60,7 @@ def dynamic_matmul(
 
 def _weights(rewriting: Rewriting, node: ir.Node, value: ir.Value, config: QuantConfig) -> tuple[ir.Value, ...]:
     """Codes, scale and zero point of the matrix, times a Gemm's alpha."""
-    kind, alpha, axis = config.weight, number_of(node, "alpha"), summed_axis(node)
+    kind, alpha, axis = config.weight, number_of(node, "alpha"), summed_axis(node.op_type, attributes_of(node))
     assert kind is not None
     key = (value, "MatMulInteger", kind, config.per_channel, alpha, axis)
     if key not in rewriting.packed:

@@ -36,11 +36,6 @@ class Made:
     shape: tuple[int, ...]
 
 
-def summed_axis(node: ir.Node) -> int:
-    """Axis of the second operand of a MatMul or Gemm that is summed over."""
-    return 1 if node.op_type == "Gemm" and number_of(node, "transB", 0) else 0
-
-
 def attributes_of(node: ir.Node) -> dict[str, object]:
     """The node's attributes as plain values."""
     return {name: attribute.value for name, attribute in node.attributes.items()}

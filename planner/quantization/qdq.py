@@ -12,7 +12,7 @@ from planner.calibrate.ranges import Range, constant_range
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RangeMissingError, RequestError
 from planner.model.values import constant_array, tensor_dtype
-from planner.operators import Role, channel_axis, operator, role_of
+from planner.operators import Role, channel_axis, operator, role_of, summed_axis
 from planner.quantization import parameters as q
 from planner.quantization.bias import mean_error
 from planner.quantization.casts import as_float
@@ -33,7 +33,6 @@ from planner.quantization.graph import (
     graph_of,
     place_of,
     put,
-    summed_axis,
 )
 from planner.resolve.plan import PlanNode
 
@@ -140,7 +139,9 @@ def _weight(rewriting: Rewriting, state: _Node, position: int, value: ir.Value, 
         centred = means is not None and (
             node.op_type == "Conv" or (node.op_type == "Gemm" and constant_array(third) is not None)
         )
-        return rewriting.rounding.codes(node.name or "", array, parameters, summed=summed_axis(node), centred=centred)
+        return rewriting.rounding.codes(
+            node.name or "", array, parameters, summed=summed_axis(node.op_type, attributes), centred=centred
+        )
 
     new = quantized_weight(rewriting, value, array, config.weight, axis, bias, state.data, learned)
     state.weight = state.weight or rewriting.stored[new].parameters

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from planner.dtypes import DType, QuantConfig
 from planner.errors import RequestError
 from planner.model.values import constant_array
+from planner.operators import summed_axis
 from planner.quantization import blocks as b
 from planner.quantization.casts import as_float
 from planner.quantization.constants import require_blocks
@@ -16,9 +17,9 @@ from planner.quantization.graph import (
     IR_TYPES,
     NUMPY_FLOATS,
     Rewriting,
+    attributes_of,
     graph_of,
     number_of,
-    summed_axis,
 )
 from planner.resolve.plan import PlanNode
 from planner.resolve.replacements import Replacement
@@ -52,7 +53,7 @@ def replace_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
             "make the plan anew with `planner plan`",
         )
     if line.config.block_size is not None:
-        axis = 1 if node.op_type == "Gather" else summed_axis(node)
+        axis = 1 if node.op_type == "Gather" else summed_axis(node.op_type, attributes_of(node))
         require_blocks(node, array, axis, line.config.block_size)
     if line.replacement is Replacement.GATHER_BLOCKS:
         made = [_gather_blocks(rewriting, node, value, array, line.config, dtype)]
@@ -75,7 +76,7 @@ def _product(
     if line.replacement is Replacement.DYNAMIC_MATMUL:
         made = dynamic_matmul(rewriting, node, data, value, line.config)
     else:
-        rows = array if summed_axis(node) == 1 else array.T
+        rows = array if summed_axis(node.op_type, attributes_of(node)) == 1 else array.T
         made = [_matmul_nbits(rewriting, node, data, value, rows, line.config, dtype)]
     return made + _added_bias(rewriting, node, made[-1].outputs[0], dtype)
 

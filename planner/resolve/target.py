@@ -198,16 +198,20 @@ class Target:
 
     def miscasts(self, source: str, to: int) -> bool:
         """Whether a known defect speaks of a Cast of a type, by name, to one that has this number in ONNX."""
-        for defect in self.profile.defects(self.device):
-            when, data = defect.first.when, defect.first.when.inputs.get("0")
+        for when in self._known_wrong("Cast"):
+            data = when.inputs.get("0")
             of_source = data is not None and data.dtype is not None and source in data.dtype
-            if defect.first.op == "Cast" and defect.then is None and of_source and to in when.attributes.get("to", ()):
+            if of_source and to in when.attributes.get("to", ()):
                 return True
         return False
 
-    def _knows_wrong(self, op_type: str) -> bool:
-        """Whether a known defect speaks of an operator by itself."""
-        return any(d.then is None and op_type in names_of(d.first.op) for d in self.profile.defects(self.device))
+    def _known_wrong(self, op_type: str) -> tuple[When, ...]:
+        """Conditions of the known defects that speak of an operator by itself."""
+        return tuple(
+            defect.first.when
+            for defect in self.profile.defects(self.device)
+            if defect.then is None and op_type in names_of(defect.first.op)
+        )
 
     def _misconvolves(self, weight: tuple[int, ...], attributes: Mapping[str, object], bias: bool) -> bool:
         """Whether a known defect speaks of a Conv in float by itself whose weight has this shape."""
@@ -216,12 +220,9 @@ class Target:
         operands = [data, replace(data, name="w", role=Role.WEIGHT, shape=weight, constant=True)]
         operands += [replace(data, name="b", role=Role.BIAS, shape=weight[:1], constant=True)] if bias else []
         node = Node("", "Conv", "", tuple(operands), ("y",), (data.shape,), ("float32",), attributes, (), config)
+        opset = self.profile.file.opset or PREFERRED
         return any(
-            d.then is None
-            and "Conv" in names_of(d.first.op)
-            and unmet_condition(d.first.when, node, config, self.profile.file.opset or PREFERRED, of_refusal=True)
-            is None
-            for d in self.profile.defects(self.device)
+            unmet_condition(when, node, config, opset, of_refusal=True) is None for when in self._known_wrong("Conv")
         )
 
     def read(
@@ -266,7 +267,7 @@ class Target:
                 fused=fused,
                 integers=integers,
                 most_rank=self.most_rank,
-                misconvolves=self._misconvolves if self._knows_wrong("Conv") else None,
+                misconvolves=self._misconvolves if self._known_wrong("Conv") else None,
                 as_stored=stored,
                 seen=binding,
             )

@@ -232,6 +232,10 @@ def _search(trials: Trials) -> SearchReport | None:
         plan = replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan
         return trials.rounded(trials.corrected(trials.protect(plan)))
 
+    @functools.lru_cache(maxsize=1)  # built, judged and cross-validated in a row
+    def planned(assignment: Assignment) -> Plan:
+        return plan_of(assignment)
+
     def switched(levels: Sequence[int]) -> Switched | None:
         assert trials.model.ir is not None
         names = [[candidates.nodes[i].name for i in unit] for unit in candidates.units]
@@ -243,10 +247,10 @@ def _search(trials: Trials) -> SearchReport | None:
     judgements: list[Judgement] = []
     with PlanEvaluator(
         trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
-        lambda assignment: trials.build(plan_of(assignment)), trials.folder,
+        lambda assignment: trials.build(planned(assignment)), trials.folder,
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
-        flattered=lambda assignment: trials.flattered(plan_of(assignment)),
-        folds=lambda assignment: trials.folds(plan_of(assignment)),
+        flattered=lambda assignment: trials.flattered(planned(assignment)),
+        folds=lambda assignment: trials.folds(planned(assignment)),
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -266,9 +266,7 @@ class Trials:
             if fold not in self._fold_ranges:
                 others = [sample for place, sample in enumerate(calibration) if place % _FOLDS != fold]
                 self._fold_ranges[fold] = calibrate(self.model, others, method=self.inputs.method)
-            _, rounding = self._seen_for(plan)
-            made = apply_plan(self.model, plan, self._fold_ranges[fold], rounding, float16_io=self.demands.float16_io)
-            yield made.model, range(fold, len(calibration), _FOLDS)
+            yield self.build(plan, self._fold_ranges[fold]), range(fold, len(calibration), _FOLDS)
 
     def flattered(self, plan: Plan) -> float:
         """How many dB a plan loses on samples that taught nothing, against those that taught how to round."""
@@ -292,10 +290,11 @@ class Trials:
         budget = self.demands.time_budget
         return None if budget is None else max(0.0, self.started + budget - time.monotonic())
 
-    def build(self, plan: Plan) -> ir.Model:
-        """The model of a plan."""
-        ranges, rounding = self._seen_for(plan)
-        return apply_plan(self.model, plan, ranges, rounding, float16_io=self.demands.float16_io).model
+    def build(self, plan: Plan, ranges: Mapping[str, Range] | None = None) -> ir.Model:
+        """The model of a plan, with these ranges in the place of those that all calibration samples gave."""
+        seen, rounding = self._seen_for(plan)
+        seen = seen if ranges is None else ranges
+        return apply_plan(self.model, plan, seen, rounding, float16_io=self.demands.float16_io).model
 
     def apply(self, plan: Plan, path: Path) -> Artifact:
         """Write the model of a plan."""
@@ -305,7 +304,7 @@ class Trials:
             self.model, plan, ranges, path, rounding, float16_io=self.demands.float16_io, proven=False
         )
 
-    def _seen_for(self, plan: Plan) -> tuple[dict[str, Range], Rounding | None]:
+    def _seen_for(self, plan: Plan) -> tuple[Mapping[str, Range], Rounding | None]:
         """What calibration saw, as far as the plan needs it."""
         if not plan.is_quantized:
             return {}, None

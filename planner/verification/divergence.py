@@ -21,6 +21,7 @@ import onnx_ir as ir
 from planner.calibrate.inputs import Sample
 from planner.dtypes import FLOAT16_LARGEST
 from planner.files import temporary_folder
+from planner.model.exposed import exposed, in_batches
 from planner.model.inference import infer_once
 from planner.model.values import tensor_dtype
 from planner.model.write import save
@@ -443,32 +444,13 @@ def _batches(reference: ir.Model, pairs: Mapping[str, str]) -> Iterator[list[tup
         for out in node.outputs
         if out.shape is not None
     }
-    batch: list[tuple[str, str]] = []
-    total = 0
-    for pair in pairs.items():
-        size = sizes.get(pair[0], 0)
-        if batch and total + size > _BATCH_BYTES:
-            yield batch
-            batch, total = [], 0
-        batch.append(pair)
-        total += size
-    if batch:
-        yield batch
+    return in_batches(pairs.items(), lambda pair: sizes.get(pair[0], 0), _BATCH_BYTES)
 
 
 @contextlib.contextmanager
 def _exposed(model: ir.Model, names: Sequence[str]) -> Iterator[Path]:
     """A temporary file of the model with those inner values as further outputs."""
-    copy = model.clone()
-    existing = {v.name for v in copy.graph.outputs}
-    values = _values(copy)
-    for name in names:
-        if name not in existing:
-            value = values[name]
-            if value.type is None:
-                value.type = ir.TensorType(ir.DataType.FLOAT)
-            copy.graph.outputs.append(value)
     with temporary_folder() as folder:
         path = Path(folder) / "exposed.onnx"
-        save(copy, path)
+        save(exposed(model, names), path)
         yield path

@@ -31,7 +31,7 @@ def branches(*, stated: bool = False) -> ir.Model:
         y = MatMul(k, w)
     """
     proto = graph("(float[2,64] x, bool c) => (float[2,8] y)", body, {"w": np.ones((64, 8), np.float32)})
-    return ir.from_proto(onnx.shape_inference.infer_shapes(proto) if stated else proto)
+    return ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto) if stated else proto)
 
 
 def test_shapes_are_known_within_subgraphs_too_and_constants_stay_what_they_are() -> None:

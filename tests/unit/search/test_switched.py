@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from examples import digits
 from examples.inputs import digits_labelled
+from planner.calibrate.ranges import Range
 from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
-from planner.model.read import read_model
+from planner.model.read import Model, read_model
 from planner.model.write import save
 from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
+from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
@@ -41,6 +45,10 @@ def _db(expected: list[Mapping[str, np.ndarray]], got: list[Mapping[str, np.ndar
     for one, other in zip(expected, got, strict=True):
         comparison.add(one, other)
     return min(entry.sqnr_db for entry in comparison.results())
+
+
+def _applied(model: Model, plan: Plan, ranges: Mapping[str, Range]) -> ir.Model:
+    return apply_plan(model, plan, ranges).model
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "fp16"])
@@ -79,10 +87,10 @@ def test_a_mix_comes_to_the_mix_that_is_written(tmp_path: Path) -> None:
     switched = make_switched(
         model.ir,
         [[model.nodes[i].name for i in part] for part in parts],
-        {place: lambda plan=plan: apply_plan(model, plan, ranges).model for place, plan in enumerate(plans)},
+        dict(enumerate(functools.partial(_applied, model, plan, ranges) for plan in plans)),
     )
     assert switched is not None
-    written = apply_plan(model, replace(plans[1], nodes=lines), ranges).model
+    written = _applied(model, replace(plans[1], nodes=lines), ranges)
     for name, made in (("float32", model.ir), ("switched", switched.model), ("written", written)):
         save(made, tmp_path / f"{name}.onnx")
     expected = _outputs(tmp_path / "float32.onnx", {})
