@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -269,6 +269,11 @@ class Worker:
         if self._process is not None:
             self._holds = True
             self._ask({"do": "hold"}, {}, "putting a session aside")
+
+    def keep_to(self, cores: Collection[int]) -> None:
+        """Let the open session's threads run on these cores alone, where the platform has such a thing."""
+        if self._process is not None:
+            self._process.keep_to(cores)
 
     def close_session(self) -> None:
         """Release the open session, and keep the process."""
