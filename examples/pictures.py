@@ -6,6 +6,7 @@ Pillow carries one TrueType font; size, stretch, slant, colours, noise and blur 
 from __future__ import annotations
 
 import string
+from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
@@ -185,9 +186,7 @@ def _weathered(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def _fitting(rng: np.random.Generator, face: ImageFont.FreeTypeFont, width: int) -> str:
     text = phrase(rng, 9)
-    while text and face.getlength(text) > width:
-        text = text[:-1]
-    return text
+    return text[: bisect_right(range(1, len(text) + 1), width, key=lambda count: face.getlength(text[:count]))]
 
 
 def _figure(picture: Picture, rng: np.random.Generator, box: tuple[int, int, int, int]) -> None:
