@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,18 +130,19 @@ def _best(
     trials: Trials, resolutions: Iterator[Resolution]
 ) -> tuple[Attempt, SearchReport | None, tuple[Finalist, ...]]:
     """The attempt to keep, the report of the search, and what was compared by schedule."""
-    report = _try(trials, resolutions)
+    report, finalists = _try(trials, resolutions)
     if not trials.attempts:
         raise trials.failed[0].error
     kept = trials.undercutting or max(trials.attempts, key=_merit)
-    finalists: tuple[Finalist, ...] = ()
-    if trials.estimator is not None and kept.passed and trials.left != 0:
-        kept, finalists = _by_schedule(trials, kept, report)
-    return trials.explained(kept), report, finalists
+    if report is None and kept.passed:
+        finalists = _by_schedule(trials, kept.plan, kept)
+        if any(finalist.outcome == "kept" for finalist in finalists[1:]):
+            kept = trials.attempts[-1]
+    return trials.explained(kept), report, finalists if kept.passed else ()
 
 
-def _try(trials: Trials, resolutions: Iterator[Resolution]) -> SearchReport | None:
-    """Make the attempts that the request calls for; the report of the search, where there was one."""
+def _try(trials: Trials, resolutions: Iterator[Resolution]) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
+    """Make the attempts that the request calls for; the report of the search, where there was one, and its finalists."""
     if not trials.auto:
         trials.attempt(trials.plan(next(resolutions)))
     elif trials.timed:
@@ -156,35 +157,45 @@ def _try(trials: Trials, resolutions: Iterator[Resolution]) -> SearchReport | No
             return _search(trials)
         if any(attempt.passed for attempt in trials.attempts):
             trials.undercut(resolutions)
-    return None
+    return None, ()
 
 
-def _by_schedule(trials: Trials, kept: Attempt, report: SearchReport | None) -> tuple[Attempt, tuple[Finalist, ...]]:
-    """Compare the plan that passed with each uniform precision that was not tried, by the schedule of its very file.
+def _by_schedule(
+    trials: Trials, plan: Plan, passed: Attempt | None, excluded: Collection[str] = ()
+) -> tuple[Finalist, ...]:
+    """Compare a plan with each uniform precision that was not tried, by the schedule of its very file, and attempt those that
+    are estimated faster until one passes.
+
+    Args:
+        trials: of the request.
+        plan: that passed, or that is next to be attempted.
+        passed: its attempt, where it was made.
+        excluded: precisions that are known to fall short.
 
     Returns:
-        The attempt to keep, and all that were compared.
+        All that were compared; nothing where plans cannot be compared, or no time is left for it.
     """
-    tried = {attempt.plan.precision for attempt in trials.attempts}
-    if report is not None:
-        # What the search measured below the floor is no finalist.
-        tried |= {level.precision for level in report.levels if level.precision != kept.plan.precision}
-    assert trials.estimator is not None
-    plans = {plan.precision: plan for plan in trials.rivals(kept.plan, tried)}
+    if trials.estimator is None or trials.left == 0:
+        return ()
+    tried = {attempt.plan.precision for attempt in trials.attempts}.union(excluded)
+    plans = {rival.precision: rival for rival in trials.rivals(plan, tried | {plan.precision})}
     found: dict[str, Interval | None] = {}
-    for done, (precision, plan) in enumerate(plans.items()):
-        trials.progress("comparing schedules", done, len(plans))
-        found[precision] = trials.estimator.of(plan)
-    trials.progress("comparing schedules", len(plans), len(plans))
-    first = (kept.plan.precision, None if kept.estimate is None else kept.estimate.ms)
+    total = len(plans) + (passed is None)
+    for done, (precision, rival) in enumerate(plans.items()):
+        trials.progress("comparing schedules", done, total)
+        found[precision] = trials.estimator.of(rival)
+    ms = None
+    if passed is not None:
+        ms = None if passed.estimate is None else passed.estimate.ms
+    elif plans:
+        ms = trials.estimator.of(plan)
+    trials.progress("comparing schedules", total, total)
 
     def passes(name: str) -> bool:
         attempt = trials.attempt(trials.refined(plans[name]))
         return attempt is not None and attempt.passed
 
-    finalists = fastest(first, found.items(), passes)
-    best = next(finalist.precision for finalist in finalists if finalist.outcome == "kept")
-    return (kept if best == first[0] else trials.attempts[-1]), finalists
+    return fastest((plan.precision, ms), found.items(), passes)
 
 
 def _mixing_may_help(attempts: Sequence[Attempt]) -> bool:
@@ -214,8 +225,9 @@ def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
     return attempt.passed, not attempt.verification.placement.fallback, attempt.speedup or 0.0, fidelity
 
 
-def _search(trials: Trials) -> SearchReport | None:
-    """Search for the cheapest plan that reaches the floor on the EP, and attempt it; None where there is no choice.
+def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
+    """Search for the cheapest plan that reaches the floor on the EP, and attempt it, unless one that is estimated faster passes;
+    None where there is no choice.
 
     The search decides on calibration samples. Those held apart judge its plan. If they refute it, the search runs once more
     with 2 dB added, and they judge that plan as well; if they refute that too, the next dearer precisions, until one passes.
@@ -225,7 +237,7 @@ def _search(trials: Trials) -> SearchReport | None:
     target, floor = trials.target, trials.floor
     candidates = find_candidates(target, trials.model, allow_fallback=trials.demands.allow_fallback)
     if not candidates.levels:
-        return None
+        return None, ()
 
     def plan_of(assignment: Assignment, reasons: Mapping[int, str] | None = None) -> Plan:
         plan = mixed_plan(target, trials.model, candidates, assignment, reasons or {})
@@ -245,6 +257,7 @@ def _search(trials: Trials) -> SearchReport | None:
     deadline = None if trials.left is None else started + _SEARCHING * trials.left
     teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
+    finalists: tuple[Finalist, ...] = ()
     with PlanEvaluator(
         trials.reference, target.identity, trials.inputs.calibration, floor, candidates.nodes,
         lambda assignment: trials.build(planned(assignment)), trials.folder,
@@ -255,7 +268,15 @@ def _search(trials: Trials) -> SearchReport | None:
     ) as evaluator:  # fmt: skip
 
         def judge(found: Found) -> Attempt | None:
-            attempt = trials.attempt(plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)))
+            nonlocal finalists
+            plan = plan_of(found.assignment, _reasons(candidates, found, floor, evaluator))
+            if found.passed:
+                # What the search measured is no finalist: it falls short, or costs more than the plan.
+                measured = [candidates.levels[uniform.level].name for uniform in found.uniform]
+                finalists = _by_schedule(trials, plan, None, measured)
+                if any(finalist.outcome == "kept" for finalist in finalists[1:]):
+                    return trials.attempts[-1]
+            attempt = trials.attempt(plan)
             if attempt is not None:
                 judgements.append(Judgement(_score(attempt, floor), attempt.passed))
             return attempt
@@ -267,7 +288,7 @@ def _search(trials: Trials) -> SearchReport | None:
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
-    return report
+    return report, finalists
 
 
 def _score(attempt: Attempt, floor: Floor) -> float:
