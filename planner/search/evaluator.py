@@ -171,12 +171,12 @@ class PlanEvaluator:
 
     @property
     def evaluations(self) -> Evaluations:
-        return Evaluations(len(self._emulated), len(self._real), len(self._estimated))
+        return Evaluations(len(self._emulated), len(self._real) if self.has_ep else 0, len(self._estimated))
 
     @property
     def known(self) -> Mapping[Assignment, Measured]:
         """Every plan that was measured where its measure counts: on the EP where there is one."""
-        return self._real if self.has_ep else {a: m for a, m in self._emulated.items() if IDEAL not in a}
+        return self._real if self.has_ep else {a: m for a, m in self._emulated.items() if IDEAL not in a} | self._real
 
     def emulated(self, assignment: Assignment) -> Measured:
         """By emulation on the CPU EP: computed as the file says.
@@ -200,16 +200,19 @@ class PlanEvaluator:
     def real(self, assignment: Assignment) -> Measured:
         """On the EP, placement included: the emulation's figure, less what the EP loses against it.
 
-        The EP is spared a mix that falls short by emulation already.
+        The EP is spared a mix that falls short by emulation already. A plan that reaches the floor is cross-validated, too.
         """
-        emulated = self._exactly(assignment)
-        if not self.has_ep or (len(set(assignment)) > 1 and emulated.score < self._floor.value):
-            return emulated
-        if assignment not in self._real:
+        if assignment in self._real:
+            return self._real[assignment]
+        measured = self._exactly(assignment)
+        if len(set(assignment)) > 1 and measured.score < self._floor.value:
+            return measured
+        if self.has_ep:
             self._begin(assignment, on_ep=True)
             chosen = self._order if self._shares else [self._order[0], self._order[len(self._order) // 2]][:_REAL]
             found = self._on_ep(assignment, list(dict.fromkeys(chosen)))
-            self._real[assignment] = found if isinstance(found, Measured) else self._taken_off(assignment, found)
+            measured = found if isinstance(found, Measured) else self._taken_off(assignment, found)
+        self._real[assignment] = self._crossed(assignment, measured)
         return self._real[assignment]
 
     def _exactly(self, assignment: Assignment) -> Measured:
@@ -217,20 +220,20 @@ class PlanEvaluator:
         if assignment not in self._emulated:
             self._begin(assignment, on_ep=False)
             ran = self._emulate(assignment, self._order, hopeless=len(set(assignment)) > 1)
-            measured = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
-            self._emulated[assignment] = self._crossed(assignment, measured)
+            self._emulated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
         return self._emulated[assignment]
 
     def _crossed(self, assignment: Assignment, measured: Measured) -> Measured:
-        """A plan that reaches the floor, as it fares on samples that its ranges were not taken from: those never clip."""
+        """A plan that reaches the floor, less what it loses on samples that its ranges were not taken from: those never clip."""
         if self._floor.kind != "sqnr" or not self._floor.value <= measured.score < math.inf:
             return measured
         try:
             fidelity = self._whole.fidelity_of_all(self._folds(assignment))
         except (EPError, RangeMissingError):
             return measured  # a part of the model that only some samples reach
-        crossed = self._measured(_Ran(fidelity, {}), assignment) if fidelity else measured
-        return min(measured, crossed, key=lambda found: found.score)
+        crossed = self._measured(_Ran(fidelity, {}), assignment).score if fidelity else math.inf
+        lost = max(0.0, self._emulated[assignment].score - crossed)
+        return Measured(measured.score - lost, measured.noise, measured.problem)
 
     def confirmed(self, assignment: Assignment) -> Measured:
         """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""
@@ -240,9 +243,8 @@ class PlanEvaluator:
         lost = self._exactly(assignment).score - known.score
         fidelity = self._whole.fidelity(self._model(assignment), range(len(self._every)))
         measured = self._measured(_Ran(fidelity, {}), assignment)
-        measured = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
-        (self._real if self.has_ep else self._emulated)[assignment] = measured
-        return measured
+        self._real[assignment] = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
+        return self._real[assignment]
 
     def suspects(self, assignment: Assignment) -> tuple[int, ...]:
         """Indices of the nodes at which the EP's run leaves the emulation of the same file, on one sample.
@@ -250,7 +252,8 @@ class PlanEvaluator:
         Nothing where the EP was not asked about the plan, or lost little against the emulation: no node is to blame then.
         """
         known = self._real.get(assignment)
-        if self._target.ep == CPU or known is None or known.noise <= _LOST * self._exactly(assignment).noise:
+        asked = known is not None and self.has_ep and self._target.ep != CPU
+        if known is None or not asked or known.noise <= _LOST * self._exactly(assignment).noise:
             return ()
         if assignment not in self._suspects:
             self._begin(assignment, on_ep=True)
@@ -273,7 +276,7 @@ class PlanEvaluator:
         """The samples held apart gave this score: it counts from now on."""
         known = self.real(assignment)
         measured = Measured(score, max(known.noise, 10 ** (-score / 10) if self._floor.kind == "sqnr" else 0.0))
-        (self._real if self.has_ep else self._emulated)[assignment] = measured
+        self._real[assignment] = measured
 
     # -- inner ------------------------------------------------------------------------------------------------------
 

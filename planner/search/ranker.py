@@ -84,7 +84,8 @@ class BlockRanker:
             return None
         try:
             if self._levels is None or not levels <= set(self._levels):
-                self._open(tuple(sorted(measured)), folder)
+                # Each level that it holds is computed in every run: none is held that is not asked for.
+                self._open(tuple(sorted(levels)), folder)
             if self._switched is None:
                 return None
             for level in levels - self._agrees.keys():
