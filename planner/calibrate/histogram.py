@@ -49,6 +49,19 @@ class Histogram:
             bins = ((values + self.limit) * (_BINS / (2 * self.limit))).astype(np.int64)
             self.counts += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
 
+    def join(self, other: Histogram) -> None:
+        """Count what another one counted."""
+        self.zeros += other.zeros
+        if other.limit:
+            added = Histogram()
+            added.limit, added.counts = other.limit, other.counts
+            self.limit = self.limit or other.limit
+            while self.limit < added.limit:
+                self._double()
+            while added.limit < self.limit:
+                added._double()
+            self.counts = self.counts + added.counts
+
     def _double(self) -> None:
         quarter = _BINS // 4
         counts = np.zeros_like(self.counts)

@@ -21,6 +21,9 @@ from planner.calibrate.ranges import MASK_MAGNITUDE, Range, constant_range
 from planner.errors import RequestError
 from planner.model.values import constant_array
 
+# Parts that samples are cut into, so that each can be judged by ranges that the others gave.
+FOLDS = 4
+
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -61,6 +64,52 @@ class _Seen:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.lows, self.highs, self.runs = self.lows + low, self.highs + high, self.runs + 1
 
+    def join(self, other: _Seen) -> None:
+        """Take over what other samples showed."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.lows, self.highs, self.runs = self.lows + other.lows, self.highs + other.highs, self.runs + other.runs
+        self.masked_low |= other.masked_low
+        self.masked_high |= other.masked_high
+        self.nan |= other.nan
+        if other.means is not None:
+            self.means = other.means if self.means is None else self.means + other.means
+        self.histogram.join(other.histogram)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What a run of the samples showed, kept apart for each fold: every `FOLDS`-th sample is of the same.
+
+    Attributes:
+        folds: by tensor, what the samples of each showed.
+        constants: ranges of constants that hold masks.
+        same: tensors that hold what another one does, by name.
+        method: how ends are chosen.
+    """
+
+    folds: tuple[dict[str, _Seen], ...]
+    constants: Mapping[str, Range]
+    same: Mapping[str, str]
+    method: Method
+
+    def ranges(self, without: int | None = None) -> dict[str, Range]:
+        """The range of each tensor that was computed at least once, by the samples of all folds, or of all but one."""
+        total: dict[str, _Seen] = {}
+        for place, fold in enumerate(self.folds):
+            if place != without:
+                for name, seen in fold.items():
+                    total.setdefault(name, _Seen()).join(seen)
+        ranges = {
+            name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, self.method), _means(s), s.nan)
+            for name, s in total.items()
+        }
+        ranges |= self.constants
+        for name, source in self.same.items():
+            if source in ranges:
+                own = ranges.get(name)  # observed itself for its channels, which another shape has elsewhere
+                ranges[name] = replace(ranges[source], means=None if own is None else own.means)
+        return ranges
+
 
 def collect(
     model: ir.Model,
@@ -68,8 +117,8 @@ def collect(
     samples: Iterable[Mapping[str, Array]],
     method: Method = Method.MINMAX,
     progress: Callable[[], None] | None = None,
-) -> dict[str, Range]:
-    """Run the float32 model on each sample; the range of each tensor that was computed at least once.
+) -> Observations:
+    """Run the float32 model on each sample.
 
     Where a sample shows masks, the model is extended anew, to look beside them, and the sample is run again: most models
     that have any show them in the first.
@@ -88,7 +137,7 @@ def collect(
     results = [out.name or "" for out in model.graph.outputs]
     observed = extend(model, sample=method.needs_histogram)
     run = start(observed.model)
-    seen: dict[str, _Seen] = {}
+    folds: tuple[dict[str, _Seen], ...] = tuple({} for _ in range(FOLDS))
     for i, sample in enumerate(samples):
         values = run(sample)
         ends = dict(_ends(observed, values))
@@ -101,19 +150,10 @@ def collect(
             ends = dict(_ends(observed, values))
         _refuse_nan(results, ends, observed, i)
         for name, found in ends.items():
-            _look(name, found, limit_of(limits, name), observed, values, seen)
+            _look(name, found, limit_of(limits, name), observed, values, folds[i % FOLDS])
         if progress is not None:
             progress()
-    ranges = {
-        name: Range(s.low, s.high, s.masked_low, s.masked_high, _cut(s, method), _means(s), s.nan)
-        for name, s in seen.items()
-    }
-    ranges |= _mask_constants(model, limits)
-    for name, source in observed.same.items():
-        if source in ranges:
-            own = ranges.get(name)  # observed itself for its channels, which another shape has elsewhere
-            ranges[name] = replace(ranges[source], means=None if own is None else own.means)
-    return ranges
+    return Observations(folds, _mask_constants(model, limits), observed.same, method)
 
 
 def _means(seen: _Seen) -> tuple[float, ...] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs
-from planner.calibrate.observe import Method, Run, collect
+from planner.calibrate.observe import Method, Observations, Run, collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 from planner.files import temporary_folder
@@ -28,7 +28,14 @@ _FRUGAL = {"session.disable_prepacking": "1", "session.intra_op.allow_spinning":
 def calibrate(
     model: Model, samples: Sequence[Mapping[str, Any]], progress: Progress = silent, method: str = "minmax"
 ) -> dict[str, Range]:
-    """The range of each float tensor of the float32 model over the samples.
+    """The range of each float tensor of the float32 model over the samples, by name. See `observe`."""
+    return observe(model, samples, progress, method).ranges()
+
+
+def observe(
+    model: Model, samples: Sequence[Mapping[str, Any]], progress: Progress = silent, method: str = "minmax"
+) -> Observations:
+    """What each float tensor of the float32 model holds over the samples.
 
     One pass, whose memory does not grow with the number of samples.
 
@@ -37,9 +44,6 @@ def calibrate(
         samples: feeds of the model.
         progress: told of each sample.
         method: minmax, average, percentile, entropy or mse: how ranges for 8-bit codes are cut.
-
-    Returns:
-        By tensor name.
 
     Raises:
         RequestError: an unknown method, or NaN somewhere in the model, with the name of the node.
@@ -87,13 +91,18 @@ class Calibrations:
     """What calibration saw, kept for every later plan of the same model in the same form, on the same inputs."""
 
     def __init__(self) -> None:
-        self._known: dict[object, dict[str, Range]] = {}
+        self._known: dict[object, Observations] = {}
+        self._ranges: dict[object, dict[str, Range]] = {}
 
-    def of(self, model: Model, inputs: Inputs, progress: Progress = silent) -> dict[str, Range]:
-        """As `calibrate`, once."""
+    def of(
+        self, model: Model, inputs: Inputs, progress: Progress = silent, *, without: int | None = None
+    ) -> dict[str, Range]:
+        """As `calibrate`, once; by the samples of all folds, or of all but one (see `Observations`)."""
         # Targets see a model in different forms: which operators are fused hangs on what they take.
         form = tuple((node.name, node.op_type, node.outputs) for node in model.nodes)
         key = (model.sha256, tuple(model.shapes.items()), form, inputs.sha256, inputs.method)
         if key not in self._known:
-            self._known[key] = calibrate(model, inputs.calibration, progress, inputs.method)
-        return self._known[key]
+            self._known[key] = observe(model, inputs.calibration, progress, inputs.method)
+        if (key, without) not in self._ranges:
+            self._ranges[key, without] = self._known[key].ranges(without)
+        return self._ranges[key, without]

@@ -21,12 +21,14 @@ import onnx_ir as ir
 from planner.calibrate.inputs import Sample, Store
 from planner.calibrate.spread import evenly, spread
 from planner.errors import EPError, RangeMissingError
+from planner.estimation.latency import Interval
 from planner.model.node import Node
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Opened, Worker
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import IDEAL, Assignment
+from planner.search.finalists import is_faster
 from planner.search.ranker import BlockRanker, mean_db
 from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
@@ -106,6 +108,7 @@ class PlanEvaluator:
         ranker: BlockRanker | None = None,
         flattered: Callable[[Assignment], float] = lambda _: 0.0,
         folds: Callable[[Assignment], Iterable[tuple[ir.Model, Sequence[int]]]] = lambda _: (),
+        estimated: Callable[[Assignment], Interval | None] = lambda _: None,
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
@@ -119,7 +122,7 @@ class PlanEvaluator:
         self._allow_fallback = allow_fallback
         self._deadline = deadline
         self._ranker = ranker
-        self._flattered, self._folds = flattered, folds
+        self._flattered, self._folds, self._estimated_ms = flattered, folds, estimated
         self._progress = progress
         self._nodes = nodes
         self._timeout = timeout
@@ -272,6 +275,11 @@ class PlanEvaluator:
                 self._suspects[assignment] = leaving(self._nodes, _decibels(on_ep), _decibels(emulated))
         return self._suspects[assignment]
 
+    def faster(self, assignment: Assignment, other: Assignment) -> bool | None:
+        """Whether a plan is estimated faster than another by the schedules of their files; None where there are no estimates."""
+        one, two = self._estimated_ms(assignment), self._estimated_ms(other)
+        return None if one is None or two is None else is_faster(one, two)
+
     def refute(self, assignment: Assignment, score: float) -> None:
         """The samples held apart gave this score: it counts from now on."""
         known = self.real(assignment)
@@ -297,7 +305,8 @@ class PlanEvaluator:
             if len(set(a)) == 1 and all(i in alone for i in some)
         }
         samples, expected = [self._samples[i] for i in some], [self._expected.read(i) for i in some]
-        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder)
+        enough = None if IDEAL in assignment else self._beyond_hope
+        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder, enough)
 
     def _model(self, assignment: Assignment) -> ir.Model:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""

@@ -254,6 +254,9 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
         made = {level: functools.partial(trials.build, plan_of(candidates.uniform(level))) for level in levels}
         return make_switched(trials.model.ir, names, made)
 
+    def estimated(assignment: Assignment) -> Interval | None:
+        return None if trials.estimator is None else trials.estimator.of(planned(assignment))
+
     deadline = None if trials.left is None else started + _SEARCHING * trials.left
     teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
@@ -264,6 +267,7 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
         flattered=lambda assignment: trials.flattered(planned(assignment)),
         folds=lambda assignment: trials.folds(planned(assignment)),
+        estimated=estimated,
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
 
@@ -271,9 +275,8 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
             nonlocal finalists
             plan = plan_of(found.assignment, _reasons(candidates, found, floor, evaluator))
             if found.passed:
-                # What the search measured is no finalist: it falls short, or costs more than the plan.
-                measured = [candidates.levels[uniform.level].name for uniform in found.uniform]
-                finalists = _by_schedule(trials, plan, None, measured)
+                short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
+                finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
                 if any(finalist.outcome == "kept" for finalist in finalists[1:]):
                     return trials.attempts[-1]
             attempt = trials.attempt(plan)

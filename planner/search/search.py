@@ -4,6 +4,7 @@
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
    emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan and no single
    node is to blame for that; those that are do not take that level.
+   A level that the chip's compiled schedule does not show to be faster, where every node takes it, is left out.
 3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
    then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
    one run with every tensor laid open shows them, where bisecting takes many.
@@ -13,7 +14,6 @@ Where no uniform level reaches the floor, each block first gets the level at whi
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from planner.codec import HIDDEN
 from planner.dtypes import QuantConfig
 from planner.search.bisection import bisect
 from planner.search.candidates import IDEAL, Assignment, Candidates
+from planner.search.moves import Move, Sensitivity, bearable_by, least_harm, moved, possible_moves
 from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
 from planner.verification.floor import Floor
 
@@ -75,6 +76,10 @@ class Evaluator(Protocol):
 
     def suspects(self, assignment: Assignment) -> tuple[int, ...]:
         """Indices of the nodes at which the EP's run of the plan leaves the emulation of the same file."""
+        ...
+
+    def faster(self, assignment: Assignment, other: Assignment) -> bool | None:
+        """Whether a plan is estimated faster than another by the schedules of their files; None where nothing tells."""
         ...
 
 
@@ -152,22 +157,6 @@ class Found:
     promoted: tuple[Promotion, ...] = ()
 
 
-@dataclass
-class _Move:
-    level: int
-    units: tuple[int, ...]
-    noise: float
-    rate: float  # noise per cost saved
-
-
-@dataclass
-class _Sensitivity:
-    level: int
-    blocks: tuple[Block, ...]
-    on_ep: bool
-    by_unit: dict[int, float] = field(default_factory=dict)
-
-
 def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
     """Find the plan. See the module's text for how.
 
@@ -183,19 +172,25 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
         if last.level == 0:
             return Found(start, last.real, True, tuple(uniform))
         background = last.level
-        lower = [u for u in uniform if u.level < background and _saves(candidates, u.level, background)]
+        lower = [
+            u
+            for u in uniform
+            if u.level < background
+            and _saves(candidates, u.level, background)
+            and evaluator.faster(candidates.uniform(u.level), start) is not False
+        ]
     else:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
         background = best.level
         lower = list(uniform)
         start = candidates.uniform(background)
     passing = last.real is not None and last.real.score >= goal.value
-    tests: list[_Sensitivity] = []
+    tests: list[Sensitivity] = []
     for u in lower:
         known = (*(t.level for t in tests), *((background,) if passing else ()))
         tests.append(_sensitivity(candidates, evaluator, goal, u, candidates.uniform(background), known))
     if not passing:
-        start = _least_harm(candidates, tests, start)
+        start = least_harm(candidates, tests, start)
         measured = evaluator.real(start)
         if measured.score < goal.value:
             options = [(measured, start)] + [
@@ -203,7 +198,7 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
             ]
             found, assignment = max(options, key=lambda o: (o[0].score, -o[0].noise))
             return Found(assignment, found, False, tuple(uniform), _promotions(candidates, assignment, tests))
-    moves = _moves(candidates, tests, start)
+    moves = possible_moves(candidates, tests, start)
     assignment = _descend(candidates, evaluator, goal, start, moves, emulation=not any(t.on_ep for t in tests))
     return Found(
         assignment, evaluator.real(assignment), True, tuple(uniform), _promotions(candidates, assignment, tests)
@@ -244,7 +239,7 @@ def _sensitivity(
     uniform: Uniform,
     background: Assignment,
     known: Sequence[int],
-) -> _Sensitivity:
+) -> Sensitivity:
     """The noise of each block at a level: by emulation against float32, or on the EP where no node is to blame for its loss.
 
     Args:
@@ -293,7 +288,7 @@ def _sensitivity(
         first=_REAL_FIRST if on_ep else 8,
     )
     by_unit = {u: b.noise / len(b.units) for b in blocks for u in b.units}
-    return _Sensitivity(level, blocks, on_ep, by_unit)
+    return Sensitivity(level, blocks, on_ep, by_unit)
 
 
 def _with(candidates: Candidates, base: Assignment, units: Sequence[int], level: int) -> Assignment:
@@ -308,63 +303,12 @@ def _config(candidates: Candidates, level: int, node: int) -> QuantConfig:
     return candidates.levels[level].verdicts[node].config
 
 
-def _least_harm(candidates: Candidates, tests: Sequence[_Sensitivity], otherwise: Assignment) -> Assignment:
-    """Each unit at the level at which it causes the least noise; of levels that do not differ, the cheapest."""
-    chosen = list(otherwise)
-    for unit, members in enumerate(candidates.units):
-        known = [t for t in tests if unit in t.by_unit]
-        if known:
-            best = min(known, key=lambda t: (t.by_unit[unit], t.level))
-            for index in members:
-                chosen[index] = best.level
-    return tuple(chosen)
-
-
-def _moves(candidates: Candidates, tests: Sequence[_Sensitivity], start: Assignment) -> list[_Move]:
-    """Every block at every cheaper level, least noise per cost saved first.
-
-    Counted from the start, or from the next dearer level that was tested, whichever is worse.
-    """
-    moves = []
-    for test in tests:
-        for block in test.blocks:
-            saving = further = 0.0
-            noise = block.noise
-            for unit in block.units:
-                dearer = min((t for t in tests if t.level > test.level and unit in t.by_unit), key=_level, default=None)
-                noise -= 0.0 if dearer is None else dearer.by_unit[unit]
-                for i in candidates.units[unit]:
-                    cost = candidates.levels[test.level].costs[i]
-                    saving += max(0.0, candidates.levels[start[i]].costs[i] - cost)
-                    above = start[i] if dearer is None else min(start[i], dearer.level)
-                    further += max(0.0, candidates.levels[above].costs[i] - cost)
-            if further > 0:
-                rate = max(block.noise / saving, noise / further)
-                moves.append(_Move(test.level, block.units, block.noise, rate))
-    return sorted(moves, key=lambda m: (m.rate, m.noise))
-
-
-def _level(test: _Sensitivity) -> int:
-    return test.level
-
-
-def _apply(candidates: Candidates, start: Assignment, moves: Sequence[_Move]) -> Assignment:
-    """The assignment after these moves: of several for a node, the cheapest level counts."""
-    current = list(start)
-    for move in moves:
-        for unit in move.units:
-            for i in candidates.units[unit]:
-                if candidates.levels[move.level].costs[i] < candidates.levels[current[i]].costs[i]:
-                    current[i] = move.level
-    return tuple(current)
-
-
 def _descend(
     candidates: Candidates,
     evaluator: Evaluator,
     goal: Goal,
     start: Assignment,
-    moves: Sequence[_Move],
+    moves: Sequence[Move],
     *,
     emulation: bool,
 ) -> Assignment:
@@ -373,17 +317,20 @@ def _descend(
     if evaluator.real(start).score < least:
         least = goal.value
 
-    def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[_Move]], float]:
-        return lambda chosen: measure(_apply(candidates, start, chosen)).score
+    def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[Move]], float]:
+        return lambda chosen: measure(moved(candidates, start, chosen)).score
 
-    def cost(chosen: Sequence[_Move]) -> float:
-        return candidates.cost(_apply(candidates, start, chosen))
+    def cost(chosen: Sequence[Move]) -> float:
+        return candidates.cost(moved(candidates, start, chosen))
 
     chosen = list(moves)
+    likely = moved(candidates, start, chosen[: bearable_by(chosen, 0.0, goal.noise)])
+    if likely != start and evaluator.faster(likely, start) is False:
+        return start  # what a mix saves it loses where its precisions meet
     if emulation:
         chosen = _bearable(candidates, chosen, scored(evaluator.emulated), cost, least, goal.noise, _EMULATED_ROUNDS)
     for _ in range(_SUSPICIONS):
-        assignment = _apply(candidates, start, chosen)
+        assignment = moved(candidates, start, chosen)
         measured = evaluator.real(assignment)
         if measured.score >= least or math.isinf(measured.score):
             break
@@ -392,20 +339,20 @@ def _descend(
             break
         kept = [tuple(u for u in move.units if suspects.isdisjoint(candidates.units[u])) for move in chosen]
         chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
-    return _apply(
+    return moved(
         candidates, start, _bearable(candidates, chosen, scored(evaluator.real), cost, least, goal.noise, _REAL_ROUNDS)
     )
 
 
 def _bearable(
     candidates: Candidates,
-    moves: Sequence[_Move],
-    score: Callable[[Sequence[_Move]], float],
-    cost: Callable[[Sequence[_Move]], float],
+    moves: Sequence[Move],
+    score: Callable[[Sequence[Move]], float],
+    cost: Callable[[Sequence[Move]], float],
     least: float,
     noise: float,
     rounds: int,
-) -> list[_Move]:
+) -> list[Move]:
     """The moves, in their order, but for those that are one too many.
 
     Each round bisects to the first such, leaves it out and goes on with the rest. Where it does not lose accuracy but
@@ -421,10 +368,10 @@ def _bearable(
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
         rounds: of bisecting, at most.
     """
-    chosen: list[_Move] = []
+    chosen: list[Move] = []
     rest = list(moves)
 
-    def bears(further: Sequence[_Move]) -> bool:
+    def bears(further: Sequence[Move]) -> bool:
         return score([*chosen, *further]) >= least
 
     def hardly_cheaper(few: int, many: int) -> bool:
@@ -437,8 +384,7 @@ def _bearable(
             return [*chosen, *rest]
         if hardly_cheaper(0, len(rest)):
             break
-        expected = list(itertools.accumulate((m.noise for m in rest), initial=sum(m.noise for m in chosen)))
-        guess = sum(e <= noise for e in expected) - 1
+        guess = bearable_by(rest, sum(m.noise for m in chosen), noise)
         most, culprit_at = bisect(len(rest) - 1, lambda k: bears(rest[:k]), guess, hardly_cheaper)  # noqa: B023
         kept, culprit, rest = rest[:most], rest[culprit_at], rest[culprit_at + 1 :]
         chosen += kept
@@ -461,7 +407,7 @@ def _is_float(candidates: Candidates, level: int, unit: int) -> bool:
     return activation is not None and activation.is_float
 
 
-def _promotions(candidates: Candidates, assignment: Assignment, tests: Sequence[_Sensitivity]) -> tuple[Promotion, ...]:
+def _promotions(candidates: Candidates, assignment: Assignment, tests: Sequence[Sensitivity]) -> tuple[Promotion, ...]:
     used = {assignment[i] for unit in candidates.units for i in unit}
     base = min(used, default=0)
     test = next((t for t in tests if t.level == base), None)

@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from planner.calibrate.inputs import Inputs, Sample
 from planner.calibrate.moments import teaching
+from planner.calibrate.observe import FOLDS
 from planner.calibrate.ranges import Range
-from planner.calibrate.run import Calibrations, calibrate
+from planner.calibrate.run import Calibrations
 from planner.calibrate.spread import evenly
 from planner.codec import plain
 from planner.errors import EPError, PlannerError, RangeMissingError
@@ -50,8 +51,8 @@ _GLANCE, _MOST_DB = 2, 15.0
 # Rounding is not learned where the plan has so many dB more than the floor without it, or is so far below that it would not help:
 # it has not gained more than 8 dB (docs/choosing-a-precision.md).
 _AMPLE_DB, _HOPELESS_DB = 3.0, 12.0
-# Parts that calibration samples are cut into, so that each is judged by ranges from the others; and how many are needed for that.
-_FOLDS, _FOLDED = 4, 8
+# So many samples are needed to judge each by ranges from others.
+_FOLDED = 8
 # What gains less on the samples that judge may gain nothing on others.
 _GAIN_DB = 1.0
 
@@ -163,8 +164,6 @@ class Trials:
     learning: dict[int, float | None] = field(default_factory=dict)
     # What the plans on which biases were measured came to, by precision.
     corrected_db: dict[str, float] = field(default_factory=dict)
-    # Ranges from the samples of the other folds, by fold.
-    _fold_ranges: dict[int, dict[str, Range]] = field(default_factory=dict)
     # How weights are rounded, once a plan wants that learned.
     _rounding: Rounding | None = None
     started: float = field(default_factory=time.monotonic)
@@ -262,11 +261,9 @@ class Trials:
         calibration = self.inputs.calibration
         if not plan.is_quantized or self.inputs.synthetic or len(calibration) < _FOLDED:
             return
-        for fold in range(_FOLDS):
-            if fold not in self._fold_ranges:
-                others = [sample for place, sample in enumerate(calibration) if place % _FOLDS != fold]
-                self._fold_ranges[fold] = calibrate(self.model, others, method=self.inputs.method)
-            yield self.build(plan, self._fold_ranges[fold]), range(fold, len(calibration), _FOLDS)
+        for fold in range(FOLDS):
+            ranges = self.calibrations.of(self.model, self.inputs, without=fold)
+            yield self.build(plan, ranges), range(fold, len(calibration), FOLDS)
 
     def flattered(self, plan: Plan) -> float:
         """How many dB a plan loses on samples that taught nothing, against those that taught how to round."""

@@ -29,13 +29,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
-    real = run.calibrate
+    real = run.observe
 
-    def calibrate(model: Any, samples: Any, *args: Any) -> Any:
+    def observe(model: Any, samples: Any, *args: Any) -> Any:
         made.append(model.path)
         return real(model, samples, *args)
 
-    monkeypatch.setattr(run, "calibrate", calibrate)
+    monkeypatch.setattr(run, "observe", observe)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +13,7 @@ from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 
 from planner.calibrate.extend import SAMPLED_VALUES, Observed, extend
 from planner.calibrate.histogram import Histogram, cut_entropy, cut_mse, cut_percentile
-from planner.calibrate.observe import Method, Run, collect
+from planner.calibrate.observe import FOLDS, Method, Run, collect
 from planner.calibrate.ranges import Range
 from planner.errors import RequestError
 
@@ -58,7 +59,7 @@ def run(observed: Observed) -> Run:
 
 
 def ranges(m: ir.Model, samples: Sequence[dict[str, np.ndarray]], method: Method = Method.MINMAX) -> dict[str, Range]:
-    return collect(m, start, samples, method)
+    return collect(m, start, samples, method).ranges()
 
 
 RELU = helper.make_node("Relu", ["x"], ["y"], name="relu")
@@ -296,7 +297,7 @@ def test_a_mask_that_a_later_sample_brings_costs_one_run_more() -> None:
         return run_one
 
     samples = [{"x": f32(-1, 4), "m": f32(0, mask)} for mask in (0, 3, -np.inf, np.inf, -np.inf)]
-    found = collect(m, counted, samples, Method.AVERAGE)
+    found = collect(m, counted, samples, Method.AVERAGE).ranges()
     assert len(runs) == len(samples) + 1
     assert (found["y"].low, found["y"].high, found["y"].masked_low, found["y"].masked_high) == (-1, 7, True, True)
     assert found["y"].cut == pytest.approx((-1, 11 / 5)), "of what lies beside the masks, sample by sample"
@@ -324,6 +325,21 @@ def test_average_is_the_mean_of_the_samples_extremes_for_8_bits_only() -> None:
         model([RELU], [("x", F, [2])], [("y", F, [2])]), [{"x": f32(-1, 2)}, {"x": f32(-3, 8)}], Method.AVERAGE
     )
     assert found["x"] == Range(-3, 8, cut=(-2, 5))
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_ranges_without_a_fold_are_those_of_its_samples_left_out(method: Method) -> None:
+    m = model([RELU], [("x", F, [64])], [("y", F, [64])])
+    rng = np.random.default_rng(0)
+    samples = [{"x": (rng.normal(0, 1 + i, 64)).astype(np.float32)} for i in range(10)]
+    found = collect(m, start, samples, method)
+    assert found.ranges() == ranges(m, samples, method)
+    for fold in range(FOLDS):
+        others = [sample for i, sample in enumerate(samples) if i % FOLDS != fold]
+        for name, alone in ranges(m, others, method).items():
+            got = found.ranges(without=fold)[name]
+            assert (got.low, got.high) == (alone.low, alone.high)
+            assert got.cut == alone.cut or got.cut == pytest.approx(alone.cut)
 
 
 def test_values_taken_along_are_few_and_meet_every_channel() -> None:
@@ -354,6 +370,19 @@ class TestHistogram:
             other.add(part)
         assert one.limit == other.limit and (one.counts == other.counts).all()
         assert one.counts.sum() + one.zeros == 3000
+
+    def test_two_joined_are_one_of_all_the_data(self) -> None:
+        rng = np.random.default_rng(0)
+        parts = [np.append(rng.normal(0, s, 1000), 0).astype(np.float32) for s in (1, 100, 0.01)]
+        for order in permutations(parts):
+            whole, joined = Histogram(), Histogram()
+            for part in order:
+                whole.add(part)
+                alone = Histogram()
+                alone.add(part)
+                joined.join(alone)
+            joined.join(Histogram())
+            assert (joined.limit, joined.zeros) == (whole.limit, whole.zeros) and (joined.counts == whole.counts).all()
 
     def test_normal_data_with_an_outlier_is_cut_near_the_data(self) -> None:
         rng = np.random.default_rng(1)

@@ -42,7 +42,7 @@ def observe(model: Model, samples: Sequence[Mapping[str, Array]]) -> dict[str, R
         names = [str(o.name) for o in extended.graph.outputs]
         return lambda sample: dict(zip(names, run(extended, sample), strict=True))
 
-    return collect(model.ir, start, samples)
+    return collect(model.ir, start, samples).ranges()
 
 
 def drift(model: Model, precision: str, samples: Sequence[Mapping[str, Array]], ranges: Mapping[str, Range]) -> Array:

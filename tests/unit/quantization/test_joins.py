@@ -33,7 +33,7 @@ def quantized(proto: onnx.ModelProto, feed: dict[str, Array], folder: Path, prec
         names = [o.name for o in session.get_outputs()]
         return lambda sample: dict(zip(names, session.run(None, sample), strict=True))
 
-    made = ir.to_proto(apply_plan(model, plan, collect(model.ir, start, [feed])).model)
+    made = ir.to_proto(apply_plan(model, plan, collect(model.ir, start, [feed]).ranges()).model)
     onnx.checker.check_model(made)
     return made
 

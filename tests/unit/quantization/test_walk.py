@@ -57,7 +57,7 @@ def session(proto: onnx.ModelProto) -> Run:
 
 def observe(model: Model, samples: Sequence[Sample]) -> dict[str, Range]:
     assert model.ir is not None
-    return collect(model.ir, lambda extended: session(ir.to_proto(extended)), samples)
+    return collect(model.ir, lambda extended: session(ir.to_proto(extended)), samples).ranges()
 
 
 def plan_of(model: Model, choose: Choice) -> Plan:

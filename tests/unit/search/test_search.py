@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 
@@ -62,6 +63,7 @@ class Network:
     emulated_runs: set[Assignment] = field(default_factory=set)
     real_runs: set[Assignment] = field(default_factory=set)
     shows_suspects: bool = False
+    ms: Callable[[Assignment], float] | None = None
 
     def _measured(self, noise: float) -> Measured:
         if noise >= NOISE_LIMIT:
@@ -81,6 +83,9 @@ class Network:
         """A node whose own error on the EP is ten times what the emulation has stands out."""
         alone = enumerate(assignment)
         return tuple(i for i, a in alone if self.on_ep(a, i) > 10 * self.noise(a, i)) if self.shows_suspects else ()
+
+    def faster(self, assignment: Assignment, other: Assignment) -> bool | None:
+        return None if self.ms is None else self.ms(assignment) < self.ms(other)
 
     def find(self, count: int) -> tuple[Found, Candidates]:
         steps = candidates(count)
@@ -167,6 +172,26 @@ def test_a_level_that_can_save_hardly_anything_takes_no_part_in_a_mix() -> None:
     assert set(found(DType.INT16).assignment) == {0, 2}
     assert not any(1 in assignment for assignment in network.emulated_runs if len(set(assignment)) > 1)
     assert 1 in found(DType.INT8).assignment  # half the memory
+
+
+def test_a_level_that_the_schedule_shows_to_be_no_faster_takes_no_part_in_a_mix() -> None:
+    noise = with_hot({3: 1e-3}, quiet=1e-9)
+    fast, slow = (Network(noise, goal_db=40, ms=lambda a, times=times: sum(map(times.get, a))) for times in
+                  ({0: 1, 1: 2, 2: 3}, {0: 2, 1: 2, 2: 3}))  # fmt: skip
+    assert set(fast.find(20)[0].assignment) == {0, 1}
+    found, steps = slow.find(20)
+    assert found.assignment == steps.uniform(1)
+    assert not any(IDEAL in assignment for assignment in slow.emulated_runs), "its blocks need not be measured"
+
+
+def test_where_precisions_that_meet_cost_more_than_they_save_there_is_no_mix() -> None:
+    def ms(assignment: Assignment) -> float:
+        return sum((1, 2, 3)[level] for level in assignment) + 5 * sum(a != b for a, b in pairwise(assignment))
+
+    network = Network(with_hot(dict.fromkeys(range(0, 20, 4), 0.001), quiet=1e-9), goal_db=40, ms=ms)
+    found, steps = network.find(20)
+    assert found.passed and found.assignment == steps.uniform(1)
+    assert not any({0, 1} <= set(assignment) for assignment in network.real_runs)
 
 
 def test_a_mix_keeps_the_margin_that_the_goal_asks_for() -> None:
