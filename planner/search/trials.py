@@ -342,6 +342,7 @@ class Trials:
                 Criteria(self.floor, self.demands.allow_fallback, predicted),
                 more=self._further(plan),
                 budget=self.left,
+                brief=self.auto,
                 normalized=self.reference,
                 parts=self.emulation.parts,
                 bisect=False if self.auto else None,

@@ -222,8 +222,12 @@ class Runs:
         order: Sequence[int],
         budget: float | None,
         progress: Progress | None,
+        patience: float = math.inf,
     ) -> Compared:
-        """Run the samples on the target, and as many of the further ones, in this order, as time allows."""
+        """Run the samples on the target, and as many of the further ones, in this order, as time allows.
+
+        After so many seconds of patience a few samples will do.
+        """
         found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = math.inf
         started = time.monotonic()
@@ -248,7 +252,10 @@ class Runs:
                 found.own.add(written, ran.outputs)
             if progress is not None:
                 progress(found.count, len(places))
-            if budget is not None and found.count >= needed and time.monotonic() - started > budget:
+            lasted = time.monotonic() - started
+            if budget is not None and found.count >= needed and lasted > budget:
+                break
+            if found.count >= _HARDEST and lasted > patience:
                 break
         return found
 

@@ -11,6 +11,7 @@ the CPU EP runs all of them, and the EP the hardest of them and others of every 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,9 @@ from planner.verification.placement import (
     unplaced,
 )
 from planner.verification.runs import Compared, Kind, NoSession, Progress, Runs, operators_of, refusal_reasons
+
+# Seconds after which an EP need not run further samples of a candidate that falls short by emulation already.
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def verify(
     *,
     more: Sequence[Sample] = (),
     budget: float | None = None,
+    brief: bool = False,
     normalized: Path | None = None,
     parts: Mapping[str, Parts] | None = None,
     bisect: bool | None = None,
@@ -187,6 +192,7 @@ def verify(
         more: further samples, such as those of the calibration: all run on the CPU EP, the hardest of them and a spread of the
             others on the target. Where not all do, the floor must hold in both places.
         budget: seconds that the target may spend on further samples; None for a few.
+        brief: where the emulation of all samples says no already, an EP that takes long runs a few of them only.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         parts: of the reference's outputs, where whoever calls knows them: see `read_parts`.
@@ -203,6 +209,7 @@ def verify(
     if not samples:
         raise RequestError("nothing to verify on: no samples", "give --inputs")
     metric = None if criteria.floor.metric is None else load_metric(criteria.floor.metric)
+    floor = criteria.floor
     model, sources = load_with_sources(candidate)
     with unchanged(sources), contextlib.ExitStack() as stack:
         try:
@@ -211,13 +218,19 @@ def verify(
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
         emulated, order, further = runs.choose(samples, more, budget)
-        compared = runs.compare(samples, more, order, budget, progress)
+        hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
+        compared = runs.compare(samples, more, order, budget, progress, _PATIENCE if hopeless else math.inf)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
-    fidelity, floor = compared.total.results(), criteria.floor
+    fidelity = compared.total.results()
     count = len(samples) + len(more)
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
-    notes = [*runs.notes, *filter(None, [floor.too_few(compared.count)]), *floor.other_answers(fidelity)]
+    few = floor.too_few(compared.count)
+    if hopeless and few:
+        few = (
+            f"{target.ep} ran {compared.count} of {count} samples: by emulation on all of them the floor is not reached"
+        )
+    notes = [*runs.notes, *filter(None, [few]), *floor.other_answers(fidelity)]
     misplaced = list(_misplaced(runs.placement, target, criteria.predicted, emulated=runs.emulated))
     if criteria.allow_fallback:
         notes, misplaced = [*notes, *misplaced], []
