@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,19 @@ def test_further_samples_run_on_the_hardware_too_the_hardest_first(tmp_path: Pat
     assert not found.notes
     (few,) = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 15))).notes
     assert "judged on 3 samples" in few
+
+
+def test_an_ep_that_takes_long_runs_few_samples_of_what_falls_short_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, reference = write(tmp_path / "c.onnx", gain=1.1), write(tmp_path / "r.onnx")
+    more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(9)]
+    # Ten per cent more is 20 dB: short of 30, not of 15.
+    for patience, floor, ran in ((math.inf, 30, 12), (-1.0, 15, 12), (-1.0, 30, 2)):
+        monkeypatch.setattr("planner.verification.verify._PATIENCE", patience)
+        found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", floor)), more=more, brief=True)
+        assert (found.samples, found.passed) == (ran, floor == 15)
+    assert [f.samples for f in found.emulated] == [12]
+    assert any("ran 2 of 12 samples" in note for note in found.notes)
+    monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
+    assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 30)), more=more).samples == 12
