@@ -87,8 +87,8 @@ def select(
     none is, a mix is searched for. With a floor the search begins at once, and finds the cheapest legal plan that reaches
     it. On hardware every legal precision is timed instead, the search adds a mix where a faster precision falls short, and
     the fastest that passes is kept. Where nothing can be timed but the chip's compiler writes down its schedules, the plan that
-    passed is compared with the precisions not tried, by the schedules of their files: one that is estimated faster,
-    and passes, is kept in its place.
+    passed, or that the search found, is compared with other precisions by the schedules of their files: one that is
+    estimated faster, and passes, is kept in its place.
 
     Args:
         target: where the model must run.
