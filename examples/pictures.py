@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from bisect import bisect_right
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -186,7 +187,7 @@ def _weathered(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def _fitting(rng: np.random.Generator, face: ImageFont.FreeTypeFont, width: int) -> str:
     text = phrase(rng, 9)
-    return text[: bisect_right(range(1, len(text) + 1), width, key=lambda count: face.getlength(text[:count]))]
+    return text[: bisect_right(range(1, len(text) + 1), width, key=lambda count: ceil(face.getlength(text[:count])))]
 
 
 def _figure(picture: Picture, rng: np.random.Generator, box: tuple[int, int, int, int]) -> None:

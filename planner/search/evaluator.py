@@ -275,10 +275,9 @@ class PlanEvaluator:
                 self._suspects[assignment] = leaving(self._nodes, _decibels(on_ep), _decibels(emulated))
         return self._suspects[assignment]
 
-    def faster(self, assignment: Assignment, other: Assignment) -> bool | None:
-        """Whether a plan is estimated faster than another by the schedules of their files; None where there are no estimates."""
-        one, two = self._estimated_ms(assignment), self._estimated_ms(other)
-        return None if one is None or two is None else is_faster(one, two)
+    def slower(self, assignment: Assignment, other: Assignment) -> bool:
+        """Whether a plan is estimated slower than another by the schedules of their files; False where there are no estimates."""
+        return is_faster(self._estimated_ms(other), self._estimated_ms(assignment))
 
     def refute(self, assignment: Assignment, score: float) -> None:
         """The samples held apart gave this score: it counts from now on."""

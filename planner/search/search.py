@@ -4,7 +4,7 @@
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
    emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan and no single
    node is to blame for that; those that are do not take that level.
-   A level that the chip's compiled schedule does not show to be faster, where every node takes it, is left out.
+   A level that the chip's compiled schedule shows to be slower, where every node takes it, is left out.
 3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
    then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
    one run with every tensor laid open shows them, where bisecting takes many.
@@ -78,8 +78,8 @@ class Evaluator(Protocol):
         """Indices of the nodes at which the EP's run of the plan leaves the emulation of the same file."""
         ...
 
-    def faster(self, assignment: Assignment, other: Assignment) -> bool | None:
-        """Whether a plan is estimated faster than another by the schedules of their files; None where nothing tells."""
+    def slower(self, assignment: Assignment, other: Assignment) -> bool:
+        """Whether a plan is estimated slower than another by the schedules of their files; False where nothing tells."""
         ...
 
 
@@ -177,7 +177,7 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
             for u in uniform
             if u.level < background
             and _saves(candidates, u.level, background)
-            and evaluator.faster(candidates.uniform(u.level), start) is not False
+            and not evaluator.slower(candidates.uniform(u.level), start)
         ]
     else:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
@@ -325,7 +325,7 @@ def _descend(
 
     chosen = list(moves)
     likely = moved(candidates, start, chosen[: bearable_by(chosen, 0.0, goal.noise)])
-    if likely != start and evaluator.faster(likely, start) is False:
+    if likely != start and evaluator.slower(likely, start):
         return start  # what a mix saves it loses where its precisions meet
     if emulation:
         chosen = _bearable(candidates, chosen, scored(evaluator.emulated), cost, least, goal.noise, _EMULATED_ROUNDS)
