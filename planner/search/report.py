@@ -82,7 +82,7 @@ class Promoted:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A plan that the search found, on the samples held apart: ``score`` is what the floor is compared with."""
+    """A plan that the search found, or one estimated faster, on the samples held apart: ``score`` is what the floor is compared with."""
 
     score: float
     passed: bool

@@ -273,21 +273,25 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
 
         def judge(found: Found) -> Attempt | None:
             nonlocal finalists
-            plan = plan_of(found.assignment, _reasons(candidates, found, floor, evaluator))
+            plan, before = (
+                plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)),
+                len(trials.attempts),
+            )
             if found.passed:
                 short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
                 finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
-                if any(finalist.outcome == "kept" for finalist in finalists[1:]):
-                    return trials.attempts[-1]
-            attempt = trials.attempt(plan)
-            if attempt is not None:
-                judgements.append(Judgement(_score(attempt, floor), attempt.passed))
+            if any(finalist.outcome == "kept" for finalist in finalists[1:]):
+                attempt: Attempt | None = trials.attempts[-1]
+            else:
+                attempt = trials.attempt(plan)
+            judgements.extend(Judgement(_score(made, floor), made.passed) for made in trials.attempts[before:])
             return attempt
 
         found, stopped = _until_judged(candidates, evaluator, floor, judge)
         refuted = bool(judgements) and not judgements[-1].passed and found.passed
         if refuted and not stopped and trials.left != 0:
-            found = _next_dearer(candidates, found, floor, judge)
+            tried = {attempt.plan.precision for attempt in trials.attempts}
+            found = _next_dearer(candidates, found, floor, judge, tried)
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
@@ -320,7 +324,11 @@ def _until_judged(
 
 
 def _next_dearer(
-    candidates: Candidates, refuted: Found, floor: Floor, judge: Callable[[Found], Attempt | None]
+    candidates: Candidates,
+    refuted: Found,
+    floor: Floor,
+    judge: Callable[[Found], Attempt | None],
+    tried: Collection[str],
 ) -> Found:
     """The next dearer precision, throughout, that the samples held apart let pass; what they refuted, where none does.
 
@@ -328,7 +336,8 @@ def _next_dearer(
     """
     short = {u.level for u in refuted.uniform if u.real is not None and u.real.score < floor.value}
     for level in sorted(range(len(candidates.levels)), key=lambda level: candidates.levels[level].cost):
-        if level in short or candidates.levels[level].cost <= candidates.cost(refuted.assignment):
+        dearer = candidates.levels[level].cost > candidates.cost(refuted.assignment)
+        if level in short or not dearer or candidates.levels[level].name in tried:
             continue
         found = replace(refuted, assignment=candidates.uniform(level), promoted=())
         attempt = judge(found)
