@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -58,7 +58,7 @@ class _Seen:
     highs: float = 0.0
     runs: int = 0
     means: Array | None = None
-    histogram: Histogram = field(default_factory=Histogram)
+    histogram: Histogram | None = None
 
     def add(self, low: float, high: float) -> None:
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -73,7 +73,9 @@ class _Seen:
         self.nan |= other.nan
         if other.means is not None:
             self.means = other.means if self.means is None else self.means + other.means
-        self.histogram.join(other.histogram)
+        if other.histogram is not None:
+            self.histogram = self.histogram or Histogram()
+            self.histogram.join(other.histogram)
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def _look(
     if (source := observed.sampled.get(name)) is not None:
         taken = values[source]
         # NaN stands for a value that is not there.
+        entry.histogram = entry.histogram or Histogram()
         entry.histogram.add(taken[(np.abs(taken) < MASK_MAGNITUDE) & (taken > -limit)])
 
 
@@ -244,7 +247,7 @@ def _cut(seen: _Seen, method: Method) -> tuple[float, float] | None:
         return None
     if method is Method.AVERAGE:
         return seen.lows / seen.runs, seen.highs / seen.runs
-    if seen.histogram.counts.sum() == 0:
+    if seen.histogram is None or seen.histogram.counts.sum() == 0:
         return None
     cut = {Method.PERCENTILE: cut_percentile, Method.ENTROPY: cut_entropy, Method.MSE: cut_mse}[method]
     low, high = max(seen.low, -seen.histogram.limit), min(seen.high, seen.histogram.limit)

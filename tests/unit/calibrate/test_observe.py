@@ -334,6 +334,8 @@ def test_ranges_without_a_fold_are_those_of_its_samples_left_out(method: Method)
     samples = [{"x": (rng.normal(0, 1 + i, 64)).astype(np.float32)} for i in range(10)]
     found = collect(m, start, samples, method)
     assert found.ranges() == ranges(m, samples, method)
+    kept = [seen.histogram is not None for fold in found.folds for seen in fold.values()]
+    assert kept and set(kept) == {method.needs_histogram}, "16 KiB a tensor and fold: only where they are asked for"
     for fold in range(FOLDS):
         others = [sample for i, sample in enumerate(samples) if i % FOLDS != fold]
         for name, alone in ranges(m, others, method).items():
