@@ -234,9 +234,11 @@ class PlanEvaluator:
             fidelity = self._whole.fidelity_of_all(self._folds(assignment))
         except (EPError, RangeMissingError):
             return measured  # a part of the model that only some samples reach
-        crossed = self._measured(_Ran(fidelity, {}), assignment).score if fidelity else math.inf
-        lost = max(0.0, self._emulated[assignment].score - crossed)
-        return Measured(measured.score - lost, measured.noise, measured.problem)
+        if not fidelity:
+            return measured
+        crossed = self._measured(_Ran(fidelity, {}), assignment)
+        lost = max(0.0, self._emulated[assignment].score - crossed.score)
+        return crossed if crossed.problem else Measured(measured.score - lost, measured.noise)
 
     def confirmed(self, assignment: Assignment) -> Measured:
         """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""
@@ -255,8 +257,8 @@ class PlanEvaluator:
         Nothing where the EP was not asked about the plan, or lost little against the emulation: no node is to blame then.
         """
         known = self._real.get(assignment)
-        asked = known is not None and self.has_ep and self._target.ep != CPU
-        if known is None or not asked or known.noise <= _LOST * self._exactly(assignment).noise:
+        another = self.has_ep and self._target.ep != CPU
+        if not another or known is None or known.noise <= _LOST * self._exactly(assignment).noise:
             return ()
         if assignment not in self._suspects:
             self._begin(assignment, on_ep=True)
@@ -282,8 +284,8 @@ class PlanEvaluator:
     def refute(self, assignment: Assignment, score: float) -> None:
         """The samples held apart gave this score: it counts from now on."""
         known = self.real(assignment)
-        measured = Measured(score, max(known.noise, 10 ** (-score / 10) if self._floor.kind == "sqnr" else 0.0))
-        self._real[assignment] = measured
+        noise = 10 ** (-score / 10) if self._floor.kind == "sqnr" else 0.0
+        self._real[assignment] = Measured(score, max(known.noise, noise))
 
     # -- inner ------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from planner.search.candidates import Assignment, Candidates
-from planner.search.sensitivity import Block
+from planner.search.sensitivity import Sensitivity
 
 
 @dataclass
@@ -22,20 +22,6 @@ class Move:
     units: tuple[int, ...]
     noise: float
     rate: float
-
-
-@dataclass
-class Sensitivity:
-    """What each block causes at a level.
-
-    Attributes:
-        on_ep: whether that was measured on the EP, not by emulation. by_unit: noise of a unit, where it was measured.
-    """
-
-    level: int
-    blocks: tuple[Block, ...]
-    on_ep: bool
-    by_unit: dict[int, float] = field(default_factory=dict)
 
 
 def least_harm(candidates: Candidates, tests: Sequence[Sensitivity], otherwise: Assignment) -> Assignment:

@@ -135,9 +135,8 @@ def _best(
         raise trials.failed[0].error
     kept = trials.undercutting or max(trials.attempts, key=_merit)
     if report is None and kept.passed:
-        finalists = _by_schedule(trials, kept.plan, kept)
-        if any(finalist.outcome == "kept" for finalist in finalists[1:]):
-            kept = trials.attempts[-1]
+        faster, finalists = _by_schedule(trials, kept.plan, kept)
+        kept = faster or kept
     return trials.explained(kept), report, finalists if kept.passed else ()
 
 
@@ -162,7 +161,7 @@ def _try(trials: Trials, resolutions: Iterator[Resolution]) -> tuple[SearchRepor
 
 def _by_schedule(
     trials: Trials, plan: Plan, passed: Attempt | None, excluded: Collection[str] = ()
-) -> tuple[Finalist, ...]:
+) -> tuple[Attempt | None, tuple[Finalist, ...]]:
     """Compare a plan with each uniform precision that was not tried, by the schedule of its very file, and attempt those that
     are estimated faster until one passes.
 
@@ -173,10 +172,11 @@ def _by_schedule(
         excluded: precisions that are known to fall short.
 
     Returns:
-        All that were compared; nothing where plans cannot be compared, or no time is left for it.
+        The attempt that passed, where there is one, and all that were compared; nothing where plans cannot be compared, or no
+        time is left for it.
     """
     if trials.estimator is None or trials.left == 0:
-        return ()
+        return None, ()
     tried = {attempt.plan.precision for attempt in trials.attempts}.union(excluded)
     plans = {rival.precision: rival for rival in trials.rivals(plan, tried | {plan.precision})}
     found: dict[str, Interval | None] = {}
@@ -195,7 +195,9 @@ def _by_schedule(
         attempt = trials.attempt(trials.refined(plans[name]))
         return attempt is not None and attempt.passed
 
-    return fastest((plan.precision, ms), found.items(), passes)
+    finalists = fastest((plan.precision, ms), found.items(), passes)
+    faster = any(finalist.outcome == "kept" for finalist in finalists[1:])
+    return (trials.attempts[-1] if faster else None), finalists
 
 
 def _mixing_may_help(attempts: Sequence[Attempt]) -> bool:
@@ -273,25 +275,19 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
 
         def judge(found: Found) -> Attempt | None:
             nonlocal finalists
-            plan, before = (
-                plan_of(found.assignment, _reasons(candidates, found, floor, evaluator)),
-                len(trials.attempts),
-            )
+            before, faster = len(trials.attempts), None
+            plan = plan_of(found.assignment, _reasons(candidates, found, floor, evaluator))
             if found.passed:
                 short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
-                finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
-            if any(finalist.outcome == "kept" for finalist in finalists[1:]):
-                attempt: Attempt | None = trials.attempts[-1]
-            else:
-                attempt = trials.attempt(plan)
+                faster, finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
+            attempt = faster or trials.attempt(plan)
             judgements.extend(Judgement(_score(made, floor), made.passed) for made in trials.attempts[before:])
             return attempt
 
         found, stopped = _until_judged(candidates, evaluator, floor, judge)
         refuted = bool(judgements) and not judgements[-1].passed and found.passed
         if refuted and not stopped and trials.left != 0:
-            tried = {attempt.plan.precision for attempt in trials.attempts}
-            found = _next_dearer(candidates, found, floor, judge, tried)
+            found = _next_dearer(candidates, found, trials, judge)
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
     trials.progress("searching", 1, 1)
@@ -324,20 +320,19 @@ def _until_judged(
 
 
 def _next_dearer(
-    candidates: Candidates,
-    refuted: Found,
-    floor: Floor,
-    judge: Callable[[Found], Attempt | None],
-    tried: Collection[str],
+    candidates: Candidates, refuted: Found, trials: Trials, judge: Callable[[Found], Attempt | None]
 ) -> Found:
     """The next dearer precision, throughout, that the samples held apart let pass; what they refuted, where none does.
 
     That one reached the floor on every sample that the search had seen: a mix of its kind would again.
     """
+    floor = trials.floor
     short = {u.level for u in refuted.uniform if u.real is not None and u.real.score < floor.value}
     for level in sorted(range(len(candidates.levels)), key=lambda level: candidates.levels[level].cost):
-        dearer = candidates.levels[level].cost > candidates.cost(refuted.assignment)
-        if level in short or not dearer or candidates.levels[level].name in tried:
+        own = candidates.levels[level]
+        if level in short or own.cost <= candidates.cost(refuted.assignment):
+            continue
+        if any(attempt.plan.precision == own.name for attempt in trials.attempts):
             continue
         found = replace(refuted, assignment=candidates.uniform(level), promoted=())
         attempt = judge(found)

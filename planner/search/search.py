@@ -23,8 +23,8 @@ from planner.codec import HIDDEN
 from planner.dtypes import QuantConfig
 from planner.search.bisection import bisect
 from planner.search.candidates import IDEAL, Assignment, Candidates
-from planner.search.moves import Move, Sensitivity, bearable_by, least_harm, moved, possible_moves
-from planner.search.sensitivity import NOISE_LIMIT, Block, measure_blocks
+from planner.search.moves import Move, bearable_by, least_harm, moved, possible_moves
+from planner.search.sensitivity import NOISE_LIMIT, Block, Sensitivity, measure_blocks
 from planner.verification.floor import Floor
 
 # The EP is worse than its emulation where its error energy is this many times as large (3 dB).
@@ -287,8 +287,7 @@ def _sensitivity(
         evaluations=_REAL_TESTS if on_ep else _EMULATED_TESTS,
         first=_REAL_FIRST if on_ep else 8,
     )
-    by_unit = {u: b.noise / len(b.units) for b in blocks for u in b.units}
-    return Sensitivity(level, blocks, on_ep, by_unit)
+    return Sensitivity(level, blocks, on_ep)
 
 
 def _with(candidates: Candidates, base: Assignment, units: Sequence[int], level: int) -> Assignment:

@@ -8,6 +8,7 @@ spent. A model of 500 nodes takes about twenty evaluations, where testing node b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,24 @@ class Block:
 
     units: Members
     noise: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each block causes at a level.
+
+    Attributes:
+        on_ep: whether that was measured on the EP, not by emulation.
+    """
+
+    level: int
+    blocks: tuple[Block, ...]
+    on_ep: bool
+
+    @functools.cached_property
+    def by_unit(self) -> dict[int, float]:
+        """Noise of each unit that was measured: its block's, in equal parts."""
+        return {unit: block.noise / len(block.units) for block in self.blocks for unit in block.units}
 
 
 def measure_blocks(

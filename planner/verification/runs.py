@@ -292,7 +292,7 @@ class Runs:
 def _part(workers: Sequence[Worker]) -> None:
     """Give each worker cores of its own, where there are enough.
 
-    The simulator's threads wait by spinning. Two of its processes that share two cores took twice as long as one each.
+    The simulator's threads wait by spinning: two of its processes that share cores hinder one another.
     """
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     for index, worker in enumerate(workers):

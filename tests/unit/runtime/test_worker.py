@@ -57,6 +57,20 @@ def test_arrays_come_back_as_they_went(dtype: str, tmp_path: Path) -> None:
         assert worker.run({"x": value[:0]}).outputs["y"].shape == (0, 3)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="cores of one's own: Linux")
+def test_a_worker_keeps_to_its_cores_with_all_its_threads(tmp_path: Path) -> None:
+    path, core = model(tmp_path), max(os.sched_getaffinity(0))
+    with Worker(CPU) as worker:
+        worker.keep_to([core])  # nothing runs yet
+        worker.open(path, {})
+        worker.keep_to([core])
+        threads = [int(thread.name) for thread in Path(f"/proc/{pid(worker)}/task").iterdir()]
+        assert threads and all(os.sched_getaffinity(thread) == {core} for thread in threads)
+        worker.keep_to([])  # fewer cores than workers: it stays where it is
+        assert os.sched_getaffinity(pid(worker)) == {core}
+        assert worker.run({"x": np.zeros((1, 3), np.float32)}).outputs["y"].shape == (1, 3)
+
+
 def test_texts_come_back_too(tmp_path: Path) -> None:
     value = np.array([["a", "ä\n", ""]], object)
     with Worker(CPU) as worker:
