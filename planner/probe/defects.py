@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from msgspec import structs
 
 from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
@@ -65,8 +64,7 @@ def ask_defects(target: Target, operators: Sequence[str] = ()) -> tuple[Asked, .
 
 def _ask(target: Target, defect: Defect) -> Asked:
     # The plan that it warns of, not the one around it.
-    profile = target.profile
-    unaware = replace(target, profile=replace(profile, file=structs.replace(profile.file, defects=[])))
+    unaware = target.unaware()
     with temporary_folder() as folder:
         source, written = Path(folder) / "defect.onnx", Path(folder) / "written.onnx"
         proto = build_defect(defect)

@@ -95,6 +95,10 @@ class Target:
             profile = profile.with_traits(device, traits())
         return cls(profile, identity, known)
 
+    def unaware(self) -> Target:
+        """The same, but that nothing is known of what the EP gets wrong: plans write what they would avoid."""
+        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, defects=[])))
+
     @property
     def ep(self) -> str:
         """Full provider name."""

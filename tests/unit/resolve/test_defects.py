@@ -53,6 +53,21 @@ def test_a_silu_at_uint16_gets_a_sigmoid_of_another_type(qnn: Target, body: str,
     )
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "wrong"),
+    [(8, 20, False), (9, 20, True), (12, 40, True), (13, 20, False), (20, 8, True), (20, 14, False), (80, 80, False)],
+)
+def test_a_silu_is_avoided_only_at_the_sizes_that_are_wrong(
+    qnn: Target, height: int, width: int, wrong: bool, tmp_path: Path
+) -> None:
+    kind = (DType.INT16, Basis.DEFECT) if wrong else (DType.UINT16, Basis.RULE)
+    picture = f"(float[1,4,{height},{width}] x) => (float[1,4,{height},{width}] y)"
+    assert activations(qnn, save(graph(picture, SILU, CONV), tmp_path), "w8a16")["Sigmoid"] == kind
+    last = f"(float[1,{height},{width},16] x) => (float[1,{height},{width},16] y)"
+    body = "s = Sigmoid(x)\ny = Mul(x, s)"
+    assert activations(qnn, save(graph(last, body), tmp_path, "last.onnx"), "w8a16")["Sigmoid"] == kind
+
+
 def test_a_gate_that_is_not_of_the_same_tensor_is_left_alone(qnn: Target, tmp_path: Path) -> None:
     path = save(graph(PICTURE, SILU.replace("Mul(c, s)", "Mul(x, s)"), CONV), tmp_path)
     assert activations(qnn, path, "w8a16")["Sigmoid"] == (DType.UINT16, Basis.RULE)
