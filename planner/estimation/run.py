@@ -112,7 +112,7 @@ class _Forms:
     def of(self, target: Target, model: Model, precision: Precision | None) -> _Form | str:
         """The model at a precision as a file, or why it is not legal there."""
         if precision is None:
-            return self._once(("", _shape_of(model)), model, lambda path: self._save(model, path))
+            return self._once(("", _shape_of(model)), model, lambda path: self._save(model, path), Path(model.path))
         resolution = check_model(target, model, precision)
         if resolution.legal is False:
             first = resolution.violations[0]
@@ -139,13 +139,15 @@ class _Forms:
             self._ranges[key] = calibrate(model, samples, self._progress)
         return self._ranges[key]
 
-    def _once(self, key: object, model: Model, write: Any) -> _Form | str:
+    def _once(self, key: object, model: Model, write: Any, sized_as: Path | None = None) -> _Form | str:
+        """Write the file where it is not written yet; it is told to be as large as it is, or as another."""
         if key not in self._made:
             path = self._folder / f"{len(self._made)}.onnx"
             write(path)
             # Casts and what else planner added are none of the user's nodes.
             nodes = node_names(path) & {node.name for node in model.nodes}
-            self._made[key] = _Form(path, sum(f.stat().st_size for f in with_data(path)), nodes)
+            size = sum(f.stat().st_size for f in with_data(sized_as or path))
+            self._made[key] = _Form(path, size, nodes)
         return self._made[key]
 
     def _save(self, model: Model, path: Path) -> None:

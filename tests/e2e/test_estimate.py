@@ -103,6 +103,17 @@ def test_the_command_estimates_float_and_quantized_and_traces_the_time_to_the_no
     assert narrow["vtcm_bytes"] < wide["vtcm_bytes"]
 
 
+def test_a_finished_float16_file_is_told_to_be_as_large_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, half = save_conv(tmp_path), tmp_path / "half.onnx"
+    assert main(["target", str(model), "--ep", "qnn", "--precision", "fp16", "-o", str(half), "--json"]) == 0
+    capsys.readouterr()
+    assert main(["estimate", str(half), "--ep", "qnn", "--device", "snapdragon-x-elite", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["bytes"] == half.stat().st_size
+
+
 def test_what_is_illegal_has_no_estimate_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_conv(tmp_path, channels=8, side=8)
     asked = ["--device", "snapdragon-8cx-gen3", "--precision", "w16a16", "--json"]
