@@ -59,8 +59,8 @@ class Row:
 
     Attributes:
         parameters: in millions, as published. ms: of the runtime "onnx" by the measurements' device; only where every layer
-            ran on the NPU. dlc_ms: the same of Qualcomm's own runtime. runtimes: of a quantized model, what its float
-            form takes in onnxruntime over what it takes there.
+            ran on the NPU. dlc_ms: the same of Qualcomm's own runtime. runtimes: what turns those of a quantized model into
+            onnxruntime's, see `_Runtimes`.
     """
 
     model: str
@@ -156,9 +156,7 @@ def device(rows: Iterable[Row], name: str, columns: Column = WORK) -> Device | N
 
 
 def _milliseconds(row: Row, device: str) -> float | None:
-    """As measured in onnxruntime; where a quantized model was not, in Qualcomm's own runtime, times what the same model's float
-    form takes in onnxruntime over what it takes there. `python -m benchmarks.latency_choices runtimes` says how far that is off.
-    """
+    """As measured in onnxruntime; where a quantized model was not, in Qualcomm's own runtime, times `Row.runtimes`."""
     if device in row.ms:
         return row.ms[device]
     if device in row.dlc_ms and device in row.runtimes:
@@ -220,7 +218,8 @@ def collect(folder: Path, measurements: Path, soc_model: str, *, compiling: bool
     The compiler's texts are kept in FOLDER/schedules, and read from there where they are; the others are compiled, or,
     without `compiling`, left out.
     """
-    measured = _measured(measurements)
+    measured = read_measured(measurements)
+    runtimes = Runtimes(measured)
     rows = []
     for architecture in ARCHITECTURES:
         for precision in _PRECISIONS:
@@ -234,7 +233,7 @@ def collect(folder: Path, measurements: Path, soc_model: str, *, compiling: bool
                 continue
             asked["parameters"] = architecture.parameters
             ms, dlc = measured.get(("onnx", *key), {}), measured.get(("qnn_dlc", *key), {})
-            both = _runtimes(measured, architecture.model, architecture.component) if precision != "float" else {}
+            both = runtimes.of(*key) if precision != "float" else {}
             rows.append(
                 Row(architecture.name, architecture.family, precision, architecture.parameters, asked, ms, dlc, both)
             )
@@ -246,7 +245,7 @@ def collect(folder: Path, measurements: Path, soc_model: str, *, compiling: bool
 Measured = Mapping[tuple[str, str, str, str], Mapping[str, float]]
 
 
-def _measured(path: Path) -> Measured:
+def read_measured(path: Path) -> Measured:
     """Milliseconds by (runtime, model, component, precision) and device, where the NPU ran every layer."""
     wanted = set(DEVICES.values())
     components = {a.model: a.component for a in ARCHITECTURES}
@@ -256,15 +255,46 @@ def _measured(path: Path) -> Measured:
             if row["unit"] != "NPU" or row["layers"] != row["npu_layers"] or row["device"] not in wanted:
                 continue
             # A model of one part is named after itself.
-            component = row["component"] if components.get(row["model"]) else ""
+            component = row["component"] if components.get(row["model"], "?") else ""
             found[row["runtime"], row["model"], component, row["precision"]][row["device"]] = float(row["ms"])
     return found
 
 
-def _runtimes(measured: Measured, model: str, component: str) -> dict[str, float]:
-    """By device: what the float model takes in onnxruntime, over what it takes in Qualcomm's own runtime."""
-    onnx_ms, dlc_ms = (measured.get((runtime, model, component, "float"), {}) for runtime in ("onnx", "qnn_dlc"))
-    return {name: round(onnx_ms[name] / dlc_ms[name], 4) for name in onnx_ms.keys() & dlc_ms.keys()}
+@dataclass(frozen=True)
+class Runtimes:
+    """How milliseconds of Qualcomm's own runtime become onnxruntime's, for quantized models.
+
+    What the model's float form takes in onnxruntime over what it takes there, times a factor of device and precision: the
+    median of what is still missing, over the models that were measured in both. `python -m benchmarks.latency_choices
+    runtimes` says how far off that is for a model that the factor did not see.
+    """
+
+    measured: Measured
+
+    def of(self, model: str, component: str, precision: str) -> dict[str, float]:
+        """By device: the product of both."""
+        ratios = self._ratios(model, component, "float")
+        return {name: round(ratio * self._factor(name, precision), 4) for name, ratio in ratios.items()}
+
+    def _ratios(self, model: str, component: str, precision: str) -> dict[str, float]:
+        ours, theirs = (
+            self.measured.get((runtime, model, component, precision), {}) for runtime in ("onnx", "qnn_dlc")
+        )
+        return {name: ours[name] / theirs[name] for name in ours.keys() & theirs.keys()}
+
+    def missing(self, device: str, precision: str) -> dict[tuple[str, str], float]:
+        """By (model, component) measured in both: what it takes in onnxruntime over the product without the factor."""
+        found = {}
+        for runtime, model, component, kind in self.measured:
+            if (runtime, kind) == ("onnx", precision):
+                quantized, plain = (self._ratios(model, component, of).get(device) for of in (precision, "float"))
+                if quantized and plain:
+                    found[model, component] = quantized / plain
+        return found
+
+    def _factor(self, device: str, precision: str) -> float:
+        missing = self.missing(device, precision)
+        return float(np.median(list(missing.values()))) if missing else 1.0
 
 
 def _asked(model: Path, kept: Path, soc_model: str, *, compiling: bool) -> dict[str, float] | None:

@@ -4,22 +4,20 @@ python -m benchmarks.latency_choices pairs
     would choosing w8a16 or float by the compiled schedule have been right? Each model is predicted by rates that saw no model
     of its family; beside it the assumption that w8a16 is always faster.
 python -m benchmarks.latency_choices runtimes --measurements FILE
-    how far a quantized model's milliseconds in onnxruntime are off, when they are taken from Qualcomm's own runtime times the
-    float form's ratio of the two
+    how far a quantized model's milliseconds in onnxruntime are off, when they are taken from Qualcomm's own runtime
+    (`benchmarks.latency.Runtimes`)
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency import DEVICES, SCHEDULES, Row, Rows, device
+from benchmarks.latency import DEVICES, SCHEDULES, Row, Rows, Runtimes, device, read_measured
 from planner.codec import from_json
 from planner.search.finalists import LEAST_GAIN
 
@@ -52,28 +50,22 @@ def pairs(rows: Sequence[Row], *, details: bool) -> None:
 
 
 def runtimes(path: Path) -> None:
-    """The error of the conversion, on quantized models that were measured in both runtimes."""
-    known: dict[tuple[str, str, str], dict[tuple[str, str], float]] = defaultdict(dict)
-    with path.open(encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if row["unit"] == "NPU" and row["layers"] == row["npu_layers"]:
-                known[row["model"], row["component"], row["device"]][row["runtime"], row["precision"]] = float(
-                    row["ms"]
-                )
+    """The error of the conversion, on quantized models that were measured in both runtimes; the factor of each saw it not."""
+    measured = read_measured(path)
+    converting = Runtimes(measured)
     print("| device | precision | models | median error | plain figure of the other runtime |")
     print("|---|---|---|---|---|")
     for name, published in DEVICES.items():
         for precision in ("w8a8", "w8a16"):
-            wanted = [("qnn_dlc", precision), ("qnn_dlc", "float"), ("onnx", "float"), ("onnx", precision)]
-            full = [
-                [ms[w] for w in wanted]
-                for key, ms in known.items()
-                if key[2] == published and all(w in ms for w in wanted)
-            ]
-            if full:
-                dlc, dlc_float, ort_float, ort = np.array(full).T
-                converted, plain = (np.median(np.abs(x / ort - 1)) for x in (dlc * ort_float / dlc_float, dlc))
-                print(f"| {name} | {precision} | {len(full)} | {converted:.1%} | {plain:.1%} |")
+            missing = converting.missing(published, precision)
+            if len(missing) < 2:
+                continue
+            left = np.array(list(missing.values()))
+            factors = np.array([np.median(np.delete(left, i)) for i in range(len(left))])
+            plain = np.array([measured["qnn_dlc", *key, precision][published] for key in missing])
+            ours = np.array([measured["onnx", *key, precision][published] for key in missing])
+            converted, alone = np.median(np.abs(factors / left - 1)), np.median(np.abs(plain / ours - 1))
+            print(f"| {name} | {precision} | {len(left)} | {converted:.1%} | {alone:.1%} |")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from planner.codec import read_json
-from planner.estimation.schedule import Product, Schedule, Scheduled, Unit, is_reorder
+from planner.estimation.schedule import Product, Schedule, Scheduled, Unit, is_reorder, is_softmax
 from planner.profiles.shipped import shipped_directory
 from planner.runtime.registry import launcher
 
@@ -23,13 +23,14 @@ WORK = (
     "reorder_float_mb",
     "vector_mb",
     "vector_operators",
+    "softmaxes_float",
     "gmac_float",
     "gmac_int",
     "gmac_int16",
 )
 """What is paid for: one run; MB from and to DRAM; MB of VTCM that the vector unit moves to transpose and reshape float values,
-and to do anything else; its operators; 10^9 multiply-accumulates with float activations, with integer ones, and what 16-bit ones cost
-beyond 8-bit ones."""
+and to do anything else; its operators; those of them that are a part of a float Softmax; 10^9 multiply-accumulates with float
+activations, with integer ones, and what 16-bit ones cost beyond 8-bit ones."""
 
 
 def work(schedule: Schedule) -> dict[str, float]:
@@ -49,6 +50,8 @@ def operator_work(operator: Scheduled) -> dict[str, float]:
         slow = is_reorder(operator) and operator.type == "float"
         asked["reorder_float_mb" if slow else "vector_mb"] = operator.vtcm / 1e6
         asked["vector_operators"] = 1.0
+        if is_softmax(operator) and operator.type == "float":
+            asked["softmaxes_float"] = 1.0
     return asked
 
 

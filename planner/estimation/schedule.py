@@ -156,6 +156,11 @@ def is_reorder(operator: Scheduled) -> bool:
     return "Transpose" in operator.kind or "Reshape" in operator.kind
 
 
+def is_softmax(operator: Scheduled) -> bool:
+    """Whether it is a part of a Softmax: of float values it takes far longer than its bytes tell."""
+    return "Softmax" in operator.kind
+
+
 def is_spill(operator: Scheduled) -> bool:
     """Whether it moves an intermediate tensor between VTCM and DRAM: spilled there, or filled again from there."""
     return bool(_SPILL.fullmatch(operator.kind))

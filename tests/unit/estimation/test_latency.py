@@ -66,6 +66,14 @@ def test_transposing_float_values_has_a_rate_of_its_own() -> None:
     assert asked["reorder_float_mb"] == pytest.approx(1e-5) and asked["vector_mb"] == 0
 
 
+def test_a_float_softmax_is_paid_for_beside_its_bytes() -> None:
+    rows = (Row(0x13, "q::Softmax.tcm", "FOR_HVX", vtcm_read=5, vtcm_write=5),)
+    graph = GRAPH.replace("0x0000000000000002", "0x0000000000000013")
+    in_float = work(parse(stream(text(rows, graph=graph.replace("QUInt8", "Float16", 1)))))
+    assert in_float["softmaxes_float"] == 1 and in_float["vector_mb"] == pytest.approx(1e-5)
+    assert work(parse(stream(text(rows, graph=graph))))["softmaxes_float"] == 0
+
+
 def test_a_16_bit_product_never_costs_less_than_an_8_bit_one() -> None:
     small, large = product_work(Product("n", "int8", 10**9)), product_work(Product("n", "int16", 10**9))
     assert small == {"gmac_int": 1.0}
