@@ -157,7 +157,7 @@ def onnxruntime_qnn(task: Task, output: Path, samples: Iterable[Sample], activat
     from onnxruntime.quantization import QuantType, quantize
     from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
-    with _prepared(task) as ready:
+    with prepared(task) as ready:
         config = get_qnn_qdq_config(
             str(ready), _reader(samples), activation_type=_kind(activation), weight_type=QuantType.QUInt8
         )
@@ -168,7 +168,7 @@ def onnxruntime_static(task: Task, output: Path, samples: Iterable[Sample], acti
     """onnxruntime's quantize_static (QDQ), at its defaults but for the activation type: shapes fixed, quant_pre_process."""
     from onnxruntime.quantization import quantize_static
 
-    with _prepared(task) as ready:
+    with prepared(task) as ready:
         quantize_static(str(ready), str(output), _reader(samples), activation_type=_kind(activation))
 
 
@@ -193,7 +193,7 @@ def _reader(samples: Iterable[Sample]) -> Any:
 
 
 @contextlib.contextmanager
-def _prepared(task: Task) -> Iterator[Path]:
+def prepared(task: Task) -> Iterator[Path]:
     """The user's own model as onnxruntime's documentation asks for it: fixed shapes, quant_pre_process."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
