@@ -259,7 +259,9 @@ class Target:
                 lambda op_type, at: self.takes(op_type, at, or_defined=True), {*operators, *added}, have, wanted
             )
 
-        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
+        fused = [
+            op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)
+        ] + self.profile.file.written_as
 
         integers = PlainIntegers(self.moves, self.casts, self.miscasts)
 
