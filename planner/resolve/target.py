@@ -259,9 +259,7 @@ class Target:
                 lambda op_type, at: self.takes(op_type, at, or_defined=True), {*operators, *added}, have, wanted
             )
 
-        fused = [
-            op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)
-        ] + self.profile.file.written_as
+        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
 
         integers = PlainIntegers(self.moves, self.casts, self.miscasts)
 
