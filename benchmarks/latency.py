@@ -60,7 +60,7 @@ class Row:
     Attributes:
         parameters: in millions, as published. ms: of the runtime "onnx" by the measurements' device; only where every layer
             ran on the NPU. dlc_ms: the same of Qualcomm's own runtime. runtimes: what turns those of a quantized model into
-            onnxruntime's, see `_Runtimes`.
+            onnxruntime's, see `Runtimes`.
     """
 
     model: str

@@ -6,23 +6,19 @@
     python -m benchmarks.latency --write
 
 By planner's own plans, but that nothing is avoided for a defect of the EP: Qualcomm's quantizer knows nothing of them, and
-x * Sigmoid(x) was measured as the one operator that it is on the chip. Ranges come from two random samples, since a
-schedule depends on shapes and types.
+x * Sigmoid(x) was measured as the one operator that it is on the chip. Ranges come from one synthetic sample, since
+a schedule depends on shapes and types.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import onnx
 
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.latency import read_measured
+from planner.calibrate.inputs import load_inputs
 from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
 from planner.model.write import save
@@ -30,36 +26,14 @@ from planner.quantization.walk import apply_plan
 from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 
-_SAMPLES = 2
-_TOKENS = 1000
-
 
 def quantize(target: Target, source: Path, precision: str, written: Path) -> None:
     """Write the model at the precision."""
     model = target.read(source)
     plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
     written.parent.mkdir(exist_ok=True)
-    save(apply_plan(model, plan, calibrate(model, _samples(source))).model, written)
-
-
-def _samples(source: Path) -> list[Mapping[str, np.ndarray[Any, Any]]]:
-    """Pictures and sounds in 0..1, tokens, and masks of ones."""
-    graph, rng = onnx.load(source, load_external_data=False).graph, np.random.default_rng(0)
-    constants = {tensor.name for tensor in graph.initializer}
-    samples: list[Mapping[str, np.ndarray[Any, Any]]] = []
-    for _ in range(_SAMPLES):
-        sample: dict[str, np.ndarray[Any, Any]] = {}
-        for value in graph.input:
-            if value.name in constants:
-                continue
-            shape = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            if dtype.kind == "f":
-                sample[value.name] = rng.random(shape).astype(dtype)
-            else:
-                sample[value.name] = rng.integers(1, 2 if "mask" in value.name else _TOKENS, shape).astype(dtype)
-        samples.append(sample)
-    return samples
+    samples = load_inputs(None, model, seed=0).calibration[:1]
+    save(apply_plan(model, plan, calibrate(model, samples)).model, written)
 
 
 def main() -> None:

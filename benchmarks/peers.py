@@ -38,8 +38,8 @@ from planner.verification.fidelity import Comparison
 
 MODELS = ("digits", "magika", "rec", "det", "cls", "silero-static", "minilm", "table-cls")
 GIVEN, _SIMULATED = 16, 8
-_OURS = {"ort-w8a8": DType.UINT8, "ort-w8a16": DType.UINT16}
-TOOLS = ("planner", *_OURS, *peer_tools.TOOLS)
+_ORT = {"ort-w8a8": DType.UINT8, "ort-w8a16": DType.UINT16}
+TOOLS = ("planner", *_ORT, *peer_tools.TOOLS)
 _LONGEST = 600.0
 
 
@@ -96,8 +96,8 @@ def make(tool: str, task: Task, ready: Path, given: Path, samples: Sequence[Samp
         command += ["--inputs", given, "--floor", str(floor), "-o", made.output, "--overwrite"]
         # A plan that falls short is written all the same, and judged here.
         _run(command, allowed=(0, 1))
-    elif tool in _OURS:
-        onnxruntime_qnn(task, made.output, samples, _OURS[tool])
+    elif tool in _ORT:
+        onnxruntime_qnn(task, made.output, samples, _ORT[tool])
     else:
         script = Path(peer_tools.__file__)
         _run([made.python, script, tool, ready, given, made.output, str(floor)])
