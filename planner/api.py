@@ -74,7 +74,7 @@ def check(
     Raises:
         RequestError: what was given cannot be read, or the model is quantized already and a precision is asked for.
     """
-    target = _open(ep, device, profiles, evidence)
+    target = _open(ep, device, profiles, evidence).asked(as_precision(precision))
     read = _read(target, model, shapes, stored=precision is None)
     resolution = check_model(target, read, as_precision(precision), stored=precision is None)
     _tell_notes(resolution.notes)
@@ -111,9 +111,10 @@ def plan(
         NotLegalError: there is no legal plan; it holds the verdict.
         RequestError: what was given cannot be read.
     """
-    target = _open(ep, device, profiles, evidence)
+    asked = as_precision(precision)
+    target = _open(ep, device, profiles, evidence).asked(asked)
     read = _read(target, model, shapes, inputs)
-    checked = CheckResult.of(read, target, check_model(target, read, as_precision(precision)))
+    checked = CheckResult.of(read, target, check_model(target, read, asked))
     if checked.legal is False or (checked.legal is None and not allow_unknown):
         raise NotLegalError(checked)
     made = make_plan(target, read, checked.resolution)
@@ -310,7 +311,8 @@ def target(
     from planner.search.run import select
     from planner.search.trials import Demands
 
-    opened, asked, source = _open(ep, device, profiles, evidence), as_precision(precision), Path(model)
+    asked, source = as_precision(precision), Path(model)
+    opened = _open(ep, device, profiles, evidence).asked(asked)
     named = "auto" if asked is None else asked.name
     written = Path(output) if output is not None else default_output(source, named, opened.identity)
     given = (source, *files_read(inputs, profiles, evidence))
@@ -457,8 +459,7 @@ def estimate(
         RequestError: what was given cannot be read, or the EP's compiler writes no schedule.
         EPError: the EP cannot run here, or its compiler's text is of an unknown form.
     """
-    from planner.estimation.run import estimate as run_estimate
-    from planner.estimation.run import read_form
+    from planner.estimation.run import estimates, questions_of
     from planner.reporting.matrix import open_targets
     from planner.runtime.registry import launcher
 
@@ -466,10 +467,10 @@ def estimate(
     targets = open_targets([ep], [] if device is None else [device], profiles, evidence)
     if device == "all":
         targets = tuple(opened for opened in targets if not launcher(opened.ep).lacks(opened.options))
-    models = [read_form(opened, Path(model), shapes, as_it_is=asked == [None]) for opened in targets]
-    _tell_notes((*targets[0].profile.notes, *models[0].notes))
-    found = tuple(run_estimate(targets, models, asked, progress))
-    return EstimateResult(ModelIdentity.of(models[0]), targets[0].ep, found)
+    questions = questions_of(Path(model), shapes, targets, asked)
+    _tell_notes((*targets[0].profile.notes, *questions[0].model.notes))
+    rows = tuple(estimates(targets[0].ep, questions, progress))
+    return EstimateResult(ModelIdentity.of(questions[0].model), targets[0].ep, rows)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------

@@ -34,18 +34,21 @@ class _Form:
     nodes: frozenset[str]
 
 
-def estimate(
-    targets: Sequence[Target],
-    models: Sequence[Model],
-    precisions: Sequence[Precision | None],
-    progress: Progress = silent,
-) -> Iterator[Estimate]:
-    """An estimate for each target and precision.
+@dataclass(frozen=True)
+class Question:
+    """What is to be estimated: a model as a target reads it, at a precision; None for the model as it is."""
+
+    target: Target
+    model: Model
+    precision: Precision | None
+
+
+def estimates(ep: str, questions: Sequence[Question], progress: Progress = silent) -> Iterator[Estimate]:
+    """An estimate for each question.
 
     Args:
-        targets: of one EP.
-        models: the model as each of the targets reads it.
-        precisions: None for the model as it is.
+        ep: full name of the EP that all of the targets have.
+        questions: see `questions_of`.
         progress: told of each.
 
     Raises:
@@ -53,45 +56,56 @@ def estimate(
     """
     from planner.runtime.client import EPMissing, SessionFailed
 
-    ep, done, total = targets[0].ep, 0, len(targets) * len(precisions)
     rates = latency_model(ep)
     with temporary_folder() as folder, Compiler(ep) as compiler:
         forms, known = _Forms(folder, progress), dict[object, Compiled]()
-        for target, model in zip(targets, models, strict=True):
-            for precision in precisions:
-                progress("estimating", done, total)
-                done += 1
-                name = AS_IT_IS if precision is None else precision.name
-                form = forms.of(target, model, precision)
-                if isinstance(form, str):
-                    yield Estimate.without(target.identity.device, name, form)
-                    continue
-                # Several devices may be one chip.
-                chip = (form.path, tuple(sorted(target.identity.options.items())))
-                try:
-                    compiled = known.get(chip) or compiler.compile(form.path, target.identity.options)
-                except EPMissing:
-                    raise
-                except (SessionFailed, EPError) as error:
-                    yield Estimate.without(target.identity.device, name, f"no schedule: {error}")
-                    continue
-                known[chip] = compiled
-                device, options = target.identity.device, target.identity.options
-                yield price(device, options, name, compiled, form.nodes, form.bytes, rates)
+        for done, question in enumerate(questions):
+            progress("estimating", done, len(questions))
+            target, name = question.target, AS_IT_IS if question.precision is None else question.precision.name
+            form = forms.of(target, question.model, question.precision)
+            if isinstance(form, str):
+                yield Estimate.without(target.device, name, form)
+                continue
+            # Several devices may be one chip.
+            chip = (form.path, tuple(sorted(target.options.items())))
+            try:
+                compiled = known.get(chip) or compiler.compile(form.path, target.options)
+            except EPMissing:
+                raise
+            except (SessionFailed, EPError) as error:
+                yield Estimate.without(target.device, name, f"no schedule: {error}")
+                continue
+            known[chip] = compiled
+            yield price(target.device, target.options, name, compiled, form.nodes, form.bytes, rates)
 
 
-def read_form(target: Target, path: Path, shapes: Mapping[str, Sequence[int]] | None, *, as_it_is: bool) -> Model:
-    """The model in the form that the target would run.
+def questions_of(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]] | None,
+    targets: Sequence[Target],
+    precisions: Sequence[Precision | None],
+) -> list[Question]:
+    """Every precision on every target, the model in the form that each would run.
 
     Args:
-        target: where it is to run.
-        path: an ONNX file.
+        path: an ONNX file. One that is quantized already is read as it is stored, where it alone is asked for.
         shapes: fixed dimensions of inputs, by name.
-        as_it_is: one that is quantized already is read as it is stored.
+        targets: where it is to run.
+        precisions: None for the model as it is.
 
     Raises:
         RequestError: it cannot be read.
     """
+    found = []
+    for target in targets:
+        usual = _read(target, path, shapes, as_it_is=[*precisions] == [None])
+        for precision in precisions:
+            asked = target.asked(precision)
+            found.append(Question(asked, usual if asked is target else asked.read(path, shapes), precision))
+    return found
+
+
+def _read(target: Target, path: Path, shapes: Mapping[str, Sequence[int]] | None, *, as_it_is: bool) -> Model:
     try:
         return target.read(path, shapes)
     except RequestError:

@@ -244,6 +244,8 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
             domain, `*` and `com.microsoft.*` for every operator of a domain.
         source: how its statements are known, where one has no source of its own.
         defects: what the EP takes and gets wrong.
+        written_as: operators that plans write others as, since the EP is faster so: Gemm, a product of a constant matrix and its bias
+            (not where weights alone are integers).
         derived: the file beside it that holds the generated statements; those written here stand above them.
     """
 
@@ -261,6 +263,7 @@ class ProfileFile(Struct, frozen=True, forbid_unknown_fields=True):
     cost: Cost = Cost()
     source: Source | None = None
     defects: list[Defect] = []
+    written_as: list[Literal["Gemm"]] = []
     derived: str | None = None
 
 

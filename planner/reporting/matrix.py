@@ -262,19 +262,21 @@ class Judging:
         self, target: Target, precisions: Sequence[Precision | None], model: ReadModel | None = None
     ) -> Iterator[Row]:
         """The rows of the model on one target; ``model`` as it was read for it, None to read it now."""
-        model = model or self.read(target)
-        shown = rows.model_of(model, self.name, str(self.subject.path))
+        usual = model or self.read(target)
+        shown = rows.model_of(usual, self.name, str(self.subject.path))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)
             legal: bool | None = None
             try:
-                resolutions = resolve_each(target, model, precision)
+                of_it = target.asked(precision)
+                model = usual if of_it is target else self.read(of_it)
+                resolutions = resolve_each(of_it, model, precision)
                 first = next(resolutions)
                 legal = first.legal
                 if self.inputs is None or legal is False or (legal is None and not self.allow_unknown):
                     yield rows.resolution_row(first, shown, target.identity, asked)
                     continue
-                kept = self._kept(target, model, itertools.chain([first], resolutions), auto=precision is None)
+                kept = self._kept(of_it, model, itertools.chain([first], resolutions), auto=precision is None)
                 yield rows.attempt_row(
                     kept, shown, target.identity, asked, legal=legal, inputs=self.inputs,
                     ranges=self.seen.of(model) if kept.plan.is_quantized else (),

@@ -182,6 +182,13 @@ class Plan:
         return any(a is not None and not a.is_float for a in stored)
 
     @property
+    def weights_alone(self) -> bool:
+        """Whether weights are integers, and nothing between nodes is (see `Precision.flows`)."""
+        return not self.is_quantized and any(
+            n.config.weight is not None and not n.config.weight.is_float for n in self.nodes
+        )
+
+    @property
     def has_float16(self) -> bool:
         """Whether any node is float16, so that what calibration saw decides whether it can be."""
         return any(n.activation is DType.FLOAT16 for n in self.nodes)

@@ -99,6 +99,20 @@ class Target:
         """The same, but that nothing is known of what the EP gets wrong: plans write what they would avoid."""
         return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, defects=[])))
 
+    def asked(self, precision: Precision | None) -> Target:
+        """The target of a precision: where weights alone are integers, products stay as they are.
+
+        Args:
+            precision: None where the choice is the resolver's.
+        """
+        return self if precision is None or precision.flows is None else self._products_kept()
+
+    def _products_kept(self) -> Target:
+        # QNN takes no Gemm whose weight lies in blocks, as four bits do; and a float bias costs nothing beside the product.
+        if not self.profile.file.written_as:
+            return self
+        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, written_as=[])))
+
     @property
     def ep(self) -> str:
         """Full provider name."""
@@ -259,7 +273,8 @@ class Target:
                 lambda op_type, at: self.takes(op_type, at, or_defined=True), {*operators, *added}, have, wanted
             )
 
-        fused = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
+        fused: list[str] = [op for op in sorted(FUSED_OPERATORS) if self.takes(op, wanted or PREFERRED)]
+        fused += self.profile.file.written_as
 
         integers = PlainIntegers(self.moves, self.casts, self.miscasts)
 
@@ -309,4 +324,4 @@ def open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path])
         raise RequestError("the evidence is not what the plan was made with (its hash differs)", hint)
     if target.profile.sha256 != plan.profile.sha256:
         _log.warning("the profile of %s has changed since the plan was made", plan.target.ep)
-    return target
+    return target._products_kept() if plan.weights_alone else target

@@ -1,5 +1,5 @@
-"""Gemm in the one form that integer kernels have: alpha and beta are 1, the bias is one number a column; and with a bias where EPs
-ask for one.
+"""Gemm in the one form that integer kernels have: alpha and beta are 1, the bias is one number a column; with a bias where EPs
+ask for one; and in place of MatMul and Add.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from planner.model.names import Names
-from planner.model.passes.edit import follow, new_constant
-from planner.model.passes.match import float_attribute, graph_of, int_attribute
+from planner.model.passes.edit import follow, new_constant, put_before, put_in_place, remove_if_dead
+from planner.model.passes.match import float_attribute, graph_of, int_attribute, only_user, other_operand, own
+from planner.model.passes.rank import static_dims
 from planner.model.values import constant_array
 
 # What onnxruntime fuses into a Gemm for DirectML (observed with 1.24.4).
@@ -56,6 +57,48 @@ def give_bias(gemm: ir.Node, names: Names) -> None:
     zeros = np.zeros(columns, (out.dtype or ir.DataType.FLOAT).numpy())
     gemm.resize_inputs(3)
     gemm.replace_input_with(2, new_constant(gemm, f"{out.name}_bias", zeros, names))
+
+
+def gemm_of_product(matmul: ir.Node, names: Names) -> None:
+    """MatMul(x, w) + b -> Gemm(x, w, b), between Reshapes where x has more than two dimensions.
+
+    With Q and DQ between them a bias is an addition of its own, of the whole result, which is rounded once more. Nothing is done
+    where w or b is no constant, b is not one number a column, or a shape is not known.
+    """
+    x, weight, product = matmul.inputs[0], matmul.inputs[1], matmul.outputs[0]
+    add, given = only_user(product), static_dims(x)
+    matrix = constant_array(weight)
+    if add is None or add.op_type != "Add" or not own(add) or given is None or len(given) < 2:
+        return
+    bias = constant_array(other_operand(add, product))
+    if matrix is None or bias is None or matrix.ndim != 2 or matrix.dtype != bias.dtype or matrix.dtype.kind != "f":
+        return
+    rows, columns = int(np.prod(given[:-1])), matrix.shape[1]
+    if bias.size not in (1, columns) or bias.shape[-1:] not in ((), (1,), (columns,)) or bias.ndim > len(given):
+        return
+    vector = np.broadcast_to(bias.reshape(-1), (columns,))
+    read = x if len(given) == 2 else _as_rows(matmul, [rows, given[-1]], names)
+    gemm = ir.Node("", "Gemm", [read, weight, new_constant(add, f"{add.outputs[0].name}_bias", vector, names)])
+    put_in_place(add, gemm)
+    remove_if_dead(matmul)
+    gemm.name = matmul.name
+    if len(given) > 2:
+        shape = new_constant(gemm, f"{gemm.outputs[0].name}_shape", np.array([*given[:-1], columns], np.int64), names)
+        follow(gemm, "Reshape", shape, "rows", names)
+        gemm.outputs[0].shape = ir.Shape([rows, columns])
+
+
+def _as_rows(matmul: ir.Node, dims: list[int], names: Names) -> ir.Value:
+    """What a product reads, as a matrix; what was reshaped for another product is not reshaped twice."""
+    x = matmul.inputs[0]
+    assert x is not None
+    for use in x.uses():
+        shape = constant_array(use.node.inputs[1]) if use.node.op_type == "Reshape" and use.idx == 0 else None
+        if shape is not None and shape.tolist() == dims and use.node.graph is matmul.graph:
+            return use.node.outputs[0]
+    shape_of = new_constant(matmul, f"{x.name}_rows_shape", np.array(dims, np.int64), names)
+    reshape = ir.Node("", "Reshape", [x, shape_of], name=names.beside(matmul, "rows"))
+    return put_before(matmul, reshape, f"{x.name}_rows", dims, names)
 
 
 def _columns(gemm: ir.Node) -> int | None:

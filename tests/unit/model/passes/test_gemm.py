@@ -113,3 +113,63 @@ def test_a_gemm_that_an_activation_reads_gets_a_bias() -> None:
     )
     normalize(model, {}, 21, frozenset())
     assert len(model.graph[0].inputs) == 2
+
+
+def written(text: str, body: str, constants: dict[str, np.ndarray], fused: tuple[str, ...] = ("Gemm",)) -> ir.Model:
+    """A normalized model, which computes what it did."""
+    model = graph(text, body, constants)
+    found: ir.Model = ir.from_proto(model)
+    normalize(found, {}, 21, frozenset(fused))
+    feed = random_feed(model)
+    for reference, value in zip(run(model, feed), run(found, feed), strict=True):
+        assert reference.shape == value.shape and sqnr(reference, value) > 100
+    return found
+
+
+RNG = np.random.default_rng(5)
+LINEAR = {"w": f32(RNG.normal(size=(SUMMED, COLUMNS))), "b": f32(RNG.normal(size=COLUMNS))}
+
+
+@pytest.mark.parametrize("body", ["m = MatMul(x, w)\ny = Add(m, b)", "m = MatMul(x, w)\ny = Add(b, m)"])
+def test_a_product_and_its_bias_become_a_gemm_of_rows(body: str) -> None:
+    found = written(f"(float[2,3,{SUMMED}] x) => (float[2,3,{COLUMNS}] y)", body, LINEAR)
+    assert operators(found) == ["Reshape", "Gemm", "Reshape"]
+    assert found.graph[1].outputs[0].shape == ir.Shape([6, COLUMNS])
+    assert found.graph.outputs[0].name == "y"
+
+
+def test_a_product_of_matrices_needs_no_reshape() -> None:
+    found = written(
+        f"(float[{ROWS},{SUMMED}] x) => (float[{ROWS},{COLUMNS}] y)", "m = MatMul(x, w)\ny = Add(m, b)", LINEAR
+    )
+    assert operators(found) == ["Gemm"]
+
+
+def test_what_several_products_read_is_reshaped_once() -> None:
+    text = f"(float[2,3,{SUMMED}] x) => (float[2,3,{COLUMNS}] y, float[2,3,{COLUMNS}] z)"
+    # The second product's bias is added first.
+    body = "m = MatMul(x, w)\nn = MatMul(x, v)\nz = Add(n, c)\ny = Add(m, b)"
+    more = {"v": f32(RNG.normal(size=(SUMMED, COLUMNS))), "c": f32(RNG.normal(size=COLUMNS))}
+    found = written(text, body, {**LINEAR, **more})
+    assert sorted(operators(found)) == ["Gemm", "Gemm", "Reshape", "Reshape", "Reshape"]
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("m = MatMul(x, w)\ny = Add(m, x)", {"w": f32(RNG.normal(size=(SUMMED, SUMMED)))}),
+        ("m = MatMul(x, w)\ny = Add(m, b)", {"w": LINEAR["w"], "b": f32(RNG.normal(size=(3, 1)))}),
+        ("m = MatMul(x, w)\ny = Add(m, b)", {"w": f32(RNG.normal(size=(2, SUMMED, COLUMNS))), "b": LINEAR["b"]}),
+        ("m = MatMul(x, w)\ns = Add(m, b)\ny = Mul(m, s)", LINEAR),
+    ],
+    ids=["no constant", "a number a row", "a matrix a batch", "read elsewhere"],
+)
+def test_other_sums_of_a_product_stay(body: str, constants: dict[str, np.ndarray]) -> None:
+    columns = constants["w"].shape[-1]
+    found = written(f"(float[2,3,{SUMMED}] x) => (float[2,3,{columns}] y)", body, constants)
+    assert "Gemm" not in operators(found)
+
+
+def test_a_target_that_does_not_ask_for_it_keeps_the_product() -> None:
+    body, text = "m = MatMul(x, w)\ny = Add(m, b)", f"(float[2,3,{SUMMED}] x) => (float[2,3,{COLUMNS}] y)"
+    assert operators(written(text, body, LINEAR, ())) == ["MatMul", "Add"]
