@@ -247,13 +247,19 @@ def _mobile_vit() -> tuple[Any, dict[str, Any]]:
 
 def _trocr_encoder() -> tuple[Any, dict[str, Any]]:
     import transformers
+    from torch import nn
 
     config = transformers.DeiTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=384)
     config._attn_implementation = "eager"
     net = transformers.DeiTModel(config, add_pooling_layer=False)
-    return _wrap(net, lambda inner, image: inner(image).last_hidden_state), {
-        "pixel_values": _image(1, 3, 384, 384)["image"]
-    }
+    # It gives what the six layers of the decoder read of it: their keys and values.
+    net.read = nn.ModuleList(nn.Linear(384, 256) for _ in range(12))
+
+    def forward(inner: Any, image: Any) -> Any:
+        hidden = inner(image).last_hidden_state
+        return tuple(read(hidden).unflatten(-1, (8, 32)).transpose(1, 2) for read in inner.read)
+
+    return _wrap(net, forward), {"pixel_values": _image(1, 3, 384, 384)["image"]}
 
 
 def _marian_encoder() -> tuple[Any, dict[str, Any]]:
@@ -315,14 +321,15 @@ def _ultralytics(file: str, side: int = 640) -> Callable[[], Any]:
 
 
 def _network(name: str, inputs: Shapes, **settings: Any) -> Callable[[], Any]:
-    """One of the definitions in benchmarks/networks.py."""
+    """One of the definitions in benchmarks/networks.py and beside it."""
 
     def build() -> Any:
         import torch
 
-        from benchmarks import networks
+        from benchmarks import networks, networks_mobile, networks_segmentation
 
-        net = getattr(networks, name)(**settings).eval()
+        rooms = (networks, networks_mobile, networks_segmentation)
+        net = next(getattr(room, name) for room in rooms if hasattr(room, name))(**settings).eval()
         return net, {key: torch.rand(shape) for key, shape in inputs.items()}
 
     return build
@@ -331,6 +338,8 @@ def _network(name: str, inputs: Shapes, **settings: Any) -> Callable[[], Any]:
 _ALBERT = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 _SMALL = {"image": (1, 3, 128, 128)}
 _TRACK = {"image": (1, 3, 320, 576)}
+_STREET, _STREET_LOW = {"image": (1, 3, 1024, 2048)}, {"image": (1, 3, 512, 1024)}
+_POSE = {"image": (1, 3, 256, 256)}
 _A = Architecture
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -398,6 +407,22 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _A("track_anything", "TrackAnythingEncodeKeyWithShrinkage", "xmem", 9.72, _network("XMemKey", _TRACK)),
     _A("yolox", "", "yolox", 8.98, _network("YoloX", {"image": (1, 3, 640, 640)})),
     _A("yolov5", "", "yolov5", 21.2, _network("Yolo5", {"image": (1, 3, 640, 640)})),
+    _A("ffnet_40s", "", "ffnet", 13.9, _network("FFNet", _STREET, depths=(4, 5, 6, 4))),
+    _A("ffnet_78s", "", "ffnet", 27.5, _network("FFNet", _STREET, depths=(6, 12, 12, 8))),
+    _A("ffnet_78s_lowres", "", "ffnet", 26.8, _network("FFNet", _STREET_LOW, depths=(6, 12, 12, 8), low=True)),
+    _A("ffnet_122ns_lowres", "", "ffnet", 32.1, _network("FFNet", _STREET_LOW, depths=(16, 24, 20), low=True)),
+    _A("bisenet", "", "bisenet", 12.0, _network("BiSeNet", {"image": (1, 3, 720, 960)})),
+    _A("deeplab_xception", "", "deeplab", 41.26, _network("DeepLabXception", {"image": (1, 3, 480, 520)})),
+    _A("bgnet", "", "bgnet", 77.8, _network("BgNet", {"image": (1, 3, 416, 416)})),
+    _A("gear_guard_net", "", "gear-guard", 6.19, _network("GearGuard", {"image": (1, 3, 320, 192)})),
+    _A("face_det_lite", "", "face-det-lite", 0.878, _network("FaceDetLite", {"input": (1, 1, 480, 640)})),
+    _A("foot_track_net", "", "face-det-lite", 2.53, _network("FootTrack", {"image": (1, 3, 480, 640)})),
+    # Published are 12.1 M, of an older network with a part that the measured one has no more.
+    _A("face_attrib_net", "", "face-attrib", 0, _network("FaceAttrib", {"image": (1, 3, 128, 128)})),
+    _A("mediapipe_face", "FaceDetector", "blaze", 0.135, _network("BlazeFace", {"image": (1, 3, 256, 256)})),
+    _A("mediapipe_face", "FaceLandmarkDetector", "blaze", 0.603, _network("FaceMesh", {"image": (1, 3, 192, 192)})),
+    _A("mediapipe_pose", "PoseDetector", "blaze", 0.815, _network("BlazePose", {"image": (1, 3, 128, 128)})),
+    _A("mediapipe_pose", "PoseLandmarkDetector", "blaze", 3.36, _network("BlazePoseLandmarks", _POSE)),
 )
 
 

@@ -52,6 +52,7 @@ class Node:
         integer_bias: whether its bias is stored as int32 behind a DequantizeLinear.
         asymmetric: whether a Q or DQ around it has a zero point other than 0.
         off_center: whether a weight of one scale per channel has a zero point other than the middle of its type.
+        signed_factor: whether its second operand comes from a DequantizeLinear of a signed type.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -73,6 +74,7 @@ class Node:
     integer_bias: bool = False
     asymmetric: bool = False
     off_center: bool = False
+    signed_factor: bool = False
     shape_arithmetic: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True

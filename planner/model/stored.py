@@ -118,6 +118,13 @@ def _is_off_center(conversion: ir.Node | None) -> bool:
     return codes is not None and bool((codes.astype(np.int32) != middle).any())
 
 
+def has_signed_factor(node: ir.Node) -> bool:
+    """Whether the second operand comes from a DequantizeLinear of a signed type."""
+    codes = quantized_source(node.inputs[1]) if len(node.inputs) > 1 else None
+    dtype = None if codes is None else _quantized_dtype(codes)
+    return dtype is not None and dtype.is_signed
+
+
 def _quantized_dtype(value: ir.Value) -> DType | None:
     name = dtype_name(value.dtype)
     try:

@@ -181,6 +181,7 @@ _YES_OR_NO = {
     "integer_bias": ("an int32 bias", "no int32 bias"),
     "asymmetric": ("a zero point other than 0", "no zero point other than 0"),
     "off_center": ("zero points per channel off the middle", "zero points per channel in the middle"),
+    "signed_factor": ("a second factor of a signed type", "a second factor of an unsigned type"),
     "depthwise": ("depthwise", "not depthwise"),
     "resizes_channels": ("first two dimensions change", "first two dimensions stay"),
     "cut_block": ("a block cut short", "no block cut short"),

@@ -148,6 +148,7 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         behind: operators; one of them lies somewhere before `first`.
         on: traits; it speaks of the devices that have one of them, of all devices where none is named.
         avoid: types for `first` that avoid it, best first.
+        factor: type for the second factor of `first`, a product, that avoids it; its zero point is 0 then.
         written: how planner writes such nodes, where another spelling avoids it; for people, too.
         model: the smallest graph that shows it, as ONNX's text; its first input flows, the others are constants. `planner probe`
             asks it again.
@@ -168,6 +169,7 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     behind: OperatorNames | None = None
     on: list[str] = []
     avoid: list[DType] = []
+    factor: DType | None = None
     written: str | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -45,6 +45,7 @@ class _Node:
         activation: type of its data.
         float_bias: its bias stays float.
         symmetric: its activations have zero at the middle code.
+        factor: type of its second factor, where that is another.
         data: how its data is stored, once that is known.
         weight: how its weight is stored.
         error: what rounding the weight adds to each output channel on average.
@@ -55,6 +56,7 @@ class _Node:
     activation: DType
     float_bias: bool
     symmetric: bool
+    factor: DType | None = None
     data: q.Parameters | None = None
     weight: q.Parameters | None = None
     error: np.ndarray | None = None
@@ -73,7 +75,7 @@ def quantize_node(rewriting: Rewriting, node: ir.Node, line: PlanNode) -> None:
     """
     assert line.activation is not None
     float_bias = line.float_bias or operator(node.op_type).float_bias
-    state = _Node(node, line.config, line.activation, float_bias, line.symmetric)
+    state = _Node(node, line.config, line.activation, float_bias, line.symmetric, line.factor)
     joined = _joined_parameters(rewriting, state)
     for position, value in enumerate(list(node.inputs)):
         if value is None or tensor_dtype(value) not in FLOATS:
@@ -108,6 +110,8 @@ def _input(rewriting: Rewriting, state: _Node, position: int, value: ir.Value) -
         if state.float_bias:
             return as_float(rewriting, value, DType.FLOAT32, node)
         return _bias(rewriting, state, value, array)
+    if state.factor is not None and position == 1:
+        state = replace(state, activation=state.factor, symmetric=True)
     if array is None:
         new = _as_quantized(rewriting, value, state)
     else:

@@ -346,6 +346,7 @@ def _plan_node(verdict: Verdict, asked: str) -> PlanNode:
         fixed=ruling.fixed,
         float_bias=ruling.float_bias,
         symmetric=ruling.symmetric,
+        factor=ruling.factor,
         rule=ruling.rule,
         basis=ruling.basis,
         on_target=False if ruling.basis in (Basis.FALLBACK, Basis.REFERENCE) else ruling.legal,

@@ -50,6 +50,8 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield f"{'all its zero points are' if when.asymmetric else 'one of its zero points is not'} 0"
     if when.off_center is not None and when.off_center != (node.off_center and config.per_channel):
         yield f"its zero points per channel are {'all' if when.off_center else 'not all'} the middle of the type"
+    if when.signed_factor is not None and when.signed_factor != node.signed_factor:
+        yield f"its second factor has {'no' if when.signed_factor else 'a'} signed type"
     if when.depthwise is not None and when.depthwise != node.is_depthwise:
         yield f"it is {'not ' if when.depthwise else ''}depthwise"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):

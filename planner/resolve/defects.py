@@ -106,7 +106,8 @@ def around_defects(
         changed = None if stored else _avoiding(target, defect, first, opset)
         if changed is not None:
             found[shown.first] = changed
-            said = f"{said}; avoided: {changed.config.activation} for {first.node.op_type}"
+            what = first.node.op_type if defect.factor is None else f"the second factor of {first.node.op_type}"
+            said = f"{said}; avoided: {defect.factor or changed.config.activation} for {what}"
         elif defect.written:
             said = f"{said}; `planner target` writes {defect.written}"
         notes.setdefault(said, []).append(then.node.name)
@@ -118,6 +119,9 @@ def around_defects(
 
 def _avoiding(target: Target, defect: Defect, verdict: Verdict, opset: int) -> Verdict | None:
     """The verdict at the first type that avoids the defect and is legal; None where there is none."""
+    if defect.factor is not None:
+        reason = f"{defect.factor} for its second factor: known defect {defect.id} of {target.ep}"
+        return replace(verdict, ruling=replace(verdict.ruling, factor=defect.factor, basis=Basis.DEFECT, reason=reason))
     for kind in defect.avoid:
         config = _at(verdict.config, kind)
         ruling = judge(target, verdict.node, config, opset)

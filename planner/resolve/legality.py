@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from planner.dtypes import QuantConfig
+from planner.dtypes import DType, QuantConfig
 from planner.model.node import Node, signature
 from planner.operators import operator
 from planner.profiles.schema import FixedParameters, Rule
@@ -33,6 +33,7 @@ class Ruling:
         replacement: operator that takes the node's place; None: it keeps its own.
         float_bias: the node is taken only if its bias stays float: the EP refuses one that is stored as int32.
         symmetric: its integer activations are to have a zero point of 0: the EP refuses others.
+        factor: type for its second factor, where that avoids a defect of the EP.
         basis: what kind of knowledge decided.
     """
 
@@ -44,6 +45,7 @@ class Ruling:
     replacement: Replacement | None = None
     float_bias: bool = False
     symmetric: bool = False
+    factor: DType | None = None
     basis: Basis = Basis.RULE
 
 

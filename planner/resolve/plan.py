@@ -66,6 +66,7 @@ class PlanNode:
         replacement: operator that takes the node's place ("com.microsoft.MatMulNBits"); None: it keeps its own.
         float_bias: its bias stays float though it is quantized.
         symmetric: its integer activations have a zero point of 0.
+        factor: type of its second factor, with a zero point of 0, where that is another than that of its activations.
         fixed: scale and zero point that the EP demands of the output, if it does.
         rule: the profile's rule that allows it.
         basis: what kind of knowledge decided.
@@ -81,6 +82,7 @@ class PlanNode:
     fixed: FixedParameters | None = None
     float_bias: bool = False
     symmetric: bool = False
+    factor: DType | None = None
     rule: str | None = None
     basis: Basis = Basis.RULE
     on_target: bool | None = True

@@ -95,9 +95,14 @@ class Target:
             profile = profile.with_traits(device, traits())
         return cls(profile, identity, known)
 
-    def unaware(self) -> Target:
-        """The same, but that nothing is known of what the EP gets wrong: plans write what they would avoid."""
-        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, defects=[])))
+    def unaware(self, but: Collection[str] = ()) -> Target:
+        """The same, but that nothing is known of what the EP gets wrong: plans write what they would avoid.
+
+        Args:
+            but: defects that are known all the same.
+        """
+        known = [defect for defect in self.profile.file.defects if defect.id in but]
+        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, defects=known)))
 
     def asked(self, precision: Precision | None) -> Target:
         """The target of a precision: where weights alone are integers, products stay as they are.

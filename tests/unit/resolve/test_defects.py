@@ -167,3 +167,41 @@ def test_the_model_of_a_defect_is_one_and_shows_the_pattern(defect: Defect, qnn:
 def test_the_installed_ep_still_has_each_defect(qnn: Target) -> None:
     """Where this fails, the vendor mended one: take it out of the profile from that version on."""
     assert {asked.id: asked.shows for asked in ask_defects(qnn)} == {d.id: True for d in qnn.profile.file.defects}
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "factor"),
+    [("npu", "w8a16", DType.INT16), ("npu", "w8a8", None), ("npu", "fp16", None), ("snapdragon-888", "w8a16", None)],
+)
+def test_a_second_factor_that_is_computed_is_stored_as_the_ep_keeps_it(
+    device: str, precision: str, factor: DType | None, tmp_path: Path
+) -> None:
+    path = save(graph("(float[3,4] a, float[4,5] b) => (float[3,5] y)", "y = MatMul(a, b)", {}), tmp_path)
+    target = Target.open("qnn", device)
+    model = target.read(path)
+    plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
+    assert plan.nodes[0].factor is factor
+    if not plan.is_quantized:
+        return
+    applied = apply_plan(model, plan, {name: Range(-1.0, 2.0) for name in "aby"}).model
+    written = tmp_path / "written.onnx"
+    write(applied, written)
+    graph_ = onnx.load(written).graph
+    numbers = {i.name: onnx.numpy_helper.to_array(i) for i in graph_.initializer}
+    (zero,) = (numbers[n.input[2]] for n in graph_.node if n.op_type == "QuantizeLinear" and n.input[0] == "b")
+    assert zero.dtype == str(factor or plan.nodes[0].activation)
+    assert (zero == 0) == (factor is DType.INT16)
+    # As it is stored, the file has the defect no more.
+    again = check_model(target, target.read(written, stored=True), None, stored=True)
+    assert again.legal and not again.notes
+
+
+def test_a_file_whose_second_factor_loses_half_its_bits_is_told(qnn: Target, tmp_path: Path) -> None:
+    path = save(graph("(float[3,4] a, float[4,5] b) => (float[3,5] y)", "y = MatMul(a, b)", {}), tmp_path)
+    unaware = qnn.unaware()
+    model = unaware.read(path)
+    plan = make_plan(unaware, model, resolve(unaware, model, parse_precision("w8a16")))
+    write(apply_plan(model, plan, {name: Range(-1.0, 2.0) for name in "aby"}).model, path)
+    (note,) = check_model(qnn, qnn.read(path, stored=True), None, stored=True).notes
+    assert "product-uint16" in note and "writes the second factor at int16" in note
+    assert [d.id for d in qnn.unaware(but=["product-uint16"]).profile.defects(qnn.device)] == ["product-uint16"]
