@@ -7,7 +7,8 @@
 
 By planner's own plans, but that nothing is avoided for a defect of the EP: Qualcomm's quantizer knows nothing of them, and
 x * Sigmoid(x) was measured as the one operator that it is on the chip. Only the second factor of a product is int16, as there
-(AIMET's rules for the HTP ask for a symmetric one). Ranges come from one synthetic sample, since
+(AIMET's rules for the HTP ask for a symmetric one). Inputs and outputs are integers, as those that were measured have them
+(`--quantize_io` in every compile job). Ranges come from one synthetic sample, since
 a schedule depends on shapes and types.
 """
 
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+
+import onnx_ir as ir
 
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.latency import read_measured
@@ -28,13 +31,32 @@ from planner.resolve.choose import make_plan, resolve
 from planner.resolve.target import Target
 
 
+def with_integers_outside(model: ir.Model) -> ir.Model:
+    """The model, taking and giving the integers that it computes with: the Q behind an input and the DQ before an output are gone."""
+    graph = model.graph
+    for place, value in enumerate(graph.inputs):
+        users = [use.node for use in value.uses()]
+        if users and all(node.op_type == "QuantizeLinear" for node in users):
+            first = users[0].outputs[0]
+            taken = ir.Value(name=value.name, shape=value.shape, type=first.type)
+            for node in users:
+                ir.convenience.replace_all_uses_with(node.outputs[0], taken)
+            graph.remove(users, safe=True)
+            graph.inputs[place] = taken
+    for place, value in enumerate(graph.outputs):
+        maker = value.producer()
+        if maker is not None and maker.op_type == "DequantizeLinear" and maker.inputs[0] is not None:
+            graph.outputs[place] = maker.inputs[0]
+    return model
+
+
 def quantize(target: Target, source: Path, precision: str, written: Path) -> None:
     """Write the model at the precision."""
     model = target.read(source)
     plan = make_plan(target, model, resolve(target, model, parse_precision(precision)))
     written.parent.mkdir(exist_ok=True)
     samples = load_inputs(None, model, seed=0).calibration[:1]
-    save(apply_plan(model, plan, calibrate(model, samples)).model, written)
+    save(with_integers_outside(apply_plan(model, plan, calibrate(model, samples)).model), written)
 
 
 def main() -> None:

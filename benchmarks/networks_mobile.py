@@ -6,6 +6,7 @@ Each takes and gives what the published measurement took and gave. Weights are r
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -326,7 +327,7 @@ class _Blaze(nn.Module):
         return self.act(value + side)
 
 
-def _chain(inputs: int, outputs: int, count: int, *, stride: int = 2, **more: bool | int) -> nn.Sequential:
+def _chain(inputs: int, outputs: int, count: int, *, stride: int = 2, **more: Any) -> nn.Sequential:
     """Blaze blocks: one that changes the width, with a stride, and `count` that keep it."""
     project = bool(more.pop("project", False))
     first = _Blaze(inputs, outputs, stride, project=project, **more)
@@ -363,7 +364,8 @@ class BlazeFace(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         value = self.body(_pad(image, 2, 2, 2, 2))
-        return self.heads(value, self.small(value))
+        found: tuple[Tensor, ...] = self.heads(value, self.small(value))
+        return found
 
 
 class FaceMesh(nn.Module):
@@ -400,7 +402,8 @@ class BlazePose(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         value = self.body(_pad(image, 1, 2, 2, 2))
-        return self.heads(value, self.small(value))
+        found: tuple[Tensor, ...] = self.heads(value, self.small(value))
+        return found
 
 
 def _separable(inputs: int, outputs: int) -> nn.Sequential:
