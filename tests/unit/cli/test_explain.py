@@ -55,7 +55,7 @@ def test_every_condition_of_the_format_has_words() -> None:
         attributes_above={"c": 1.0}, inputs={"0": OperandCondition(constant=True)},
     )  # fmt: skip
     assert not [name for name in When.__struct_fields__ if getattr(stated, name) in (None, {})]
-    assert len(where(rule(stated)).split(", ")) == 21
+    assert len(where(rule(stated)).split(", ")) == 22
 
 
 @pytest.mark.parametrize("ep", ["qnn", "cpu", "directml", "webgpu"])
