@@ -98,6 +98,10 @@ class PlanNode:
             least, most = kind.integer_range
             if not least <= fixed.zero_point <= most:
                 raise ValueError(f"fixed.zero_point: expected {least} to {most}, not {str(fixed.zero_point)[:20]}")
+        if self.factor is not None and (
+            self.factor not in (DType.INT8, DType.INT16) or config.activation is None or config.activation.is_float
+        ):
+            raise ValueError("factor: expected int8 or int16, and an integer activation")
         if self.replacement is None:
             return
         if config.weight is None or config.weight.is_float:

@@ -44,7 +44,11 @@ LARGEST = {DType.INT16: 0x7F7F}
 def test_symmetric_codes_are_balanced(dtype: DType) -> None:
     parameters = symmetric(np.array(2.0), dtype, None)
     codes = quantize(np.array([-2, 0, 2], np.float32), parameters).astype(int)
-    assert codes[1] - codes[0] == codes[2] - codes[1] == LARGEST.get(dtype, dtype.integer_range[1]) - int(parameters.zero_point)
+    assert (
+        codes[1] - codes[0]
+        == codes[2] - codes[1]
+        == LARGEST.get(dtype, dtype.integer_range[1]) - int(parameters.zero_point)
+    )
 
 
 def test_values_beyond_the_range_saturate() -> None:

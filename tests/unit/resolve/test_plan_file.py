@@ -114,6 +114,7 @@ def changed(where: tuple[str | int, ...], value: object) -> dict[str, Any]:
         (("nodes", 0, "name"), None, "nodes[0].name: expected a string"),
         (("nodes", 1, "fixed", "scale"), 0, "nodes[1].fixed.scale: expected a number above 0"),
         (("nodes", 1, "fixed", "zero_point"), 0.5, "nodes[1].fixed.zero_point: expected an integer"),
+        (("nodes", 1, "factor"), "float16", "nodes[1]: factor: expected int8 or int16"),
         (("nodes", 1, "origins"), 5, "nodes[1].origins: expected a list"),
         (("nodes", 1, "per_channel"), "no", "nodes[1].per_channel: expected true or false"),
         (("nodes", 1, "block_size"), 17, "nodes[1]: block_size: expected a power of two from 16 on, or null, not 17"),
