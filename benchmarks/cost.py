@@ -4,6 +4,7 @@
     python -m benchmarks.cost --samples 16 128 512   # does memory stay flat?
     python -m benchmarks.cost --models unet --pixels 1024 --samples 4
     python -m benchmarks.cost --ort                  # onnxruntime's quantize_static beside it
+    python -m benchmarks.cost --alone                # calibrating by itself, without reading, planning and writing
     python -m benchmarks.cost --large 3              # a model of 3 GB, beyond protobuf's 2: plan and quantize
 
 Ratios are taken within one run: the machine may be busy, but it is as busy for both. Every measured step runs in a process
@@ -17,6 +18,7 @@ out of it; with the large model they stand beside it.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import resource
 import subprocess
@@ -124,6 +126,20 @@ def samples(pixels: int, count: int) -> Iterator[dict[str, np.ndarray]]:
         yield {"x": rng.standard_normal((1, 3, pixels, pixels), np.float32)}
 
 
+class _Streamed(list[Any]):
+    """The pictures as a sequence, each made when it is read."""
+
+    def __init__(self, pixels: int, count: int) -> None:
+        super().__init__()
+        self._pixels, self._count = pixels, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return samples(self._pixels, self._count)
+
+
 # -- the steps, each run in a process of its own -----------------------------------------------------------------------
 
 
@@ -146,14 +162,8 @@ def _planner(model: Path, pixels: int, count: int, method: str) -> None:
     read = target.read(model)
     plan = make_plan(target, read, check_model(target, read, parse_precision("w8a8")))
 
-    class Streamed(list[Any]):
-        def __len__(self) -> int:
-            return count
-
-        def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-            return samples(pixels, count)
-
-    write_quantized(read, plan, calibrate(read, Streamed(), method=method), model.with_suffix(".planner.onnx"))
+    ranges = calibrate(read, _Streamed(pixels, count), method=method)
+    write_quantized(read, plan, ranges, model.with_suffix(".planner.onnx"))
 
 
 def _ort(model: Path, pixels: int, count: int, method: str) -> None:
@@ -260,6 +270,34 @@ def compare(models: list[str], counts: list[int], methods: list[str], pixels: in
                 _show(name, side, count, "bare inference", bare, bare)
                 for step, method in steps:
                     _show(name, side, count, f"{step} {method}", _step(step, model, side, count, method), bare)
+
+
+def alone(models: list[str], counts: list[int], methods: list[str], pixels: int | None) -> None:
+    """The table of seconds of the call that calibrates, against a session and its runs, in one process; the better of two each."""
+    from planner.calibrate.run import calibrate
+    from planner.resolve.target import Target
+
+    print("| model | samples | bare, s | method | calibrating, s | / bare |\n|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="cost-") as folder:
+        for name in models:
+            side = pixels or _PIXELS[name]
+            model = Path(folder) / f"{name}.onnx"
+            onnx.save({"resnet": resnet, "unet": unet}[name](side), model)
+            read = Target.open("qnn", "snapdragon-x-elite").read(model)
+            for count in counts:
+                bare = _seconds(functools.partial(_bare, model, side, count, ""))
+                for method in methods:
+                    taken = _seconds(functools.partial(calibrate, read, _Streamed(side, count), method=method))
+                    print(f"| {name}, {side} px | {count} | {bare:.1f} | {method} | {taken:.1f} | {taken / bare:.1f} |")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    found = []
+    for _ in range(2):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def _show(name: str, pixels: int, count: int, what: str, cost: Cost, bare: Cost) -> None:
@@ -375,6 +413,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[16])
     parser.add_argument("--methods", nargs="+", default=["minmax", "average", "percentile", "entropy", "mse"])
     parser.add_argument("--ort", action="store_true", help="onnxruntime's quantize_static beside it")
+    parser.add_argument("--alone", action="store_true", help="the seconds of calibrating by itself, in one process")
     parser.add_argument("--pixels", type=int, help="side of the pictures (224 for the ResNet, 512 for the U-Net)")
     parser.add_argument("--large", type=float, metavar="GB", help="only the large model, of so many gigabytes")
     parser.add_argument("--models", nargs="+", default=list(_MODELS), choices=_MODELS)
@@ -385,6 +424,8 @@ def main() -> None:
         _STEPS[step](Path(model), pixels, count, method)
     elif args.large:
         large(args.large)
+    elif args.alone:
+        alone(args.models, args.samples, args.methods, args.pixels)
     else:
         compare(args.models, args.samples, args.methods, args.pixels, with_ort=args.ort)
 
