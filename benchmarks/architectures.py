@@ -317,22 +317,19 @@ def _whisper_encoder(width: int, layers: int, heads: int, mels: int = 80) -> Cal
 # -- ultralytics and others --------------------------------------------------------------------------------------------
 
 
-def _ultralytics(file: str, side: int = 640) -> Callable[[], Any]:
+def _yolo_segmenter(file: str) -> Callable[[], Any]:
     def build() -> Any:
         from ultralytics.nn import tasks
 
-        kind = tasks.SegmentationModel if "-seg" in file else tasks.DetectionModel
-        net = kind(file, verbose=False).eval()
-        if "v10" in file:
-            net = net.fuse(verbose=False)  # the heads that only training uses go
+        net = tasks.SegmentationModel(file, verbose=False).eval()
         head = net.model[-1]
         head.export, head.format = True, "onnx"
-        return _wrap(net, lambda inner, image: inner(image)), _image(1, 3, side, side)
+        return _wrap(net, lambda inner, image: inner(image)), _image(1, 3, 640, 640)
 
     return build
 
 
-def _decoded(file: str) -> Callable[[], Any]:
+def _yolo_detector(file: str) -> Callable[[], Any]:
     """A detector whose corners, scores and best classes are apart, as the published models give them."""
 
     def build() -> Any:
@@ -367,7 +364,7 @@ _ALBERT = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3
 _SMALL = {"image": (1, 3, 128, 128)}
 _TRACK = {"image": (1, 3, 320, 576)}
 _STREET, _STREET_LOW = {"image": (1, 3, 1024, 2048)}, {"image": (1, 3, 512, 1024)}
-_POSE = {"image": (1, 3, 256, 256)}
+_MIDDLE, _LARGE = {"image": (1, 3, 256, 256)}, {"image": (1, 3, 640, 640)}
 _A = Architecture
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -411,16 +408,16 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _A("whisper_tiny", "HfWhisperEncoder", "whisper", 9.39, _whisper_encoder(384, 4, 6)),
     _A("whisper_base", "HfWhisperEncoder", "whisper", 23.7, _whisper_encoder(512, 6, 8)),
     _A("whisper_small", "HfWhisperEncoder", "whisper", 102, _whisper_encoder(768, 12, 12)),
-    _A("yolov8_det", "", "yolov8", 3.18, _decoded("yolov8n.yaml")),
-    _A("yolov8_seg", "", "yolov8", 3.43, _ultralytics("yolov8n-seg.yaml")),
-    _A("fastsam_s", "", "yolov8", 11.8, _ultralytics("yolov8s-seg.yaml")),
-    _A("fastsam_x", "", "yolov8", 72.2, _ultralytics("yolov8x-seg.yaml")),
+    _A("yolov8_det", "", "yolov8", 3.18, _yolo_detector("yolov8n.yaml")),
+    _A("yolov8_seg", "", "yolov8", 3.43, _yolo_segmenter("yolov8n-seg.yaml")),
+    _A("fastsam_s", "", "yolov8", 11.8, _yolo_segmenter("yolov8s-seg.yaml")),
+    _A("fastsam_x", "", "yolov8", 72.2, _yolo_segmenter("yolov8x-seg.yaml")),
     # The second head, which only training uses, is not in the graph, but counted here.
-    _A("yolov10_det", "", "yolov10", 0, _decoded("yolov10n.yaml")),
+    _A("yolov10_det", "", "yolov10", 0, _yolo_detector("yolov10n.yaml")),
     # Published are 11.5 M at 416 x 416, of an older form; measured is yolov3-tinyu at 640 x 640.
-    _A("yolov3", "", "yolov3", 0, _network("Yolo3Tiny", {"image": (1, 3, 640, 640)})),
-    _A("yolov6", "", "yolov6", 4.68, _network("Yolo6", {"image": (1, 3, 640, 640)})),
-    _A("yolov7", "", "yolov7", 6.24, _network("Yolo7Tiny", {"image": (1, 3, 640, 640)})),
+    _A("yolov3", "", "yolov3", 0, _network("Yolo3Tiny", _LARGE)),
+    _A("yolov6", "", "yolov6", 4.68, _network("Yolo6", _LARGE)),
+    _A("yolov7", "", "yolov7", 6.24, _network("Yolo7Tiny", _LARGE)),
     # Published are 10.49 M beside 45.28 MB in float, which are 11.87 M.
     _A("gpunet", "", "gpunet", 11.87, _network("GpuNet", {"image": (1, 3, 224, 224)})),
     _A("unet_segmentation", "", "unet", 31.0, _network("UNet", {"image": (1, 3, 640, 1280)})),
@@ -435,13 +432,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _A("yamnet", "", "mobilenet", 3.73, _network("YamNet", {"audio": (1, 1, 96, 64)})),
     _A("easyocr", "EasyOCRDetector", "craft", 20.8, _network("Craft", {"image": (1, 3, 608, 800)})),
     _A("deeplabv3_plus_mobilenet", "", "deeplab", 5.80, _network("DeepLabMobile", {"image": (1, 3, 513, 513)})),
-    _A("midas", "", "midas", 16.6, _network("Midas", {"image": (1, 3, 256, 256)})),
-    _A("hrnet_face", "", "hrnet", 9.68, _network("HrNetFace", {"image": (1, 3, 256, 256)})),
+    _A("midas", "", "midas", 16.6, _network("Midas", _MIDDLE)),
+    _A("hrnet_face", "", "hrnet", 9.68, _network("HrNetFace", _MIDDLE)),
     _A("deepbox", "VGG3DDetection", "vgg", 46.1, _network("DeepBox", {"image": (1, 3, 224, 224)})),
     _A("aotgan", "", "aotgan", 15.2, _network("AotGan", {"image": (1, 3, 512, 512), "mask": (1, 1, 512, 512)})),
     _A("track_anything", "TrackAnythingEncodeKeyWithShrinkage", "xmem", 9.72, _network("XMemKey", _TRACK)),
-    _A("yolox", "", "yolox", 8.98, _network("YoloX", {"image": (1, 3, 640, 640)})),
-    _A("yolov5", "", "yolov5", 21.2, _network("Yolo5", {"image": (1, 3, 640, 640)})),
+    _A("yolox", "", "yolox", 8.98, _network("YoloX", _LARGE)),
+    _A("yolov5", "", "yolov5", 21.2, _network("Yolo5", _LARGE)),
     _A("ffnet_40s", "", "ffnet", 13.9, _network("FFNet", _STREET, depths=(4, 5, 6, 4))),
     _A("ffnet_78s", "", "ffnet", 27.5, _network("FFNet", _STREET, depths=(6, 12, 12, 8))),
     _A("ffnet_78s_lowres", "", "ffnet", 26.8, _network("FFNet", _STREET_LOW, depths=(6, 12, 12, 8), low=True)),
@@ -454,10 +451,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     _A("foot_track_net", "", "face-det-lite", 2.53, _network("FootTrack", {"image": (1, 3, 480, 640)})),
     # Published are 12.1 M, of an older network with a part that the measured one has no more.
     _A("face_attrib_net", "", "face-attrib", 0, _network("FaceAttrib", {"image": (1, 3, 128, 128)})),
-    _A("mediapipe_face", "FaceDetector", "blaze", 0.135, _network("BlazeFace", {"image": (1, 3, 256, 256)})),
+    _A("mediapipe_face", "FaceDetector", "blaze", 0.135, _network("BlazeFace", _MIDDLE)),
     _A("mediapipe_face", "FaceLandmarkDetector", "blaze", 0.603, _network("FaceMesh", {"image": (1, 3, 192, 192)})),
     _A("mediapipe_pose", "PoseDetector", "blaze", 0.815, _network("BlazePose", {"image": (1, 3, 128, 128)})),
-    _A("mediapipe_pose", "PoseLandmarkDetector", "blaze", 3.36, _network("BlazePoseLandmarks", _POSE)),
+    _A("mediapipe_pose", "PoseLandmarkDetector", "blaze", 3.36, _network("BlazePoseLandmarks", _MIDDLE)),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from planner.progress import Progress, silent
 from planner.quantization.write import with_data, write_quantized
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.revise import without_uncalibrated
-from planner.resolve.target import Target
+from planner.resolve.target import Target, forms
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,11 @@ def questions_of(
     Raises:
         RequestError: it cannot be read.
     """
+    read = partial(_read, path=path, shapes=shapes, as_it_is=[*precisions] == [None])
     found = []
     for target in targets:
-        usual = _read(target, path, shapes, as_it_is=[*precisions] == [None])
-        for precision in precisions:
-            asked = target.asked(precision)
-            found.append(Question(asked, usual if asked is target else asked.read(path, shapes), precision))
+        form = forms(target, read)
+        found += [Question(*form(precision), precision) for precision in precisions]
     return found
 
 

@@ -31,7 +31,7 @@ from planner.reporting import rows
 from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import Resolution, resolve_each
-from planner.resolve.target import Target
+from planner.resolve.target import Target, forms
 from planner.search.run import select
 from planner.search.trials import Attempt, Demands
 from planner.verification.floor import Floor
@@ -264,12 +264,12 @@ class Judging:
         """The rows of the model on one target; ``model`` as it was read for it, None to read it now."""
         usual = model or self.read(target)
         shown = rows.model_of(usual, self.name, str(self.subject.path))
+        form = forms(target, lambda asked: usual if asked is target else self.read(asked))
         for precision in precisions:
             asked = "auto" if precision is None else str(precision)
             legal: bool | None = None
             try:
-                of_it = target.asked(precision)
-                model = usual if of_it is target else self.read(of_it)
+                of_it, model = form(precision)
                 resolutions = resolve_each(of_it, model, precision)
                 first = next(resolutions)
                 legal = first.legal

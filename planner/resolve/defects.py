@@ -121,7 +121,7 @@ def _avoiding(target: Target, defect: Defect, verdict: Verdict, opset: int) -> V
     """The verdict at the first type that avoids the defect and is legal; None where there is none."""
     if defect.factor is not None:
         if not _is(defect.first, verdict, opset):
-            return verdict  # another defect gave it another type
+            return None  # another defect gave it another type
         reason = f"{defect.factor} for its second factor: known defect {defect.id} of {target.ep}"
         return replace(verdict, ruling=replace(verdict.ruling, factor=defect.factor, basis=Basis.DEFECT, reason=reason))
     for kind in defect.avoid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,8 +101,7 @@ class Target:
         Args:
             but: defects that are known all the same.
         """
-        known = [defect for defect in self.profile.file.defects if defect.id in but]
-        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, defects=known)))
+        return self._saying(defects=[defect for defect in self.profile.file.defects if defect.id in but])
 
     def asked(self, precision: Precision | None) -> Target:
         """The target of a precision: where weights alone are integers, products stay as they are.
@@ -114,9 +113,11 @@ class Target:
 
     def _products_kept(self) -> Target:
         # QNN takes no Gemm whose weight lies in blocks, as four bits do; and a float bias costs nothing beside the product.
-        if not self.profile.file.written_as:
-            return self
-        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, written_as=[])))
+        return self._saying(written_as=[]) if self.profile.file.written_as else self
+
+    def _saying(self, **other: object) -> Target:
+        """The same with a profile that says other things."""
+        return replace(self, profile=replace(self.profile, file=structs.replace(self.profile.file, **other)))
 
     @property
     def ep(self) -> str:
@@ -306,6 +307,25 @@ class Target:
         return node.shape_arithmetic and any(
             rule.when.shape_arithmetic and rule.refuse is not None for rule in self.rules_for(node.op_type, node.domain)
         )
+
+
+def forms(target: Target, read: Callable[[Target], Model]) -> Callable[[Precision | None], tuple[Target, Model]]:
+    """Of each precision the target and the model as it reads it; each form is read once.
+
+    Args:
+        target: where the model is to run.
+        read: reads it for a target.
+    """
+    known: dict[bool, tuple[Target, Model]] = {}
+
+    def form(precision: Precision | None) -> tuple[Target, Model]:
+        asked = target.asked(precision)
+        usual = asked is target
+        if usual not in known:
+            known[usual] = asked, read(asked)
+        return known[usual]
+
+    return form
 
 
 def open_planned(plan: Plan, profiles: Sequence[Path], evidence: Sequence[Path]) -> Target:
