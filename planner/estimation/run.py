@@ -134,7 +134,7 @@ class _Forms:
         plan = make_plan(target, model, resolution)
         if plan.is_quantized:
             plan = make_plan(target, model, resolution, load_inputs(None, model, seed=0))
-        key = (precision.name, _shape_of(model), tuple(node.config for node in plan.nodes))
+        key = (precision.name, _shape_of(model), plan.nodes)
 
         def write(path: Path) -> None:
             ranges, made = {}, plan
