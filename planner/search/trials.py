@@ -32,7 +32,7 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Prediction
-from planner.runtime.client import SessionFailed
+from planner.runtime.client import SessionFailed, WorkerCrashed
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
 from planner.search.cost import plan_cost, work
@@ -316,7 +316,10 @@ class Trials:
             PlannerError: it is not possible, and no other plan was asked for.
         """
         try:
-            made = self._attempt(plan)
+            try:
+                made = self._attempt(plan)
+            except WorkerCrashed:
+                made = self._attempt(plan)  # once may be the machine's fault, and would change which plan is taken
         except (EPError, RangeMissingError) as error:
             if not self.auto:
                 raise

@@ -52,7 +52,8 @@ def test_real_models_end_verified(
     if emulated:
         assert verification["ran_on"] == "CPUExecutionProvider"
         assert "emulat" in " ".join([*verification.get("notes", []), err]).lower()
-        assert document["plan"]["precision"] in ("fp16", "mixed")  # mixed where float16 cannot hold some values
+        # Mixed where float16 cannot hold some values.
+        assert document["plan"]["precision"] in ("fp16", "mixed"), (document["attempts"], err)
     else:
         assert verification["placement"]["fallback"] == []
     assert document["plan"]["inputs"] is None or document["plan"]["inputs"]["synthetic"] is False

@@ -235,6 +235,27 @@ def test_after_the_device_was_lost_a_new_program_is_started(
     assert (reply["status"], list(outputs), Machine.made) == ("ok", ["y"], 2)
 
 
+@pytest.mark.parametrize("fault", [Died("signal SIGKILL"), Answer(None, "no memory", 0.0)])
+def test_what_goes_wrong_once_is_no_answer(
+    fault: Died | Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request_for: dict[str, Any]
+) -> None:
+    asked = server(monkeypatch, tmp_path, computes=False)
+    right, faults = Machine.ask, [fault]
+
+    def ask(self: Machine, model: bytes, data: Path, *, optimize: bool) -> Answer:
+        if not faults:
+            return right(self, model, data, optimize=optimize)
+        if isinstance(found := faults.pop(), Died):
+            self.lost = True
+            raise found
+        return found
+
+    monkeypatch.setattr(Machine, "ask", ask)
+    assert asked.open(request_for)["assignment"] == [(DML, "Relu", "r")]
+    faults = [Answer(None, "wrong", 0.0), Answer(None, "wrong", 0.0)]
+    assert asked.open(request_for)["status"] == "session_failed"
+
+
 def test_a_machine_that_was_not_proven_tells_the_placement_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request_for: dict[str, Any]
 ) -> None:

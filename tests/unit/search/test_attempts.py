@@ -12,7 +12,7 @@ from planner import api
 from planner.errors import EPError
 from planner.quantization.walk import LEARNS
 from planner.resolve.plan import Plan
-from planner.runtime.client import RunFailed
+from planner.runtime.client import RunFailed, WorkerCrashed
 from planner.search import trials
 from planner.search.run import _mixing_may_help
 from planner.verification.floor import Floor
@@ -21,6 +21,7 @@ from planner.verification.verify import Verification, verify
 from tests.unit.small_models import f32, graph, save
 
 RNG = np.random.default_rng(0)
+BROKE = RunFailed("the EP broke", "look at its log", "CPUExecutionProvider")
 
 
 @pytest.fixture
@@ -36,14 +37,14 @@ def samples(tmp_path: Path) -> str:
     return str(tmp_path / "s.npz")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+def failing(monkeypatch: pytest.MonkeyPatch, times: int, error: EPError = BROKE) -> list[str]:
     """Let the first verifications fail as an EP that breaks does; what was verified, by file."""
     tried = list[str]()
 
     def broken(candidate: Path, *args: Any, **kwargs: Any) -> Verification:
         tried.append(candidate.name)
         if len(tried) <= times:
-            raise RunFailed("the EP broke", "look at its log", "CPUExecutionProvider")
+            raise error
         return verify(candidate, *args, **kwargs)
 
     monkeypatch.setattr("planner.search.trials.verify", broken)
@@ -61,6 +62,29 @@ def test_auto_goes_on_after_an_attempt_that_cannot_run(
     assert "the EP broke" in str(failed.error)
     line = found.to_json()["attempts"][-1]
     assert line["passed"] is False and line["reasons"] == ["the EP broke"]
+
+
+def test_a_process_that_is_ended_once_changes_no_answer(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials.Trials, "time", lambda *_: None)
+    api.target(model, "cpu", tmp_path / "out.onnx", inputs=samples)
+    tried = failing(monkeypatch, 1, WorkerCrashed("the EP crashed (signal SIGKILL)"))
+    found = api.target(model, "cpu", tmp_path / "again.onnx", inputs=samples)
+    assert tried[0] == tried[1]
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
+    assert found.selection is not None and not found.selection.failed
+
+
+def test_a_plan_that_crashes_twice_has_failed(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, 2, WorkerCrashed("the EP crashed (signal SIGSEGV)"))
+    monkeypatch.setattr(trials.Trials, "time", lambda *_: None)
+    found = api.target(model, "cpu", tmp_path / "out.onnx", inputs=samples)
+    assert found.selection is not None
+    (failed,) = found.selection.failed
+    assert "SIGSEGV" in str(failed.error)
 
 
 def test_where_nothing_can_run_the_first_failure_is_told(

@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from .. import witness
-from .asker import Asker, Died, NotDone
+from .asker import Answer, Asker, Died, NotDone
 from .environment import Environment
 
 _ONLY_PLACEMENT = "the Direct3D of this machine computes nothing: DirectML only says which nodes it takes"
@@ -44,14 +44,10 @@ class Server:
         """The placement of the model's nodes; the session is kept where the machine computes. One that fails after the placement
         was logged is no failure here: what a software Vulkan driver cannot build says nothing of DirectML.
         """
-        if not self._asker.alive:
-            self._asker.close()
-            self._asker = Asker(self._environment)
         path = Path(request["model"])
         try:
             model = with_witnesses(onnx.load(path, load_external_data=False))
-            build = self._asker.open if self._environment.computes else self._asker.ask
-            answer = build(model, path.parent, optimize=bool(request["optimize"]))
+            answer = self._asked(model, path.parent, optimize=bool(request["optimize"]))
         except (OSError, DecodeError, ValueError) as error:
             return _failed(f"{type(error).__name__}: {error}")
         except Died as error:
@@ -67,6 +63,23 @@ class Server:
             "unbuilt": answer.error,
             "lost": self._asker.lost,
         }
+
+    def _asked(self, model: bytes, data: Path, *, optimize: bool) -> Answer:
+        """The answer to a model. One without a placement is asked for again: it may be the machine's, short of something then."""
+        for last in (False, True):
+            if not self._asker.alive:
+                self._asker.close()
+                self._asker = Asker(self._environment)
+            build = self._asker.open if self._environment.computes else self._asker.ask
+            try:
+                answer = build(model, data, optimize=optimize)
+            except Died:
+                if last:
+                    raise
+                continue
+            if answer.placement is not None:
+                break
+        return answer
 
     def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         """Run the session that is open, if this machine computes."""
