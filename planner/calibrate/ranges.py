@@ -43,6 +43,9 @@ def constant_range(array: np.ndarray, limit: float = MASK_MAGNITUDE) -> Range:
         array: float, of any shape.
         limit: numbers below minus this are masks.
     """
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if -min(limit, MASK_MAGNITUDE) < low and high < MASK_MAGNITUDE:
+        return Range(min(low, 0.0), max(high, 0.0))  # no mask, and no NaN: two passes, and no copy
     values = array[(np.abs(array) < MASK_MAGNITUDE) & (array > -limit)].astype(np.float64)
     return Range(
         float(values.min(initial=0.0)),

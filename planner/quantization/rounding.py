@@ -70,7 +70,8 @@ def learn(weight: np.ndarray, parameters: Parameters, moments: Moments, *, centr
         centred: leave out what the mean of the data makes of the error.
     """
     groups, length = moments.mean.shape
-    rest = weight.astype(np.float64).reshape(groups, -1, length)
+    # Columns, each of which is worked on as a whole, lie in memory as rows: float64[groups, k, outputs].
+    rest = weight.astype(np.float64).reshape(groups, -1, length).transpose(0, 2, 1)
     scale, zero = (
         np.broadcast_to(v.astype(np.float64).reshape(-1), (len(weight),)).reshape(groups, -1)
         for v in (parameters.scale, parameters.zero_point)
@@ -86,19 +87,19 @@ def learn(weight: np.ndarray, parameters: Parameters, moments: Moments, *, centr
     damping = max(_LEAST_DAMPING, length / moments.rows) * diagonal.mean(axis=1, keepdims=True)
     diagonal += damping + (diagonal + damping <= 0)
     second = np.take_along_axis(np.take_along_axis(second, order[:, :, None], 1), order[:, None, :], 2)
-    rest = np.take_along_axis(rest, order[:, None, :], 2)
+    rest = np.take_along_axis(rest, order[:, :, None], 1)
     # Row j of the factor says how what column j is off spreads over the columns after it.
     factor = np.linalg.cholesky(np.linalg.inv(second)).transpose(0, 2, 1)
     codes = np.empty(rest.shape, np.int64)
     for start in range(0, length, _BLOCK):
         end = min(start + _BLOCK, length)
-        errors = np.empty((*rest.shape[:2], end - start))
+        errors = np.empty((groups, end - start, rest.shape[2]))
         for j in range(start, end):
-            codes[:, :, j] = np.clip(np.rint(rest[:, :, j] / scale) + zero, smallest, largest)
-            off = (rest[:, :, j] - (codes[:, :, j] - zero) * scale) / factor[:, j, j, None]
-            rest[:, :, j + 1 : end] -= off[:, :, None] * factor[:, j, None, j + 1 : end]
-            errors[:, :, j - start] = off
-        rest[:, :, end:] -= errors @ factor[:, start:end, end:]
+            codes[:, j] = np.clip(np.rint(rest[:, j] / scale) + zero, smallest, largest)
+            off = (rest[:, j] - (codes[:, j] - zero) * scale) / factor[:, j, j, None]
+            rest[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * off[:, None]
+            errors[:, j - start] = off
+        rest[:, end:] -= factor[:, start:end, end:].transpose(0, 2, 1) @ errors
     learned = np.empty_like(codes)
-    np.put_along_axis(learned, np.broadcast_to(order[:, None, :], codes.shape), codes, 2)
-    return learned.reshape(weight.shape)
+    np.put_along_axis(learned, np.broadcast_to(order[:, :, None], codes.shape), codes, 1)
+    return learned.transpose(0, 2, 1).reshape(weight.shape)

@@ -109,6 +109,7 @@ class PlanEvaluator:
         flattered: Callable[[Assignment], float] = lambda _: 0.0,
         folds: Callable[[Assignment], Iterable[tuple[ir.Model, Sequence[int]]]] = lambda _: (),
         estimated: Callable[[Assignment], Interval | None] = lambda _: None,
+        foresee: Callable[[Assignment], None] = lambda _: None,
         progress: Callable[[Assignment, bool], None] | None = None,
     ) -> None:
         # What is tried may be in float16, whatever the plan begins with.
@@ -122,7 +123,7 @@ class PlanEvaluator:
         self._allow_fallback = allow_fallback
         self._deadline = deadline
         self._ranker = ranker
-        self._flattered, self._folds, self._estimated_ms = flattered, folds, estimated
+        self._flattered, self._folds, self._estimated_ms, self._foresee = flattered, folds, estimated, foresee
         self._progress = progress
         self._nodes = nodes
         self._timeout = timeout
@@ -212,6 +213,8 @@ class PlanEvaluator:
             return measured
         if self.has_ep:
             self._begin(assignment, on_ep=True)
+            if len(set(assignment)) == 1 and measured.score >= self._floor.value:
+                self._foresee(assignment)
             chosen = self._order if self._shares else [self._order[0], self._order[len(self._order) // 2]][:_REAL]
             found = self._on_ep(assignment, list(dict.fromkeys(chosen)))
             measured = found if isinstance(found, Measured) else self._taken_off(assignment, found)

@@ -141,7 +141,7 @@ class Estimator:
             self._compiler.close()
 
     def foresee(self, plans: Callable[[], Iterable[Plan]]) -> None:
-        """Begin with plans that will be asked for."""
+        """Begin with plans that will be asked for, after those that were begun."""
 
         def begin() -> None:
             for plan in plans():

@@ -259,6 +259,13 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
     def estimated(assignment: Assignment) -> Interval | None:
         return None if trials.estimator is None else trials.estimator.of(planned(assignment))
 
+    def foresee(assignment: Assignment) -> None:
+        """A level that may pass is compared with the cheaper ones, and in the end with all: they are compiled while others run."""
+        if trials.estimator is not None:
+            plans = [plan_of(candidates.uniform(level)) for level in range(assignment[0], -1, -1)]
+            tried = {plan.precision for plan in plans}
+            trials.estimator.foresee(lambda: [*plans, *trials.rivals(plans[0], tried)])
+
     deadline = None if trials.left is None else started + _SEARCHING * trials.left
     teller = Teller(candidates, floor.value, " dB" if floor.kind == "sqnr" else "", trials.progress, deadline)
     judgements: list[Judgement] = []
@@ -269,7 +276,7 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
         allow_fallback=trials.demands.allow_fallback, deadline=deadline, ranker=BlockRanker(candidates.units, switched, None),
         flattered=lambda assignment: trials.flattered(planned(assignment)),
         folds=lambda assignment: trials.folds(planned(assignment)),
-        estimated=estimated,
+        estimated=estimated, foresee=foresee,
         progress=lambda assignment, on_ep: teller.trying(assignment, on_ep, evaluator.known),
     ) as evaluator:  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,7 @@ class Runs:
         parts: of the outputs that join several tensors, by name.
         second: opens the candidate on the target once more; None where that is not to be.
         estimate: by the schedule that building the worker's session left.
+        first: the first sample's run, where it was begun.
     """
 
     reference: Worker
@@ -114,6 +116,7 @@ class Runs:
     parts: Mapping[str, Parts] = field(default_factory=dict)
     second: Callable[[], Worker] | None = None
     estimate: Estimate | None = None
+    first: Future[Ran] | None = None
 
     @property
     def emulated(self) -> bool:
@@ -259,11 +262,25 @@ class Runs:
                 break
         return found
 
+    @contextlib.contextmanager
+    def begun(self, first: Sample) -> Iterator[None]:
+        """The first sample's run on a simulator goes on beside what is done within, which `compare` then makes use of."""
+        if self.kind != "simulator":
+            yield
+            return
+        with ThreadPoolExecutor(1) as pool:
+            self.first = pool.submit(contextvars.copy_context().run, self.worker.run, cast_feed(first, self.dtypes))
+            try:
+                yield
+            except BaseException:
+                self.worker.abandon()
+                raise
+
     def ran(self, samples: Iterator[Sample], count: int) -> Iterator[tuple[Sample, Ran]]:
         """Each sample's run on the target: two side by side on a simulator, which keeps about one core busy."""
         first = next(samples)
         try:
-            ran = self.worker.run(cast_feed(first, self.dtypes))
+            ran = self.worker.run(cast_feed(first, self.dtypes)) if self.first is None else self.first.result()
         except RunFailed:
             # A sample that the float32 model itself does not take is not the EP's fault: then this says so.
             self.expected(first)

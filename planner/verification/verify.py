@@ -217,7 +217,8 @@ def verify(
             runs.parts = read_parts(normalized or reference) if parts is None else parts
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
-        emulated, order, further = runs.choose(samples, more, budget)
+        with runs.begun(samples[0]):
+            emulated, order, further = runs.choose(samples, more, budget)
         hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
         compared = runs.compare(samples, more, order, budget, progress, _PATIENCE if hopeless else math.inf)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
