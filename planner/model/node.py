@@ -53,6 +53,7 @@ class Node:
         asymmetric: whether a Q or DQ around it has a zero point other than 0.
         off_center: whether a weight of one scale per channel has a zero point other than the middle of its type.
         signed_factor: whether its second operand comes from a DequantizeLinear of a signed type.
+        largest_code: of a weight that is stored as int16; None where there is none.
         output_shapes: shape of each output, None where unknown.
         output_dtypes: element type of each output, as in Operand.
         expansion: operators that ONNX defines this one by, where that depends on the node itself (losses, Attention).
@@ -75,6 +76,7 @@ class Node:
     asymmetric: bool = False
     off_center: bool = False
     signed_factor: bool = False
+    largest_code: int | None = None
     shape_arithmetic: bool = False
     scope: tuple[str, ...] = ()
     known: bool = True

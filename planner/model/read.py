@@ -36,6 +36,7 @@ from planner.model.stored import (
     has_signed_factor,
     is_asymmetric,
     is_blocked,
+    largest_code,
     stored_config,
 )
 from planner.model.values import constant_array
@@ -380,6 +381,7 @@ def _node(node: ir.Node, original: _Original, scope: tuple[str, ...], on_shapes:
         asymmetric=is_asymmetric(node, operands),
         off_center=has_off_center_weight(node, operands),
         signed_factor=has_signed_factor(node),
+        largest_code=largest_code(node, operands),
         scope=scope,
         known=known_operator(node.op_type, domain),
         captures_constants=any(_captures_constants(body) for body in _bodies(node)),

@@ -125,6 +125,13 @@ def has_signed_factor(node: ir.Node) -> bool:
     return dtype is not None and dtype.is_signed
 
 
+def largest_code(node: ir.Node, operands: Sequence[Operand | None]) -> int | None:
+    """The largest code of the weights that are stored as int16; None where there are none."""
+    weights = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.WEIGHT]
+    codes = [constant_array(source) for value in weights if (source := quantized_source(value)) is not None]
+    return max((int(a.max()) for a in codes if a is not None and a.dtype == np.int16 and a.size), default=None)
+
+
 def _quantized_dtype(value: ir.Value) -> DType | None:
     name = dtype_name(value.dtype)
     try:

@@ -196,6 +196,8 @@ def words(when: When) -> str:
     said += [w for name in ("opset", "rank") if (w := _bounds(name, when))]
     if when.min_outputs is not None:
         said.append(f"{when.min_outputs} outputs or more")
+    if when.weight_above is not None:
+        said.append(f"a code of the weight above {when.weight_above}")
     said += [f"{k} = {any_of(k, v)}" for k, v in when.attributes.items()]
     said += [f"{k} other than {any_of(k, v)}" for k, v in when.attributes_not.items()]
     said += [f"{k} above {v:g}" for k, v in when.attributes_above.items()]

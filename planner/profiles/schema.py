@@ -151,7 +151,7 @@ class Defect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         factor: type for the second factor of `first`, a product, that avoids it; its zero point is 0 then.
         written: how planner writes such nodes, where another spelling avoids it; for people, too.
         model: the smallest graph that shows it, as ONNX's text; its first input flows, the others are constants. `planner probe`
-            asks it again.
+            asks it again, quantized at the precision where it is not quantized by itself.
         precision: at which it shows.
         source: how it is known, and since which version.
     """

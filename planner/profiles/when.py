@@ -49,6 +49,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
         off_center: whether that weight has one scale per channel, and a zero point other than the middle of its type, in the file.
             Plans write none.
         signed_factor: whether the second factor of a product has a signed type in the file.
+        weight_above: a bound that a code of a weight which the file stores as int16 lies above.
         depthwise: whether each channel is convolved by itself, into one: as many groups as there are channels on both sides.
         resizes_channels: whether it gives one of the first two dimensions another size, as a Resize of a picture with its channels last does.
         shape_arithmetic: whether it computes with nothing but shapes of tensors, which onnxruntime leaves to the CPU EP.
@@ -74,6 +75,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True):
     asymmetric: bool | None = None
     off_center: bool | None = None
     signed_factor: bool | None = None
+    weight_above: int | None = None
     depthwise: bool | None = None
     resizes_channels: bool | None = None
     shape_arithmetic: bool | None = None

@@ -52,6 +52,8 @@ def _weight_problems(when: When, node: Node, config: QuantConfig) -> Iterator[st
         yield f"its zero points per channel are {'all' if when.off_center else 'not all'} the middle of the type"
     if when.signed_factor is not None and when.signed_factor != node.signed_factor:
         yield f"its second factor has {'no' if when.signed_factor else 'a'} signed type"
+    if when.weight_above is not None and (node.largest_code is None or node.largest_code <= when.weight_above):
+        yield f"no code of its weight is above {when.weight_above}"
     if when.depthwise is not None and when.depthwise != node.is_depthwise:
         yield f"it is {'not ' if when.depthwise else ''}depthwise"
     if when.cut_block is not None and when.cut_block != (cut := _cuts_a_block(node, config)):

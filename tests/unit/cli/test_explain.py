@@ -51,11 +51,11 @@ def test_a_condition_that_is_false_is_told() -> None:
 def test_every_condition_of_the_format_has_words() -> None:
     stated = When(
         weight=True, per_channel=True, min_opset=1, max_opset=2, min_rank=1, max_rank=2, blocked=True, min_outputs=2,
-        captures_constants=True, static_outputs=True, given_out=True, empty=True, cut_block=True, integer_bias=True, asymmetric=True, off_center=True, depthwise=True, resizes_channels=True, signed_factor=True, shape_arithmetic=True, attributes={"a": [1]}, attributes_not={"b": [1]},
+        captures_constants=True, static_outputs=True, given_out=True, empty=True, cut_block=True, integer_bias=True, asymmetric=True, off_center=True, depthwise=True, resizes_channels=True, signed_factor=True, weight_above=1, shape_arithmetic=True, attributes={"a": [1]}, attributes_not={"b": [1]},
         attributes_above={"c": 1.0}, inputs={"0": OperandCondition(constant=True)},
     )  # fmt: skip
     assert not [name for name in When.__struct_fields__ if getattr(stated, name) in (None, {})]
-    assert len(where(rule(stated)).split(", ")) == 22
+    assert len(where(rule(stated)).split(", ")) == 23
 
 
 @pytest.mark.parametrize("ep", ["qnn", "cpu", "directml", "webgpu"])

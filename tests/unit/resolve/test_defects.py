@@ -205,3 +205,27 @@ def test_a_file_whose_second_factor_loses_half_its_bits_is_told(qnn: Target, tmp
     (note,) = check_model(qnn, qnn.read(path, stored=True), None, stored=True).notes
     assert "product-uint16" in note and "writes the second factor at int16" in note
     assert [d.id for d in qnn.unaware(but=["product-uint16"]).profile.defects(qnn.device)] == ["product-uint16"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "device", "told"), [(32640, "npu", 1), (32639, "npu", 0), (32767, "snapdragon-888", 0)]
+)
+def test_a_file_whose_weights_count_for_less_than_they_say_is_told(
+    largest: int, device: str, told: int, tmp_path: Path
+) -> None:
+    constants = {"w": f32(np.eye(4)), "b": f32(np.ones(4))}
+    path = save(graph("(float[3,4] x) => (float[3,4] y)", "y = Gemm(x, w, b)", constants), tmp_path)
+    target = Target.open("qnn")
+    model = target.read(path)
+    plan = make_plan(target, model, resolve(target, model, parse_precision("w16a16")))
+    write(apply_plan(model, plan, {name: Range(-1.0, 2.0) for name in "xy"}).model, path)
+    proto = onnx.load(path)
+    (codes,) = (i for i in proto.graph.initializer if i.data_type == onnx.TensorProto.INT16 and list(i.dims) == [4, 4])
+    array = onnx.numpy_helper.to_array(codes).copy()
+    assert array.max() == 32639  # as planner writes it
+    array[array == 32639] = largest
+    codes.CopyFrom(onnx.numpy_helper.from_array(array, codes.name))
+    onnx.save(proto, path)
+    target = Target.open("qnn", device)
+    notes = check_model(target, target.read(path, stored=True), None, stored=True).notes
+    assert len([note for note in notes if "weight-int16" in note]) == told
