@@ -76,6 +76,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, name: str = "model") ->
     )
 
 
+def names(text: str) -> list[str]:
+    """The parts of a list with commas, for an option that adds to those that were given before it."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     """--precision, or --weight-type with --activation-type."""
     group = parser.add_argument_group("precision")

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="P,P",
-        default="",
+        type=arguments.names,
+        action="extend",
+        default=[],
         help="precisions, such as fp16,w8a8,w8a16; default: the model as it is",
     )
     parser.add_argument("--by-node", action="store_true", help="where the time goes, and what would make it faster")
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             args.model,
             args.ep,
             device=args.device,
-            precisions=[name for name in args.precision.split(",") if name],
+            precisions=args.precision,
             shapes=arguments.shapes(args),
             profiles=args.profile,
             evidence=args.evidence,

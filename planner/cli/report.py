@@ -54,11 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fix the shape of a model input (of the only model); may be repeated",
     )
     group = parser.add_argument_group("targets")
-    group.add_argument("--ep", required=True, metavar="EP,EP|all", help="execution providers, by alias or full name")
+    group.add_argument(
+        "--ep",
+        required=True,
+        metavar="EP,EP|all",
+        type=arguments.names,
+        action="extend",
+        help="execution providers, by alias or full name",
+    )
     group.add_argument(
         "--device",
         metavar="D,D|all",
-        default="",
+        type=arguments.names,
+        action="extend",
+        default=[],
         help="devices; every EP takes those that its profile has; default: the profile's own",
     )
     arguments.add_profile_argument(group)
@@ -66,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="P,P",
-        default="",
+        type=arguments.names,
+        action="extend",
+        default=[],
         help="precisions, auto among them (which searches for a mix); default: those that the profile prefers",
     )
     arguments.add_inputs_arguments(parser)
@@ -107,10 +118,10 @@ def run(args: argparse.Namespace) -> int:
 
         result = api.report(
             _subjects(args),
-            _split(args.ep),
+            args.ep,
             args.output,
-            devices=_split(args.device),
-            precisions=_split(args.precision),
+            devices=args.device,
+            precisions=args.precision,
             run=not args.no_run,
             floor=None if args.floor is None else parse_floor(args.floor, None),
             allow_unknown=args.allow_unknown,
@@ -118,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
             estimated=not args.no_estimate,
             gate=args.gate,
             baseline=args.baseline,
-            formats=_split(args.formats),
+            formats=arguments.names(args.formats),
             overwrite=args.overwrite,
             profiles=args.profile,
             evidence=args.evidence,
@@ -162,10 +173,6 @@ def _subjects(args: argparse.Namespace) -> tuple[Subject, ...]:
             "--shape and --inputs are for one model", "with several, write a YAML file and give it with --models"
         )
     return tuple(Subject(path, shapes, args.inputs) for path in args.models)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def tell(row: Row, done: int, total: int) -> None:

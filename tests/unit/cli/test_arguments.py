@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import Namespace
 
 import pytest
@@ -34,3 +35,11 @@ def test_options_that_contradict_one_another_are_refused() -> None:
     for asked in (("fp16", "int8", "int8"), (None, "int8", None), (None, None, "int8")):
         with pytest.raises(RequestError):
             arguments.precision(options(*asked))
+
+
+def test_a_list_with_commas_and_an_option_given_twice_are_the_same() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--precision", type=arguments.names, action="extend", default=[])
+    assert parser.parse_args(["--precision", "fp16, w8a8,"]).precision == ["fp16", "w8a8"]
+    assert parser.parse_args(["--precision", "fp16", "--precision", "w8a8"]).precision == ["fp16", "w8a8"]
+    assert parser.parse_args([]).precision == []
