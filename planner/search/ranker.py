@@ -54,6 +54,7 @@ class BlockRanker:
         self._worker = Worker(CPU, timeout=timeout)
         self._switched: Switched | None = None
         self._levels: tuple[int, ...] | None = None
+        # Whatever other levels the model holds beside it: those are switched off.
         self._agrees: dict[int, bool] = {}
 
     def close(self) -> None:
@@ -103,7 +104,6 @@ class BlockRanker:
 
     def _open(self, levels: tuple[int, ...], folder: Path) -> None:
         self._levels, self._switched = levels, self._make(levels)
-        self._agrees.clear()
         if self._switched is not None:
             path = folder / "switched.onnx"
             save(self._switched.model, path)
