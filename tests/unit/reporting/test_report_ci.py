@@ -98,7 +98,7 @@ def test_the_action_hands_over_arguments_summary_and_exit_status(tmp_path: Path)
     assert (tmp_path / "output").read_text() == "report=report/report.json\n"
     parsed = parser().parse_args(arguments)
     assert [str(path) for path in parsed.models] == ["a.onnx", "$(touch owned) b.onnx"]
-    assert (parsed.ep, parsed.no_run, parsed.gate, parsed.overwrite) == ("qnn,cpu", True, ["no-fallback"], True)
+    assert (parsed.ep, parsed.no_run, parsed.gate, parsed.overwrite) == (["qnn", "cpu"], True, ["no-fallback"], True)
     assert parsed.shape == [("x", (1, 3)), ("y", (2,))]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from planner.verification.fidelity import Comparison, Fidelity, PartFidelity, low_end
@@ -101,6 +103,29 @@ def test_the_interval_lies_below_the_figure_and_needs_four_samples() -> None:
     assert low is not None
     assert 10 * np.log10(1 / 0.2) <= low < whole
     assert low == low_end(energies)
+
+
+def test_samples_that_are_alike_expect_no_worse_one() -> None:
+    alike = [(1.0, 0.01 * (1 + 0.05 * i)) for i in range(12)]
+    low = low_end(alike)
+    assert low is not None and low > 10 * np.log10(12 / sum(error for _, error in alike)) - 0.5
+
+
+def test_samples_that_differ_much_expect_worse_ones() -> None:
+    """Classifiers of which each sample is sure, to very different degrees: the next may be one that is not."""
+    spread = [(1.0, 10 ** (-db / 10)) for db in (60, 64, 70, 75, 80, 85, 90, 95, 99, 100, 110, 120)]
+    low = low_end(spread)
+    assert low is not None
+    assert 60 - 9 <= low < 60, "below the worst that was seen, but not by more than 9 dB"
+    few = low_end(spread[:7])
+    assert few is not None and few >= 60, "of 7 samples no width is told"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e30), st.floats(0, 1e30)), min_size=4, max_size=20))
+def test_the_interval_is_a_number_that_no_order_of_the_samples_changes(energies: list[tuple[float, float]]) -> None:
+    low = low_end(energies)
+    assert low is not None and -200 <= low <= 200
+    assert low == low_end(energies[::-1])
 
 
 def test_each_sample_counts_and_the_worst_is_told() -> None:
