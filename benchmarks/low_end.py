@@ -97,7 +97,10 @@ def whole(own: Sequence[tuple[float, float]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "models", nargs="*", default=[m for m in MODELS if m not in ("rec-v4", "layout")], metavar="MODEL"
+        "models",
+        nargs="*",
+        default=[*(m for m in MODELS if m not in ("rec-v4", "layout")), "table-cls"],
+        metavar="MODEL",
     )
     parser.add_argument("--floors", nargs="+", type=float, default=[20, 30, 40])
     args = parser.parse_args()

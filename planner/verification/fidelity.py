@@ -300,18 +300,22 @@ def low_end(energies: Sequence[Sequence[float]]) -> float | None:
 def _expected(sums: np.ndarray[Any, Any]) -> float:
     """SQNR in dB by the mean of a log-normal distribution of the samples' error energies, in units of their mean signal.
 
-    Its median is theirs, its width that of those above it: the others may lie anywhere down to 0. None counts for more than the
-    signal. The mean is a sum over the normal distribution, in steps of a hundredth of its deviation, up to 8 of them.
+    Its median is theirs, its width that of those above it: the others may lie anywhere. Samples that are exact stay apart, and as
+    frequent as they are. None counts for more than the signal. The mean is a sum over the normal distribution, in steps of a
+    hundredth of its deviation, up to 8 of them.
     """
     signal = sums[:, 0].mean()
     if not 0 < signal < math.inf or not np.isfinite(sums).all():
         return BEST
-    errors = np.log(np.maximum(sums[:, 1] / signal, 10 ** (-BEST / 10)))
+    errors = np.log((own := sums[:, 1] / signal)[own > 10 ** (-BEST / 10)])
+    if not len(errors):
+        return BEST
     median = np.median(errors)
     width = np.sqrt(np.mean((errors[errors >= median] - median) ** 2))
     places = np.linspace(-8, 8, 1601)
     odds = np.exp(-(places**2) / 2)
-    return sqnr(1.0, float(odds @ np.exp(np.minimum(0.0, median + width * places)) / odds.sum()))
+    mean = odds @ np.exp(np.minimum(0.0, median + width * places)) / odds.sum()
+    return sqnr(1.0, float(mean) * len(errors) / len(sums))
 
 
 def _of_sums(reference_energy: float, candidate_energy: float, error_energy: float) -> float:

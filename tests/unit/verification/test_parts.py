@@ -121,6 +121,12 @@ def test_samples_that_differ_much_expect_worse_ones() -> None:
     assert few is not None and few >= 60, "of 7 samples no width is told"
 
 
+def test_samples_that_are_exact_say_nothing_of_how_wrong_others_are() -> None:
+    exact = [(1.0, 0.0)] * 10 + [(1.0, 0.003)] * 6
+    low = low_end(exact)
+    assert low is not None and low > 10 * np.log10(16 / 6 / 0.003) - 3
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e30), st.floats(0, 1e30)), min_size=4, max_size=20))
 def test_the_interval_is_a_number_that_no_order_of_the_samples_changes(energies: list[tuple[float, float]]) -> None:
     low = low_end(energies)
