@@ -75,7 +75,7 @@ def test_target_asks_for_no_calibration_and_verifies_on_the_cpu_ep(
         "--inputs",
         task.inputs,
         "--floor",
-        "15",
+        "12",
     ]
     status = main([*arguments, *shapes, "--output", str(output), "--json"])
     said = capsys.readouterr()
