@@ -204,3 +204,8 @@ def prepared(task: Task) -> Iterator[Path]:
         save(model, fixed)
         quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
         yield ready
+
+
+def task_of(name: str) -> Task:
+    """The task of that name, or one without a metric: the model and its shapes."""
+    return TASKS.get(name) or Task(name, "", lambda: ())

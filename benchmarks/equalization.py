@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from benchmarks.common import TASKS
+from benchmarks.common import task_of
 from benchmarks.floor import GIVEN, pool
-from examples.fetch import EXAMPLES, fetch
 from planner.calibrate.inputs import Sample
 from planner.calibrate.run import calibrate
 from planner.dtypes import parse_precision
@@ -132,10 +131,8 @@ def _put(value: ir.Value | None, array: np.ndarray) -> None:
 
 def measure(name: str, precisions: Sequence[str]) -> Iterator[str]:
     """A row of the Markdown table for each precision."""
-    target, samples = Target.open("qnn"), pool(name)
-    path = fetch(name) if name in EXAMPLES else TASKS[name].model
-    shapes = EXAMPLES[name].shapes if name in EXAMPLES else TASKS[name].shapes
-    read = [target.read(path, shapes) for _ in range(3)]
+    target, task, samples = Target.open("qnn"), task_of(name), pool(name)
+    read = [target.read(task.model, task.shapes) for _ in range(3)]
     given, unseen = range(GIVEN), range(GIVEN, len(samples))
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         reference = Path(folder) / "reference.onnx"

@@ -26,9 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import TASKS
+from benchmarks.common import TASKS, task_of
 from examples import inputs as examples_inputs
-from examples.fetch import EXAMPLES, fetch
 from planner.calibrate.inputs import Inputs, Sample
 from planner.errors import PlannerError
 from planner.model.load import load
@@ -100,9 +99,8 @@ def try_split(target: Target, model: Model, samples: Sequence[Sample], floor: fl
 def measure(name: str, floors: Sequence[float], splits: int) -> Iterator[str]:
     """A row of the Markdown table for each floor."""
     target = Target.open("qnn", DEVICE)
-    example = EXAMPLES.get(name)
-    path = TASKS[name].model if example is None else fetch(name)
-    model = target.read(path, {} if example is None else example.shapes)
+    task = task_of(name)
+    model = target.read(task.model, task.shapes)
     samples = pool(name)
     for floor in floors:
         trials = [try_split(target, model, samples, floor, split) for split in range(splits)]

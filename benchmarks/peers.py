@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peer_tools
-from benchmarks.common import TASKS, Task, onnxruntime_qnn, prepared
+from benchmarks.common import Task, onnxruntime_qnn, prepared, task_of
 from benchmarks.floor import DEVICE, pool
 from planner.calibrate.inputs import Sample
 from planner.dtypes import DType
@@ -123,7 +123,7 @@ def _run(command: Sequence[object], allowed: Sequence[int] = (0,)) -> None:
 
 def compare(name: str, tools: Sequence[str], floor: float, python: Path, show: Callable[[str], None]) -> None:
     """A row of the Markdown table for each tool."""
-    target, task = Target.open("qnn", DEVICE), _task(name)
+    target, task = Target.open("qnn", DEVICE), task_of(name)
     samples = pool(name)
     order = np.random.default_rng(0).permutation(len(samples))
     mine = [samples[i] for i in order[:GIVEN]]
@@ -146,10 +146,6 @@ def compare(name: str, tools: Sequence[str], floor: float, python: Path, show: C
             show(
                 f"| {name} | {tool} | {seconds:.0f} | {found.db:.1f} | {found.emulated_db:.1f} | {found.on_npu} | {ms} | {size:.1f} MB |"
             )
-
-
-def _task(name: str) -> Task:
-    return TASKS.get(name) or Task(name, "", lambda: ())
 
 
 def main() -> None:

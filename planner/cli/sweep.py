@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             workers=args.workers,
             scheduler=args.scheduler,
-            formats=[part for part in args.formats.split(",") if part],
+            formats=arguments.names(args.formats),
             told=told,
         )
     if args.json:

@@ -128,8 +128,10 @@ def has_signed_factor(node: ir.Node) -> bool:
 def largest_code(node: ir.Node, operands: Sequence[Operand | None]) -> int | None:
     """The largest code of the weights that are stored as int16; None where there are none."""
     weights = [v for v, o in zip(node.inputs, operands, strict=True) if o is not None and o.role is Role.WEIGHT]
-    codes = [constant_array(source) for value in weights if (source := quantized_source(value)) is not None]
-    return max((int(a.max()) for a in codes if a is not None and a.dtype == np.int16 and a.size), default=None)
+    sources = [source for value in weights if (source := quantized_source(value)) is not None]
+    # Of other types none is read: weights may be gigabytes.
+    codes = [constant_array(source) for source in sources if source.dtype == ir.DataType.INT16]
+    return max((int(array.max()) for array in codes if array is not None and array.size), default=None)
 
 
 def _quantized_dtype(value: ir.Value) -> DType | None:
