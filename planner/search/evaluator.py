@@ -41,9 +41,8 @@ from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
 
-# Calibration samples that every plan runs on by emulation; those on which blocks are ranked, and mixes estimated; those on
-# the EP.
-_POOL, _RANKING, _ESTIMATING, _REAL = 24, 4, 12, 2
+# Calibration samples that every plan runs on by emulation; those on which blocks are ranked; those on the EP.
+_POOL, _RANKING, _REAL = 24, 4, 2
 # A share of equal answers tells nothing on a few samples.
 _SHARE_POOL = 16
 
@@ -61,7 +60,7 @@ class Evaluations:
     """How many plans were run where.
 
     Attributes:
-        estimated: mixes and blocks that the switched model, or a few samples, told enough of.
+        estimated: blocks that the switched model, or a few samples, told enough of.
     """
 
     emulated: int
@@ -185,21 +184,19 @@ class PlanEvaluator:
     def emulated(self, assignment: Assignment) -> Measured:
         """By emulation on the CPU EP: computed as the file says.
 
-        A mix is estimated on some samples, by the switched model where that agrees.
+        Some nodes alone are only ranked: on a few samples, by the switched model where that agrees.
         """
-        mixed = len(set(assignment)) > 1 and self._ordered and self._floor.kind == "sqnr"
-        if not mixed:
+        if IDEAL not in assignment or not self._ordered or self._floor.kind != "sqnr":
             return self._exactly(assignment)
-        ranking = IDEAL in assignment
-        if assignment not in self._emulated and assignment not in self._estimated:
-            some = [self._order[i] for i in spread(range(len(self._order)), _RANKING if ranking else _ESTIMATING)]
+        if assignment not in self._estimated:
+            some = [self._order[i] for i in spread(range(len(self._order)), _RANKING)]
             fidelity = self._switched(assignment, some)
             if fidelity is not None:
                 self._estimated[assignment] = self._measured(_Ran(fidelity, {}), assignment)
             else:
-                ran = self._emulate(assignment, some, hopeless=not ranking)
+                ran = self._emulate(assignment, some, hopeless=False)
                 self._estimated[assignment] = ran if isinstance(ran, Measured) else self._measured(ran, assignment)
-        return self._emulated[assignment] if assignment in self._emulated else self._estimated[assignment]
+        return self._estimated[assignment]
 
     def real(self, assignment: Assignment) -> Measured:
         """On the EP, placement included: the emulation's figure, less what the EP loses against it.
@@ -284,6 +281,11 @@ class PlanEvaluator:
         """Whether a plan is estimated slower than another by the schedules of their files; False where there are no estimates."""
         return is_faster(self._estimated_ms(other), self._estimated_ms(assignment))
 
+    def faster(self, assignment: Assignment, other: Assignment) -> bool:
+        """Whether a plan is estimated so much faster that it should take the other's place; True where there is no estimate."""
+        one, two = self._estimated_ms(assignment), self._estimated_ms(other)
+        return one is None or two is None or is_faster(one, two)
+
     def refute(self, assignment: Assignment, score: float) -> None:
         """The samples held apart gave this score: it counts from now on."""
         known = self.real(assignment)
@@ -309,8 +311,7 @@ class PlanEvaluator:
             if len(set(a)) == 1 and all(i in alone for i in some)
         }
         samples, expected = [self._samples[i] for i in some], [self._expected.read(i) for i in some]
-        enough = None if IDEAL in assignment else self._beyond_hope
-        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder, enough)
+        return self._ranker.fidelity(assignment, samples, expected, self._parts, measured, self._folder)
 
     def _model(self, assignment: Assignment) -> ir.Model:
         """The model of the assignment; the last one is kept, since emulation and EP are asked in a row."""

@@ -21,7 +21,6 @@ from planner.verification.parts import Parts
 _AGREES_DB = 3.0
 
 Outputs = Mapping[str, Any]
-Enough = Callable[[Comparison], bool]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ class BlockRanker:
         parts: Mapping[str, Parts],
         measured: Mapping[int, float],
         folder: Path,
-        enough: Enough | None = None,
     ) -> tuple[Fidelity, ...] | None:
         """Of each output over the samples; None where that must be measured otherwise.
 
@@ -80,7 +78,6 @@ class BlockRanker:
             parts: of the outputs.
             measured: by level, `mean_db` of these samples for the plan that has it throughout.
             folder: for the model's file.
-            enough: whether what the samples so far came to will do; None for all of them.
         """
         by_unit = {u: assignment[m[0]] for u, m in enumerate(self._units) if assignment[m[0]] != IDEAL}
         levels = set(by_unit.values())
@@ -97,7 +94,7 @@ class BlockRanker:
                 self._agrees[level] = abs(throughout.mean_db - measured[level]) <= _AGREES_DB
             if not all(self._agrees[level] for level in levels):
                 return None
-            return self._run(by_unit, samples, expected, parts, enough).fidelity
+            return self._run(by_unit, samples, expected, parts).fidelity
         except EPError:
             self._switched = None  # the CPU EP does not take it
             return None
@@ -115,7 +112,6 @@ class BlockRanker:
         samples: Sequence[Outputs],
         expected: Sequence[Outputs],
         parts: Mapping[str, Parts],
-        enough: Enough | None = None,
     ) -> _Ran:
         """Some units rounded, on each sample."""
         assert self._switched is not None
@@ -123,6 +119,4 @@ class BlockRanker:
         for sample, outputs in zip(samples, expected, strict=True):
             got = self._worker.run({**sample, **switches}).outputs
             alone.append(comparison.add(outputs, got).least_db)
-            if enough is not None and enough(comparison):
-                break
         return _Ran(comparison.results(), mean_db(alone))

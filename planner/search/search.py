@@ -36,8 +36,11 @@ _REAL_FIRST = 6
 _EMULATED_ROUNDS, _REAL_ROUNDS = 3, 4
 # Times that the EP is asked which nodes it computes otherwise than the emulation.
 _SUSPICIONS = 3
-# A level that saves less than this share of the cost, even where every node takes it, and no memory, takes no part in a mix.
+# A level that saves less than this share of the cost, even where every node takes it, and no memory, takes no part in a mix; nor is
+# a mix taken that is estimated as fast as what it would replace, and saves less.
 _LEAST_SAVING = 0.05
+# Errors that partly cancel leave room for so many times as much as their sum says.
+_ADDS_UP = 2.0
 # Moves that save less than this share of a plan's cost are not worth another plan that is run.
 _HARDLY = 0.01
 
@@ -82,6 +85,10 @@ class Evaluator(Protocol):
         """Whether a plan is estimated slower than another by the schedules of their files; False where nothing tells."""
         ...
 
+    def faster(self, assignment: Assignment, other: Assignment) -> bool:
+        """Whether a plan is estimated so much faster that it should take the other's place; True where nothing tells."""
+        ...
+
 
 # A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
 # word, differ from those of the calibration.
@@ -96,12 +103,14 @@ class Goal:
         value: least score. slack: an emulated score lower than the value by more than this is hopeless.
         noise: error energy, relative to the signal's, that corresponds to the value, as far as any does.
         margin: how far above the value a mix stays: it spends all the error that it may on the samples it is measured on.
+        in_db: the score is in dB.
     """
 
     value: float
     slack: float
     noise: float
     margin: float = 0.0
+    in_db: bool = True
 
     @classmethod
     def of(cls, floor: Floor, value: float) -> Goal:
@@ -109,7 +118,13 @@ class Goal:
         if floor.kind == "sqnr":
             return cls(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
         # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
-        return cls(value, 0.05 * max(1.0, abs(value)), 0.01)
+        return cls(value, 0.05 * max(1.0, abs(value)), 0.01, in_db=False)
+
+    def left(self, score: float) -> float:
+        """The noise that a plan with this score bears beside its own, at most: twice what adds up to that of the value."""
+        if not self.in_db:
+            return self.noise
+        return min(self.noise, _ADDS_UP * max(0.0, self.noise - 10 ** (-score / 10)))
 
 
 @dataclass(frozen=True)
@@ -228,8 +243,19 @@ def _climb(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> list[Uni
 def _saves(candidates: Candidates, level: int, background: int) -> bool:
     """Whether a level saves anything to speak of: cost, or weights of fewer bits."""
     own, other = candidates.levels[level], candidates.levels[background]
-    weights = ((a.config.weight, b.config.weight) for a, b in zip(own.verdicts, other.verdicts, strict=True))
-    return own.cost <= (1 - _LEAST_SAVING) * other.cost or any(a and b and a.bits < b.bits for a, b in weights)
+    return own.cost <= (1 - _LEAST_SAVING) * other.cost or _narrows(
+        candidates, candidates.uniform(level), candidates.uniform(background)
+    )
+
+
+def _narrows(candidates: Candidates, assignment: Assignment, other: Assignment) -> bool:
+    """Whether some node has a weight of fewer bits than in another plan."""
+    configs = (
+        (_config(candidates, one, i), _config(candidates, two, i))
+        for i, (one, two) in enumerate(zip(assignment, other, strict=True))
+        if one != two
+    )
+    return any(a.weight and b.weight and a.weight.bits < b.weight.bits for a, b in configs)
 
 
 def _sensitivity(
@@ -319,17 +345,26 @@ def _descend(
     def scored(measure: Callable[[Assignment], Measured]) -> Callable[[Sequence[Move]], float]:
         return lambda chosen: measure(moved(candidates, start, chosen)).score
 
-    def cost(chosen: Sequence[Move]) -> float:
-        return candidates.cost(moved(candidates, start, chosen))
+    def worth(assignment: Assignment) -> bool:
+        return assignment == start or _worth(candidates, evaluator, assignment, start)
+
+    def hardly(fewer: Sequence[Move], more: Sequence[Move]) -> bool:
+        few, many = (candidates.cost(moved(candidates, start, chosen)) for chosen in (fewer, more))
+        return few - many < _HARDLY * few
+
+    def hardly_on_ep(fewer: Sequence[Move], more: Sequence[Move]) -> bool:
+        return hardly(fewer, more) or not worth(moved(candidates, start, more))
 
     chosen = list(moves)
-    likely = moved(candidates, start, chosen[: bearable_by(chosen, 0.0, goal.noise)])
-    if likely != start and evaluator.slower(likely, start):
+    likely = chosen[: bearable_by(chosen, 0.0, goal.left(evaluator.real(start).score))]
+    if likely and not worth(moved(candidates, start, likely)):
         return start  # what a mix saves it loses where its precisions meet
     if emulation:
-        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), cost, least, goal.noise, _EMULATED_ROUNDS)
+        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), hardly, least, goal.noise, _EMULATED_ROUNDS)
     for _ in range(_SUSPICIONS):
         assignment = moved(candidates, start, chosen)
+        if not worth(assignment):
+            return start
         measured = evaluator.real(assignment)
         if measured.score >= least or math.isinf(measured.score):
             break
@@ -338,16 +373,24 @@ def _descend(
             break
         kept = [tuple(u for u in move.units if suspects.isdisjoint(candidates.units[u])) for move in chosen]
         chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
-    return moved(
-        candidates, start, _bearable(candidates, chosen, scored(evaluator.real), cost, least, goal.noise, _REAL_ROUNDS)
-    )
+    chosen = _bearable(candidates, chosen, scored(evaluator.real), hardly_on_ep, least, goal.noise, _REAL_ROUNDS)
+    found = moved(candidates, start, chosen)
+    return found if worth(found) else start
+
+
+def _worth(candidates: Candidates, evaluator: Evaluator, mix: Assignment, other: Assignment) -> bool:
+    """Whether a mix is to take another plan's place: it is estimated faster, or has narrower weights, or costs clearly less."""
+    if _narrows(candidates, mix, other) or evaluator.faster(mix, other):
+        return True
+    saves = candidates.cost(mix) <= (1 - _LEAST_SAVING) * candidates.cost(other)
+    return saves and not evaluator.slower(mix, other)
 
 
 def _bearable(
     candidates: Candidates,
     moves: Sequence[Move],
     score: Callable[[Sequence[Move]], float],
-    cost: Callable[[Sequence[Move]], float],
+    hardly: Callable[[Sequence[Move], Sequence[Move]], bool],
     least: float,
     noise: float,
     rounds: int,
@@ -362,7 +405,7 @@ def _bearable(
         candidates: what is chosen from.
         moves: best first.
         score: of the plan that some moves make.
-        cost: of that plan.
+        hardly: whether the plan of more moves hardly gains over that of fewer.
         least: the score that is asked for.
         noise: what the moves may cause together, as far as their own add up: where bisecting begins.
         rounds: of bisecting, at most.
@@ -375,8 +418,8 @@ def _bearable(
 
     def hardly_cheaper(few: int, many: int) -> bool:
         """Between so many of the rest; where a plan breaks, what breaks it is to be found."""
-        fewer, more = (cost([*chosen, *rest[:count]]) for count in (few, many))
-        return fewer - more < _HARDLY * fewer and not math.isinf(score([*chosen, *rest[: many + 1]]))
+        fewer, more = ([*chosen, *rest[:count]] for count in (few, many))
+        return hardly(fewer, more) and not math.isinf(score([*chosen, *rest[: many + 1]]))
 
     for _ in range(rounds):
         if not rest or bears(rest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -158,7 +159,7 @@ class Trials:
     failed: list[FailedAttempt] = field(default_factory=list)
     # A cheaper attempt that is at least as faithful as the first that passed.
     undercutting: Attempt | None = None
-    # By the least bits of an activation, whether taking the mean error of the weights off the biases gains.
+    # By the bits that most activations have, whether taking the mean error of the weights off the biases gains.
     corrections: dict[int, bool] = field(default_factory=dict)
     # By the same, where learning how to round the weights gains: by how many dB more on samples that taught than on others.
     learning: dict[int, float | None] = field(default_factory=dict)
@@ -214,7 +215,7 @@ class Trials:
 
         Measured once for each width of activations, on the first such plan.
         """
-        bits = _narrowest_integer(plan)
+        bits = _usual_bits(plan)
         if not bits or not plan.is_quantized or self.inputs.synthetic or not any(r.means for r in self.ranges.values()):
             return plan
         plain_biases = _with_biases(plan, corrects=False)
@@ -235,7 +236,7 @@ class Trials:
 
         Measured by emulation once for each width of activations, on samples that taught nothing.
         """
-        bits = _narrowest_integer(plan)
+        bits = _usual_bits(plan)
         teach, judge = teaching(len(self.inputs.calibration))
         narrow = any(n.weight and not n.weight.is_float and n.weight.bits <= 8 for n in plan.nodes)
         if not bits or not narrow or not teach or self.inputs.synthetic:
@@ -267,7 +268,7 @@ class Trials:
 
     def flattered(self, plan: Plan) -> float:
         """How many dB a plan loses on samples that taught nothing, against those that taught how to round."""
-        return (self.learning.get(_narrowest_integer(plan)) or 0.0) if _learns(plan) else 0.0
+        return (self.learning.get(_usual_bits(plan)) or 0.0) if _learns(plan) else 0.0
 
     @functools.cached_property
     def emulation(self) -> Emulation:
@@ -485,9 +486,10 @@ def _learns(plan: Plan) -> bool:
     return bool((plan.inputs or {}).get(LEARNS))
 
 
-def _narrowest_integer(plan: Plan) -> int:
-    """Least bits of an integer activation; 0 where there is none."""
-    return min((n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float), default=0)
+def _usual_bits(plan: Plan) -> int:
+    """Bits of the integer activations that most nodes have, the fewer of two as usual; 0 where there are none."""
+    counts = Counter(n.activation.bits for n in plan.nodes if n.activation and not n.activation.is_float)
+    return min(counts, key=lambda bits: (-counts[bits], bits), default=0)
 
 
 def _narrowest(plan: Plan) -> int:

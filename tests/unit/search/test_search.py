@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -86,6 +86,9 @@ class Network:
 
     def slower(self, assignment: Assignment, other: Assignment) -> bool:
         return self.ms is not None and self.ms(assignment) > self.ms(other)
+
+    def faster(self, assignment: Assignment, other: Assignment) -> bool:
+        return self.ms is None or self.ms(assignment) < 0.97 * self.ms(other)
 
     def find(self, count: int) -> tuple[Found, Candidates]:
         steps = candidates(count)
@@ -185,6 +188,26 @@ def test_a_level_that_the_schedule_shows_to_be_slower_takes_no_part_in_a_mix() -
     found, steps = slow.find(20)
     assert found.assignment == steps.uniform(1)
     assert not any(IDEAL in assignment for assignment in slow.emulated_runs), "its blocks need not be measured"
+
+
+def test_a_mix_that_is_no_faster_by_the_schedule_must_cost_clearly_less() -> None:
+    def network(hot: Sequence[int]) -> Network:
+        noise = with_hot(dict.fromkeys(hot, 1e-3), quiet=1e-9)
+        return Network(noise, goal_db=40, ms=lambda assignment: 2.0 * len(assignment))
+
+    assert set(network([3]).find(20)[0].assignment) == {0, 1}
+    few = network(range(1, 20))  # one node in twenty can go down
+    found, steps = few.find(20)
+    assert found.assignment == steps.uniform(1)
+    assert not any({0, 1} <= set(assignment) for assignment in few.real_runs), "and no run"
+
+
+def test_what_a_plan_bears_beside_its_own_error_is_what_the_floor_leaves() -> None:
+    goal = Goal(30, 3.0, 1e-3)
+    assert goal.left(math.inf) == 1e-3
+    assert goal.left(30.5) == pytest.approx(2 * (1e-3 - 10**-3.05))
+    assert goal.left(29) == 0
+    assert Goal(0.9, 0.05, 0.01, in_db=False).left(0.95) == 0.01
 
 
 def test_where_precisions_that_meet_cost_more_than_they_save_there_is_no_mix() -> None:
