@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from planner.runtime.eps.launcher import Availability
 from planner.runtime.process import Process
 from planner.runtime.refusals import Line, Refusal, clean, read_refusals, single_node_partition
 from planner.runtime.registry import CPU, launcher
+
+T = TypeVar("T")
 
 # Seconds that starting an EP may take, whatever the limit of a request is: importing its packages does not depend on a model.
 _LEAST_START, _MOST_START = 20.0, 120.0
@@ -391,6 +393,20 @@ class Worker:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
+
+
+def asked_twice(work: Callable[[], T]) -> T:
+    """What a piece of work comes to, done once more where its process was ended in the middle.
+
+    Once may be the machine's fault, which runs short of memory for a moment, and must not change which plan is taken.
+
+    Raises:
+        WorkerCrashed: both times.
+    """
+    try:
+        return work()
+    except WorkerCrashed:
+        return work()
 
 
 def prepare(*eps: str) -> None:

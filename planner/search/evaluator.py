@@ -25,7 +25,7 @@ from planner.estimation.latency import Interval
 from planner.model.node import Node
 from planner.model.write import save
 from planner.resolve.plan import TargetIdentity
-from planner.runtime.client import Opened, Worker
+from planner.runtime.client import Opened, Worker, asked_twice
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.finalists import is_faster
@@ -231,7 +231,7 @@ class PlanEvaluator:
         if self._floor.kind != "sqnr" or not self._floor.value <= measured.score < math.inf:
             return measured
         try:
-            fidelity = self._whole.fidelity_of_all(self._folds(assignment))
+            fidelity = asked_twice(lambda: self._whole.fidelity_of_all(self._folds(assignment)))
         except (EPError, RangeMissingError):
             return measured  # a part of the model that only some samples reach
         if not fidelity:
@@ -246,7 +246,7 @@ class PlanEvaluator:
         if len(self._every) == len(self._samples) or self._floor.kind == "metric" or not math.isfinite(known.score):
             return known
         lost = self._exactly(assignment).score - known.score
-        fidelity = self._whole.fidelity(self._model(assignment), range(len(self._every)))
+        fidelity = asked_twice(lambda: self._whole.fidelity(self._model(assignment), range(len(self._every))))
         measured = self._measured(_Ran(fidelity, {}), assignment)
         self._real[assignment] = Measured(measured.score - max(0.0, lost), measured.noise, measured.problem)
         return self._real[assignment]
@@ -332,10 +332,12 @@ class PlanEvaluator:
         return path
 
     def _emulate(self, assignment: Assignment, order: Sequence[int], *, hopeless: bool) -> _Ran | Measured:
-        try:
-            model = self._model(assignment)
+        def run() -> _Ran:
             self._cpu.open(self._save(assignment, emulation=True), {}, session_config=AS_WRITTEN)
-            ran = self._run(self._cpu, model, order, self._beyond_hope if hopeless else None)
+            return self._run(self._cpu, self._model(assignment), order, self._beyond_hope if hopeless else None)
+
+        try:
+            ran = asked_twice(run)
         except (EPError, RangeMissingError) as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
         self._alone[assignment] = ran.alone
@@ -345,11 +347,13 @@ class PlanEvaluator:
         return ran
 
     def _on_ep(self, assignment: Assignment, chosen: Sequence[int]) -> _Ran | Measured:
-        try:
-            model = self._model(assignment)
+        def run() -> tuple[Opened, _Ran]:
             opened = self._ep.open(self._save(assignment, emulation=False), self._target.options)
-            problem = "" if self._allow_fallback else self._misplaced(model, opened)
-            ran = self._run(self._ep, model, chosen, self._decided)
+            return opened, self._run(self._ep, self._model(assignment), chosen, self._decided)
+
+        try:
+            opened, ran = asked_twice(run)
+            problem = "" if self._allow_fallback else self._misplaced(self._model(assignment), opened)
         except (EPError, RangeMissingError) as error:
             return Measured(-math.inf, NOISE_LIMIT, str(error))
         self.real_seconds = (opened.seconds, self.real_seconds[1])

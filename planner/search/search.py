@@ -4,7 +4,8 @@
 2. From there down: how much error each block causes at each cheaper level (planner/search/sensitivity.py), measured by
    emulation, or on the EP itself where the EP did worse at that level than the emulation of the same plan and no single
    node is to blame for that; those that are do not take that level.
-   A level that the chip's compiled schedule shows to be slower, where every node takes it, is left out.
+   A level that the chip's compiled schedule shows to be slower, where every node takes it, is left out, and a mix that gains nothing by
+   it is not run.
 3. Blocks are moved down in the order of error per cost saved, as many as the floor bears: bisected, by emulation first,
    then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
    one run with every tensor laid open shows them, where bisecting takes many.

@@ -33,7 +33,7 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Prediction
-from planner.runtime.client import SessionFailed, WorkerCrashed
+from planner.runtime.client import SessionFailed, asked_twice
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
 from planner.search.cost import plan_cost, work
@@ -278,9 +278,10 @@ class Trials:
     def emulated(self, plan: Plan, places: Sequence[int]) -> float:
         """Least SQNR of any output over the calibration samples at these places, by emulation."""
         try:
-            return min((entry.least_db for entry in self.emulation.fidelity(self.build(plan), places)), default=WORST)
+            fidelity = asked_twice(lambda: self.emulation.fidelity(self.build(plan), places))
         except (EPError, RangeMissingError):
             return WORST  # the CPU EP does not have what the target may have
+        return min((entry.least_db for entry in fidelity), default=WORST)
 
     @property
     def left(self) -> float | None:
@@ -317,10 +318,7 @@ class Trials:
             PlannerError: it is not possible, and no other plan was asked for.
         """
         try:
-            try:
-                made = self._attempt(plan)
-            except WorkerCrashed:
-                made = self._attempt(plan)  # once may be the machine's fault, and would change which plan is taken
+            made = asked_twice(lambda: self._attempt(plan))
         except (EPError, RangeMissingError) as error:
             if not self.auto:
                 raise

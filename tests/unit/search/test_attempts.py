@@ -12,8 +12,10 @@ from planner import api
 from planner.errors import EPError
 from planner.quantization.walk import LEARNS
 from planner.resolve.plan import Plan
-from planner.runtime.client import RunFailed, WorkerCrashed
+from planner.runtime.client import RunFailed, Worker, WorkerCrashed
 from planner.search import trials
+from planner.search.evaluator import PlanEvaluator
+from planner.search.report import SearchReport
 from planner.search.run import _mixing_may_help
 from planner.verification.floor import Floor
 from planner.verification.placement import Fallback, Placement
@@ -74,6 +76,31 @@ def test_a_process_that_is_ended_once_changes_no_answer(
     assert tried[0] == tried[1]
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
     assert found.selection is not None and not found.selection.failed
+
+
+def test_nor_does_one_that_is_ended_in_a_search(
+    model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials.Trials, "time", lambda *_: None)
+    run, ended = PlanEvaluator._run, list[str]()
+
+    def ended_first(self: PlanEvaluator, worker: Worker, *args: Any) -> Any:
+        if len(ended) % 2 == 0:
+            worker.abandon()
+        ended.append(worker.ep)
+        return run(self, worker, *args)
+
+    def searched(name: str) -> tuple[bytes, SearchReport | None]:
+        floor = Floor("sqnr", 45)
+        found = api.target(model, "cpu", tmp_path / name, inputs=samples, floor=floor)
+        assert found.selection is not None
+        return (tmp_path / name).read_bytes(), found.selection.search
+
+    undisturbed, report = searched("out.onnx")
+    monkeypatch.setattr(PlanEvaluator, "_run", ended_first)
+    again, disturbed = searched("again.onnx")
+    assert len(ended) >= 4 and again == undisturbed
+    assert report is not None and disturbed is not None and disturbed.cost == report.cost
 
 
 def test_a_plan_that_crashes_twice_has_failed(
