@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,6 +20,9 @@ from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.parts import Parts, read_parts
+
+# A model, and the places of the samples that it runs on.
+Candidate = tuple[ir.Model, Sequence[int]]
 
 
 class Emulation:
@@ -54,13 +60,21 @@ class Emulation:
         """
         return self.fidelity_of_all([(candidate, places)])
 
-    def fidelity_of_all(self, candidates: Iterable[tuple[ir.Model, Sequence[int]]]) -> tuple[Fidelity, ...]:
+    def fidelity_of_all(self, candidates: Iterable[Candidate]) -> tuple[Fidelity, ...]:
         """The same over several candidates, each on samples of its own, as if they were one."""
-        comparison = Comparison(self.parts)
-        with temporary_folder() as folder, Worker(CPU, timeout=self._timeout) as worker:
+        comparison, float32 = Comparison(self.parts), None
+        with (
+            temporary_folder() as folder,
+            Worker(CPU, timeout=self._timeout) as worker,
+            contextlib.ExitStack() as stack,
+        ):
             path = folder / "emulated.onnx"
-            for candidate, places in candidates:
-                self._run_reference([place for place in places if place not in self._known])
+            for candidate, places in _made_ahead(candidates):
+                if unknown := [place for place in places if place not in self._known]:
+                    float32 = float32 or self._open_reference(stack)
+                    for place in unknown:
+                        self._expected.append(float32.run(self._samples[place]).outputs)
+                        self._known[place] = len(self._expected) - 1
                 dtypes = input_dtypes(candidate)
                 save(emulate_float16(candidate) if uses_float16(candidate) else candidate, path)
                 worker.open(path, {}, session_config=AS_WRITTEN)
@@ -69,11 +83,21 @@ class Emulation:
                     comparison.add(self._expected.read(self._known[place]), ran.outputs)
         return comparison.results()
 
-    def _run_reference(self, places: Sequence[int]) -> None:
-        if not places:
-            return
-        with Worker(CPU, timeout=self._timeout) as worker:
-            worker.open(self._reference, {}, session_config=AS_WRITTEN)
-            for place in places:
-                self._expected.append(worker.run(self._samples[place]).outputs)
-                self._known[place] = len(self._expected) - 1
+    def _open_reference(self, stack: contextlib.ExitStack) -> Worker:
+        worker = stack.enter_context(Worker(CPU, timeout=self._timeout))
+        worker.open(self._reference, {}, session_config=AS_WRITTEN)
+        return worker
+
+
+def _made_ahead(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    """The candidates in their order, each of which is made while the one before it runs in its worker."""
+    iterator, context = iter(candidates), contextvars.copy_context()
+
+    def following() -> Candidate | None:
+        return next(iterator, None)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(context.run, following)
+        while (candidate := coming.result()) is not None:
+            coming = pool.submit(context.run, following)
+            yield candidate
