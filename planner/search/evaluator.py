@@ -145,6 +145,8 @@ class PlanEvaluator:
         self._estimated: dict[Assignment, Measured] = {}
         self._real: dict[Assignment, Measured] = {}
         self._alone: dict[Assignment, Mapping[int, float]] = {}
+        # By emulation, each sample by ranges from others; None where that cannot be told.
+        self._folded: dict[Assignment, Measured | None] = {}
         self._suspects: dict[Assignment, tuple[int, ...]] = {}
         self._built: tuple[Assignment, ir.Model] | None = None
         self._saved: tuple[Assignment, bool] | None = None
@@ -201,13 +203,14 @@ class PlanEvaluator:
     def real(self, assignment: Assignment) -> Measured:
         """On the EP, placement included: the emulation's figure, less what the EP loses against it.
 
-        The EP is spared a mix that falls short by emulation already. A plan that reaches the floor is cross-validated, too.
+        A plan that reaches the floor is cross-validated, too: a mix before it runs on the EP, which is spared one that falls short by
+        emulation.
         """
         if assignment in self._real:
             return self._real[assignment]
         measured = self._exactly(assignment)
-        if len(set(assignment)) > 1 and measured.score < self._floor.value:
-            return measured
+        if len(set(assignment)) > 1 and (crossed := self._crossed(assignment, measured)).score < self._floor.value:
+            return crossed
         if self.has_ep:
             self._begin(assignment, on_ep=True)
             if len(set(assignment)) == 1 and measured.score >= self._floor.value:
@@ -230,15 +233,17 @@ class PlanEvaluator:
         """A plan that reaches the floor, less what it loses on samples that its ranges were not taken from: those never clip."""
         if self._floor.kind != "sqnr" or not self._floor.value <= measured.score < math.inf:
             return measured
-        try:
-            fidelity = asked_twice(lambda: self._whole.fidelity_of_all(self._folds(assignment)))
-        except (EPError, RangeMissingError):
-            return measured  # a part of the model that only some samples reach
-        if not fidelity:
-            return measured
-        crossed = self._measured(_Ran(fidelity, {}), assignment)
+        if assignment not in self._folded:
+            try:
+                fidelity = asked_twice(lambda: self._whole.fidelity_of_all(self._folds(assignment)))
+            except (EPError, RangeMissingError):
+                return measured  # a part of the model that only some samples reach
+            self._folded[assignment] = self._measured(_Ran(fidelity, {}), assignment) if fidelity else None
+        crossed = self._folded[assignment]
+        if crossed is None or crossed.problem:
+            return crossed or measured
         lost = max(0.0, self._emulated[assignment].score - crossed.score)
-        return crossed if crossed.problem else Measured(measured.score - lost, measured.noise)
+        return Measured(measured.score - lost, measured.noise)
 
     def confirmed(self, assignment: Assignment) -> Measured:
         """On every calibration sample, where the search looked at some of them only. The search goes on from this figure."""

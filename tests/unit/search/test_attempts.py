@@ -78,6 +78,7 @@ def test_a_process_that_is_ended_once_changes_no_answer(
     assert found.selection is not None and not found.selection.failed
 
 
+@pytest.mark.slow
 def test_nor_does_one_that_is_ended_in_a_search(
     model: Path, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
