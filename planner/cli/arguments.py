@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from planner.dtypes import Precision
     from planner.resolve.target import Target
     from planner.verification.floor import Floor
+
+# What a report is written as, where nobody says; figures take longer, and are asked for as svg.
+_FORMATS = ("html", "markdown", "json", "sarif", "junit")
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +83,22 @@ def add_model_arguments(parser: argparse.ArgumentParser, name: str = "model") ->
 def names(text: str) -> list[str]:
     """The parts of a list with commas, for an option that adds to those that were given before it."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def add_formats_argument(parser: argparse._ActionsContainer) -> None:
+    """--formats; what it gives is read with `formats`."""
+    parser.add_argument(
+        "--formats",
+        metavar="F,F",
+        type=names,
+        action="extend",
+        help=f"which files: {', '.join(_FORMATS)}, svg (default: all but svg)",
+    )
+
+
+def formats(args: argparse.Namespace) -> Sequence[str]:
+    """What --formats asks for, or what is written without it."""
+    return _FORMATS if args.formats is None else tuple(args.formats)
 
 
 def add_precision_arguments(parser: argparse.ArgumentParser, default: str) -> None:

@@ -98,9 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_estimate_argument(group)
     group = parser.add_argument_group("output")
     group.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the report's files")
-    group.add_argument(
-        "--formats", metavar="F,F", default="html,markdown,json,sarif,junit", help="which files (default: all but svg)"
-    )
+    arguments.add_formats_argument(group)
     group.add_argument("--overwrite", action="store_true", help="replace the files of an earlier report")
     arguments.add_json_argument(parser)
 
@@ -129,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
             estimated=not args.no_estimate,
             gate=args.gate,
             baseline=args.baseline,
-            formats=arguments.names(args.formats),
+            formats=arguments.formats(args),
             overwrite=args.overwrite,
             profiles=args.profile,
             evidence=args.evidence,

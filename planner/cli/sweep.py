@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of report and results")
     parser.add_argument("--workers", metavar="N", type=_count, help="local processes (default: one a core)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, in place of local processes")
-    parser.add_argument(
-        "--formats", metavar="F,F", default="html,markdown,json,sarif,junit", help="which files (default: all but svg)"
-    )
+    arguments.add_formats_argument(parser)
     arguments.add_json_argument(parser)
 
 
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             workers=args.workers,
             scheduler=args.scheduler,
-            formats=arguments.names(args.formats),
+            formats=arguments.formats(args),
             told=told,
         )
     if args.json:

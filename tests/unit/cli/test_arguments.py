@@ -10,6 +10,7 @@ import pytest
 from planner.cli import arguments
 from planner.dtypes import DType, Precision
 from planner.errors import RequestError
+from planner.reporting.write import FORMATS
 
 
 def options(precision: str | None, weight_type: str | None, activation_type: str | None) -> Namespace:
@@ -43,3 +44,14 @@ def test_a_list_with_commas_and_an_option_given_twice_are_the_same() -> None:
     assert parser.parse_args(["--precision", "fp16, w8a8,"]).precision == ["fp16", "w8a8"]
     assert parser.parse_args(["--precision", "fp16", "--precision", "w8a8"]).precision == ["fp16", "w8a8"]
     assert parser.parse_args([]).precision == []
+
+
+def test_formats_add_up_and_all_but_figures_are_written_where_none_is_named() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_formats_argument(parser)
+    assert arguments.formats(parser.parse_args(["--formats", "json,svg", "--formats", "html"])) == (
+        "json",
+        "svg",
+        "html",
+    )
+    assert arguments.formats(parser.parse_args([])) == tuple(FORMATS)
