@@ -40,8 +40,6 @@ _SUSPICIONS = 3
 # A level that saves less than this share of the cost, even where every node takes it, and no memory, takes no part in a mix; nor is
 # a mix taken that is estimated as fast as what it would replace, and saves less.
 _LEAST_SAVING = 0.05
-# Errors that partly cancel leave room for so many times as much as their sum says.
-_ADDS_UP = 2.0
 # Moves that save less than this share of a plan's cost are not worth another plan that is run.
 _HARDLY = 0.01
 
@@ -104,14 +102,12 @@ class Goal:
         value: least score. slack: an emulated score lower than the value by more than this is hopeless.
         noise: error energy, relative to the signal's, that corresponds to the value, as far as any does.
         margin: how far above the value a mix stays: it spends all the error that it may on the samples it is measured on.
-        in_db: the score is in dB.
     """
 
     value: float
     slack: float
     noise: float
     margin: float = 0.0
-    in_db: bool = True
 
     @classmethod
     def of(cls, floor: Floor, value: float) -> Goal:
@@ -119,13 +115,7 @@ class Goal:
         if floor.kind == "sqnr":
             return cls(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
         # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
-        return cls(value, 0.05 * max(1.0, abs(value)), 0.01, in_db=False)
-
-    def left(self, score: float) -> float:
-        """The noise that a plan with this score bears beside its own, at most: twice what adds up to that of the value."""
-        if not self.in_db:
-            return self.noise
-        return min(self.noise, _ADDS_UP * max(0.0, self.noise - 10 ** (-score / 10)))
+        return cls(value, 0.05 * max(1.0, abs(value)), 0.01)
 
 
 @dataclass(frozen=True)
@@ -357,7 +347,7 @@ def _descend(
         return hardly(fewer, more) or not worth(moved(candidates, start, more))
 
     chosen = list(moves)
-    likely = chosen[: bearable_by(chosen, 0.0, goal.left(evaluator.real(start).score))]
+    likely = chosen[: bearable_by(chosen, 0.0, goal.noise)]
     if likely and not worth(moved(candidates, start, likely)):
         return start  # what a mix saves it loses where its precisions meet
     if emulation:

@@ -202,14 +202,6 @@ def test_a_mix_that_is_no_faster_by_the_schedule_must_cost_clearly_less() -> Non
     assert not any({0, 1} <= set(assignment) for assignment in few.real_runs), "and no run"
 
 
-def test_what_a_plan_bears_beside_its_own_error_is_what_the_floor_leaves() -> None:
-    goal = Goal(30, 3.0, 1e-3)
-    assert goal.left(math.inf) == 1e-3
-    assert goal.left(30.5) == pytest.approx(2 * (1e-3 - 10**-3.05))
-    assert goal.left(29) == 0
-    assert Goal(0.9, 0.05, 0.01, in_db=False).left(0.95) == 0.01
-
-
 def test_where_precisions_that_meet_cost_more_than_they_save_there_is_no_mix() -> None:
     def ms(assignment: Assignment) -> float:
         return sum((1, 2, 3)[level] for level in assignment) + 5 * sum(a != b for a, b in pairwise(assignment))
