@@ -226,10 +226,11 @@ class Runs:
         budget: float | None,
         progress: Progress | None,
         patience: float = math.inf,
+        settled: Callable[[Comparison], bool] = lambda _: True,
     ) -> Compared:
         """Run the samples on the target, and as many of the further ones, in this order, as time allows.
 
-        After so many seconds of patience a few samples will do.
+        After so many seconds of patience a few samples will do, where what they came to settles it.
         """
         found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = math.inf
@@ -258,7 +259,7 @@ class Runs:
             lasted = time.monotonic() - started
             if budget is not None and found.count >= needed and lasted > budget:
                 break
-            if found.count >= _HARDEST and lasted > patience:
+            if found.count >= _HARDEST and lasted > patience and settled(found.total):
                 break
         return found
 

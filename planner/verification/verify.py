@@ -26,7 +26,7 @@ from planner.model.load import load_with_sources
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Prediction
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.fidelity import BEST, Fidelity
+from planner.verification.fidelity import BEST, Comparison, Fidelity, sqnr
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
@@ -38,7 +38,8 @@ from planner.verification.placement import (
 )
 from planner.verification.runs import Compared, Kind, NoSession, Progress, Runs, operators_of, refusal_reasons
 
-# Seconds after which an EP need not run further samples of a candidate that falls short by emulation already.
+# Seconds after which an EP need not run further samples of a candidate that falls short by emulation, or by those that ran, whatever
+# others come to.
 _PATIENCE = 5.0
 
 
@@ -192,7 +193,8 @@ def verify(
         more: further samples, such as those of the calibration: all run on the CPU EP, the hardest of them and a spread of the
             others on the target. Where not all do, the floor must hold in both places.
         budget: seconds that the target may spend on further samples; None for a few.
-        brief: where the emulation of all samples says no already, an EP that takes long runs a few of them only.
+        brief: where the emulation of all samples says no already, or those that ran do for all, an EP that takes long runs a few of
+            them only.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         parts: of the reference's outputs, where whoever calls knows them: see `read_parts`.
@@ -220,17 +222,25 @@ def verify(
         with runs.begun(samples[0]):
             emulated, order, further = runs.choose(samples, more, budget)
         hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
-        compared = runs.compare(samples, more, order, budget, progress, _PATIENCE if hopeless else math.inf)
+        signals = _signals(emulated, [*range(len(samples)), *(len(samples) + index for index in order)])
+        patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
+        compared = runs.compare(
+            samples, more, order, budget, progress, patience,
+            lambda total: hopeless or _is_out_of_reach(floor, total, signals),
+        )  # fmt: skip
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
     fidelity = compared.total.results()
     count = len(samples) + len(more)
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    if hopeless and few:
-        few = (
-            f"{target.ep} ran {compared.count} of {count} samples: by emulation on all of them the floor is not reached"
+    if few and (hopeless or _is_out_of_reach(floor, compared.total, signals)):
+        why = (
+            "by emulation on all of them the floor is not reached"
+            if hopeless
+            else "whatever others come to, the floor is not reached"
         )
+        few = f"{target.ep} ran {compared.count} of {count} samples: {why}"
     notes = [*runs.notes, *filter(None, [few]), *floor.other_answers(fidelity)]
     misplaced = list(_misplaced(runs.placement, target, criteria.predicted, emulated=runs.emulated))
     if criteria.allow_fallback:
@@ -266,6 +276,26 @@ def verify(
         worst = samples[place] if place < len(samples) else more[place - len(samples)]
         return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout)
     return found
+
+
+def _signals(emulated: Comparison, places: Sequence[int]) -> dict[str, float]:
+    """Energy of each output of the reference over the samples at these places, as far as all of them ran by emulation."""
+    return {
+        name: sum(found.energies[place][0] for place in places)
+        for name, found in emulated.outputs.items()
+        if found.finite and len(found.energies) > max(places)
+    }
+
+
+def _is_out_of_reach(floor: Floor, total: Comparison, signals: Mapping[str, float]) -> bool:
+    """Whether no further sample, however good, brings an output up to the floor: what it is off by already is too much for the
+    energy of them all.
+    """
+    return floor.kind == "sqnr" and any(
+        found.finite and sqnr(signals[name], sum(error for _, error in found.energies)) < floor.value
+        for name, found in total.outputs.items()
+        if name in signals
+    )
 
 
 def with_divergence(

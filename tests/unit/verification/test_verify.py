@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from planner.calibrate.inputs import Sample
 from planner.codec import to_json
 from planner.errors import RequestError
 from planner.resolve.plan import TargetIdentity
+from planner.runtime.client import Ran
 from planner.verification.divergence import Divergence
 from planner.verification.floor import Floor
-from planner.verification.verify import Criteria, verify
+from planner.verification.runs import Runs
+from planner.verification.verify import Criteria, Verification, verify
 from tests.unit.small_models import f32, graph, save
 
 CPU = TargetIdentity("CPUExecutionProvider", "cpu", {})
@@ -203,6 +209,31 @@ def test_further_samples_run_on_the_hardware_too_the_hardest_first(tmp_path: Pat
     assert "judged on 3 samples" in few
 
 
+def test_nor_does_it_run_more_of_what_no_further_sample_can_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, reference = write(tmp_path / "c.onnx"), write(tmp_path / "r.onnx")
+    more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(9)]
+    ran_as_it_is = Runs.ran
+
+    def off(factor: float) -> Verification:
+        """The target, and it alone, gives so many times what the file says."""
+
+        def loud(runs: Runs, *args: Any) -> Iterator[tuple[Sample, Ran]]:
+            for sample, ran in ran_as_it_is(runs, *args):
+                yield sample, replace(ran, outputs={name: array * factor for name, array in ran.outputs.items()})
+
+        monkeypatch.setattr(Runs, "ran", loud)
+        return verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 20)), more=more, brief=True)
+
+    monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
+    assert off(1.05).samples == 12
+    found = off(2.0)
+    assert found.samples == 2 and not found.passed
+    assert any("ran 2 of 12 samples: whatever others come to" in note for note in found.notes)
+    assert 2 < off(1.2).samples < 12, "14 dB: too much for all only once a third of them ran"
+
+
 def test_an_ep_that_takes_long_runs_few_samples_of_what_falls_short_anyway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +245,6 @@ def test_an_ep_that_takes_long_runs_few_samples_of_what_falls_short_anyway(
         found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", floor)), more=more, brief=True)
         assert (found.samples, found.passed) == (ran, floor == 15)
     assert [f.samples for f in found.emulated] == [12]
-    assert any("ran 2 of 12 samples" in note for note in found.notes)
+    assert any("ran 2 of 12 samples: by emulation on all" in note for note in found.notes)
     monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
     assert verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 30)), more=more).samples == 12
