@@ -36,7 +36,7 @@ from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.emulated import Emulation
 from planner.verification.emulation import emulate_float16, uses_float16
 from planner.verification.feed import AS_WRITTEN, cast_feed, input_dtypes
-from planner.verification.fidelity import WORST, Comparison, Fidelity, sqnr
+from planner.verification.fidelity import WORST, Comparison, Fidelity
 from planner.verification.floor import Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import placement_of
@@ -139,7 +139,7 @@ class PlanEvaluator:
         self._parts: Mapping[str, Parts] = {}
         self._expected = Store()
         # Energy of each output over all samples: what an error is compared with.
-        self._energy: dict[str, float] = {}
+        self._signals: dict[str, float] = {}
         # By the written model on all samples; by the switched model, or on a few samples.
         self._emulated: dict[Assignment, Measured] = {}
         self._estimated: dict[Assignment, Measured] = {}
@@ -161,9 +161,7 @@ class PlanEvaluator:
             outputs = self._cpu.run(sample).outputs
             self._expected.append(outputs)
             alone.add(outputs, outputs)
-        self._energy = {
-            name: sum(signal for signal, _ in found.energies) for name, found in alone.outputs.items() if found.finite
-        }
+        self._signals = alone.signals()
         return self
 
     def __exit__(
@@ -403,13 +401,7 @@ class PlanEvaluator:
 
     def _beyond_hope(self, comparison: Comparison) -> bool:
         """Whether no further sample, however good, brings the plan to the floor."""
-        if self._floor.kind != "sqnr":
-            return False
-        return any(
-            sqnr(self._energy[name], sum(error for _, error in found.energies)) < self._floor.value
-            for name, found in comparison.outputs.items()
-            if name in self._energy and found.finite
-        )
+        return self._floor.is_out_of_reach(comparison, self._signals)
 
     def _decided(self, comparison: Comparison) -> bool:
         """Whether further samples on the EP would hardly change the answer: each may take a simulator many seconds."""

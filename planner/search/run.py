@@ -246,7 +246,7 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
         plan = replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan
         return trials.rounded(trials.corrected(trials.protect(plan)))
 
-    @functools.lru_cache(maxsize=1)  # built, judged and cross-validated in a row
+    @functools.lru_cache(maxsize=2)  # built, judged, cross-validated and compared with another in a row
     def planned(assignment: Assignment) -> Plan:
         return plan_of(assignment)
 

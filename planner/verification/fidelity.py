@@ -236,6 +236,14 @@ class Comparison:
     def results(self) -> tuple[Fidelity, ...]:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
+    def signals(self, places: Sequence[int] | None = None) -> dict[str, float]:
+        """Energy of each finite output of the reference over the samples at these places; None for all."""
+        return {
+            name: sum(found.energies[place][0] for place in (range(len(found.energies)) if places is None else places))
+            for name, found in self.outputs.items()
+            if found.finite
+        }
+
 
 @dataclass(frozen=True)
 class _Sums:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from planner.errors import RequestError
 from planner.user_code import load_function, running
-from planner.verification.fidelity import ENOUGH_SAMPLES, Fidelity
+from planner.verification.fidelity import ENOUGH_SAMPLES, Comparison, Fidelity, sqnr
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Kind = Literal["sqnr", "top1", "metric"]
@@ -73,6 +73,19 @@ class Floor:
 
     def passes(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> bool:
         return self.score(fidelity, metric) >= self.value
+
+    def is_out_of_reach(self, comparison: Comparison, signals: Mapping[str, float]) -> bool:
+        """Whether no further sample, however good, brings every output up to a floor in dB: what one is off by already is too much.
+
+        Args:
+            comparison: of the samples that ran.
+            signals: energies of the reference's outputs over all that are to run: see `Comparison.signals`.
+        """
+        return self.kind == "sqnr" and any(
+            found.finite and sqnr(signals[name], sum(error for _, error in found.energies)) < self.value
+            for name, found in comparison.outputs.items()
+            if name in signals
+        )
 
     def shortfalls(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> Iterator[str]:
         """Why it does not pass, in words; nothing where it does."""

@@ -26,7 +26,7 @@ from planner.model.load import load_with_sources
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Prediction
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.fidelity import BEST, Comparison, Fidelity, sqnr
+from planner.verification.fidelity import BEST, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
@@ -222,11 +222,11 @@ def verify(
         with runs.begun(samples[0]):
             emulated, order, further = runs.choose(samples, more, budget)
         hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
-        signals = _signals(emulated, [*range(len(samples)), *(len(samples) + index for index in order)])
+        signals = emulated.signals([*range(len(samples)), *(len(samples) + index for index in order)])
         patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
         compared = runs.compare(
             samples, more, order, budget, progress, patience,
-            lambda total: hopeless or _is_out_of_reach(floor, total, signals),
+            lambda total: hopeless or floor.is_out_of_reach(total, signals),
         )  # fmt: skip
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
     fidelity = compared.total.results()
@@ -234,13 +234,10 @@ def verify(
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    if few and (hopeless or _is_out_of_reach(floor, compared.total, signals)):
-        why = (
-            "by emulation on all of them the floor is not reached"
-            if hopeless
-            else "whatever others come to, the floor is not reached"
-        )
-        few = f"{target.ep} ran {compared.count} of {count} samples: {why}"
+    stopped = compared.count < len(samples) + len(order) and floor.is_out_of_reach(compared.total, signals)
+    if few and (hopeless or stopped):
+        why = "by emulation on all of them" if hopeless else "whatever others come to,"
+        few = f"{target.ep} ran {compared.count} of {count} samples: {why} the floor is not reached"
     notes = [*runs.notes, *filter(None, [few]), *floor.other_answers(fidelity)]
     misplaced = list(_misplaced(runs.placement, target, criteria.predicted, emulated=runs.emulated))
     if criteria.allow_fallback:
@@ -276,26 +273,6 @@ def verify(
         worst = samples[place] if place < len(samples) else more[place - len(samples)]
         return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout)
     return found
-
-
-def _signals(emulated: Comparison, places: Sequence[int]) -> dict[str, float]:
-    """Energy of each output of the reference over the samples at these places, as far as all of them ran by emulation."""
-    return {
-        name: sum(found.energies[place][0] for place in places)
-        for name, found in emulated.outputs.items()
-        if found.finite and len(found.energies) > max(places)
-    }
-
-
-def _is_out_of_reach(floor: Floor, total: Comparison, signals: Mapping[str, float]) -> bool:
-    """Whether no further sample, however good, brings an output up to the floor: what it is off by already is too much for the
-    energy of them all.
-    """
-    return floor.kind == "sqnr" and any(
-        found.finite and sqnr(signals[name], sum(error for _, error in found.energies)) < floor.value
-        for name, found in total.outputs.items()
-        if name in signals
-    )
 
 
 def with_divergence(
