@@ -233,7 +233,9 @@ def test_nor_does_it_run_more_of_what_no_further_sample_can_save(
     assert any("ran 2 of 12 samples: whatever others come to" in note for note in found.notes)
     assert 2 < off(1.2).samples < 12, "14 dB: too much for all only once a third of them ran"
     asked = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 20)), more=more[:2])
-    assert not asked.passed and any("judged on 5 samples" in note for note in asked.notes), "all ran: nothing was left out"
+    assert not asked.passed and any("judged on 5 samples" in note for note in asked.notes), (
+        "all ran: nothing was left out"
+    )
 
 
 def test_an_ep_that_takes_long_runs_few_samples_of_what_falls_short_anyway(
