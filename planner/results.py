@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from planner.quantization.write import Artifact
     from planner.reporting import Difference, Failure, Report
     from planner.runtime.compile import Compiled
+    from planner.search.attempt import Attempt
     from planner.search.run import Selection
-    from planner.search.trials import Attempt
     from planner.verification.verify import Verification
 
 

@@ -11,10 +11,10 @@ from planner.cli import arguments, check, common, plan, verify
 
 if TYPE_CHECKING:
     from planner.results import TargetResult
+    from planner.search.attempt import Attempt, FailedAttempt
     from planner.search.finalists import Finalist
+    from planner.search.goal import Measured
     from planner.search.report import SearchReport
-    from planner.search.search import Measured
-    from planner.search.trials import Attempt, FailedAttempt
 
 HELP = "plan, quantize and verify: the whole job"
 EPILOG = """\

@@ -51,8 +51,7 @@ def constant_activation(
     key = (value, "constant", dtype, symmetric, None if error is None else error.tobytes())
     if key not in rewriting.made:
         array = (array if error is None else array - error.reshape(array.shape)).astype(np.float32)
-        if np.isnan(array).any():
-            raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
+        _refuse_nan(value, array)
         held = rewriting.ranges.get(value.name or "") or constant_range(array)
         if held.masked_low or held.masked_high:
             rewriting.notes.append(f"constant {value.name!r} holds masks: stored as the ends of its range")
@@ -63,18 +62,27 @@ def constant_activation(
 
 
 def constant_as(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
-    """A constant in the place of an activation, stored in this very way."""
+    """A constant in the place of an activation, stored in this very way.
+
+    Raises:
+        RequestError: it holds NaN.
+    """
     key = (value, "constant as", parameters.dtype, parameters.scale.tobytes(), parameters.zero_point.tobytes())
     if key not in rewriting.made:
+        _refuse_nan(value, array)
         rewriting.made[key] = _stored_activation(rewriting, value, array, parameters)
     return rewriting.made[key]
 
 
+def _refuse_nan(value: ir.Value, array: np.ndarray) -> None:
+    """Raise a RequestError where a constant holds NaN."""
+    if np.isnan(array).any():
+        raise RequestError(f"constant {value.name!r} holds NaN", "the model itself is broken")
+
+
 def _stored_activation(rewriting: Rewriting, value: ir.Value, array: np.ndarray, parameters: q.Parameters) -> ir.Value:
-    largest = float(np.finfo(np.float32).max)
-    codes = q.quantize(np.nan_to_num(array, posinf=largest, neginf=-largest), parameters)
     kind = IR_TYPES[parameters.dtype]
-    return _stored(rewriting, value, codes, parameters, kind, f"_{parameters.dtype}")
+    return _stored(rewriting, value, q.quantize(array, parameters), parameters, kind, f"_{parameters.dtype}")
 
 
 def quantized_weight(

@@ -32,8 +32,9 @@ from planner.reporting.data import Range, Report, Row, unique_names
 from planner.reporting.ranges import observed_ranges
 from planner.resolve.choose import Resolution, resolve_each
 from planner.resolve.target import Target, forms
+from planner.search.attempt import Attempt
 from planner.search.run import select
-from planner.search.trials import Attempt, Demands
+from planner.search.trials import Demands
 from planner.verification.floor import Floor
 
 ALL = "all"

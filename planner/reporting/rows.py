@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from planner.model import read
     from planner.resolve.choose import Resolution
     from planner.resolve.plan import TargetIdentity
-    from planner.search.trials import Attempt
+    from planner.search.attempt import Attempt
     from planner.verification.verify import Verification
 
 _TIERS: dict[str, Tier] = {

@@ -21,7 +21,7 @@ def bisect(
     """
     low, high = 0, most
     near = most // 8 + 1
-    probes = [] if guess is None else [guess, guess + near, guess - near]
+    probes = [] if guess is None else [guess, guess + 1, guess + near, guess - near]
     while low < high and not alike(low, high):
         probe = next((p for p in probes if low < p <= high), None)
         probes = [p for p in probes if p != probe]

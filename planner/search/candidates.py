@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from planner.dtypes import Precision, parse_precision
+from planner.dtypes import DType, Precision, parse_precision
 from planner.model.node import Node
 from planner.model.read import Model
 from planner.operators import operator
@@ -40,6 +40,27 @@ class Level:
     @property
     def cost(self) -> float:
         return sum(self.costs)
+
+    def is_narrower(self, other: Level) -> bool:
+        """Whether some integer activations have fewer bits than at another level, and none, nor a weight, has more."""
+        narrower = False
+        for own, theirs in zip(self.verdicts, other.verdicts, strict=True):
+            (weight, activation), (weight_there, there) = _types(own), _types(theirs)
+            if activation is None or there is None:
+                if own.config != theirs.config:
+                    return False
+                continue
+            if activation.bits > there.bits or (weight and weight_there and weight.bits > weight_there.bits):
+                return False
+            narrower = narrower or activation.bits < there.bits
+        return narrower
+
+
+def _types(verdict: Verdict) -> tuple[DType | None, DType | None]:
+    """Weight and activation of a node; no activation where that is no integer."""
+    config = verdict.config
+    stored = config.activation is not None and not config.activation.is_float
+    return config.weight, config.activation if stored else None
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from planner.runtime.client import Opened, Worker, asked_twice
 from planner.runtime.registry import CPU, launcher
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.finalists import is_faster
+from planner.search.goal import Measured
 from planner.search.ranker import BlockRanker, mean_db
-from planner.search.search import Measured
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.emulated import Emulation

@@ -14,6 +14,7 @@ from planner.runtime.client import Worker
 from planner.runtime.registry import CPU
 from planner.search.candidates import IDEAL, Assignment
 from planner.search.switched import Switched
+from planner.verification.feed import AS_WRITTEN
 from planner.verification.fidelity import Comparison, Fidelity
 from planner.verification.parts import Parts
 
@@ -104,7 +105,7 @@ class BlockRanker:
         if self._switched is not None:
             path = folder / "switched.onnx"
             save(self._switched.model, path)
-            self._worker.open(path, {}, session_config={"session.disable_quant_qdq": "1"})
+            self._worker.open(path, {}, session_config=AS_WRITTEN)
 
     def _run(
         self,

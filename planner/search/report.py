@@ -9,7 +9,8 @@ from planner.codec import named
 from planner.search.candidates import Candidates
 from planner.search.cost import share_in_8_bit
 from planner.search.evaluator import Evaluations
-from planner.search.search import Found, Measured
+from planner.search.goal import Measured
+from planner.search.search import Found
 from planner.verification.floor import Floor
 
 # What may end a search before its end.

@@ -25,16 +25,18 @@ from planner.resolve.plan import Plan
 from planner.resolve.target import Target
 from planner.runtime.processor import traits
 from planner.runtime.registry import launcher
+from planner.search.attempt import Attempt, FailedAttempt
 from planner.search.candidates import Assignment, Candidates, find_candidates, mixed_plan
 from planner.search.evaluator import OutOfTime, PlanEvaluator
 from planner.search.finalists import Estimator, Finalist, comparable, fastest
+from planner.search.goal import Goal, Measured
 from planner.search.ranker import BlockRanker
 from planner.search.report import Judgement, SearchReport, Stopped, search_report
-from planner.search.search import Found, Goal, Measured, search
+from planner.search.search import Found, search
 from planner.search.sensitivity import NOISE_LIMIT
 from planner.search.switched import Switched, make_switched
 from planner.search.told import Teller, best_so_far
-from planner.search.trials import Attempt, Demands, FailedAttempt, Trials
+from planner.search.trials import Demands, Trials
 from planner.verification.floor import Floor
 
 # Searches until a plan is confirmed on more of the calibration samples, and the most dB that each next one adds to the floor.

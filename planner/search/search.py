@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from planner.codec import HIDDEN
 from planner.dtypes import QuantConfig
 from planner.search.bisection import bisect
 from planner.search.candidates import IDEAL, Assignment, Candidates
+from planner.search.goal import Goal, Measured, decibels
 from planner.search.moves import Move, bearable_by, least_harm, moved, possible_moves
-from planner.search.sensitivity import NOISE_LIMIT, Block, Sensitivity, measure_blocks
-from planner.verification.floor import Floor
+from planner.search.sensitivity import Block, Sensitivity, measure_blocks
 
 # The EP is worse than its emulation where its error energy is this many times as large (3 dB).
 _WORSE = 2.0
@@ -42,27 +41,6 @@ _SUSPICIONS = 3
 _LEAST_SAVING = 0.05
 # Moves that save less than this share of a plan's cost are not worth another plan that is run.
 _HARDLY = 0.01
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one plan came to.
-
-    Attributes:
-        score: what the floor is compared with; -inf where the plan is not wholly on the EP, or has no finite result.
-        noise: error energy relative to the signal's, of the worst output. problem: why the score is -inf.
-    """
-
-    score: float
-    noise: float = field(metadata=HIDDEN)
-    problem: str | None = None
-
-    SHOWN = ("sqnr_db",)
-
-    @property
-    def sqnr_db(self) -> float:
-        """SQNR of the worst output."""
-        return _decibels(self.noise)
 
 
 class Evaluator(Protocol):
@@ -87,35 +65,6 @@ class Evaluator(Protocol):
     def faster(self, assignment: Assignment, other: Assignment) -> bool:
         """Whether a plan is estimated so much faster that it should take the other's place; True where nothing tells."""
         ...
-
-
-# A mix of precisions stays this far above a floor in dB while it is searched for: the samples held apart, which have the last
-# word, differ from those of the calibration.
-_MARGIN_DB = 1.0
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is asked for.
-
-    Attributes:
-        value: least score. slack: an emulated score lower than the value by more than this is hopeless.
-        noise: error energy, relative to the signal's, that corresponds to the value, as far as any does.
-        margin: how far above the value a mix stays: it spends all the error that it may on the samples it is measured on.
-    """
-
-    value: float
-    slack: float
-    noise: float
-    margin: float = 0.0
-
-    @classmethod
-    def of(cls, floor: Floor, value: float) -> Goal:
-        """A floor as a search takes it, at a value of its own."""
-        if floor.kind == "sqnr":
-            return cls(value, 3.0, 10 ** (-value / 10), _MARGIN_DB)
-        # No energy corresponds to a share of right answers: 20 dB is where they begin to suffer.
-        return cls(value, 0.05 * max(1.0, abs(value)), 0.01)
 
 
 @dataclass(frozen=True)
@@ -174,36 +123,27 @@ def search(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> Found:
     uniform = _climb(candidates, evaluator, goal)
     last = uniform[-1]
     if last.real is not None and last.real.score >= goal.value:
-        start = candidates.uniform(last.level)
+        start, known, tests = candidates.uniform(last.level), [last.level], []
         if last.level == 0:
             return Found(start, last.real, True, tuple(uniform))
-        background = last.level
         lower = [
             u
-            for u in uniform
-            if u.level < background
-            and _saves(candidates, u.level, background)
-            and not evaluator.slower(candidates.uniform(u.level), start)
+            for u in uniform[:-1]
+            if _saves(candidates, u.level, last.level) and not evaluator.slower(candidates.uniform(u.level), start)
         ]
     else:
         best = max(uniform, key=lambda u: (-math.inf if u.real is None else u.real.score, -u.emulated.noise))
-        background = best.level
-        lower = list(uniform)
-        start = candidates.uniform(background)
-    passing = last.real is not None and last.real.score >= goal.value
-    tests: list[Sensitivity] = []
-    for u in lower:
-        known = (*(t.level for t in tests), *((background,) if passing else ()))
-        tests.append(_sensitivity(candidates, evaluator, goal, u, candidates.uniform(background), known))
-    if not passing:
+        close = [u for u in uniform if not any(_is_surpassed(candidates, u, other) for other in uniform)]
+        start, known = candidates.uniform(best.level), []
+        tests = _sensitivities(candidates, evaluator, goal, close, start, known)
         start = least_harm(candidates, tests, start)
         measured = evaluator.real(start)
         if measured.score < goal.value:
-            options = [(measured, start)] + [
-                (u.real, candidates.uniform(u.level)) for u in uniform if u.real is not None
-            ]
+            options = [(measured, start)] + [(u.real or u.emulated, candidates.uniform(u.level)) for u in uniform]
             found, assignment = max(options, key=lambda o: (o[0].score, -o[0].noise))
             return Found(assignment, found, False, tuple(uniform), _promotions(candidates, assignment, tests))
+        known, lower = [u.level for u in close], [u for u in uniform if u not in close]
+    tests = [*tests, *_sensitivities(candidates, evaluator, goal, lower, start, known)]
     moves = possible_moves(candidates, tests, start)
     assignment = _descend(candidates, evaluator, goal, start, moves, emulation=not any(t.on_ep for t in tests))
     return Found(
@@ -221,14 +161,13 @@ def _climb(candidates: Candidates, evaluator: Evaluator, goal: Goal) -> list[Uni
         tried.append(Uniform(level, emulated, real))
         if real is not None and real.score >= goal.value:
             return tried
-    if all(u.real is None for u in tried):
-        # Nothing looks good: the EP is asked about the best, so that the answer is the EP's.
-        best = min(tried, key=lambda u: u.emulated.noise)
-        tried = [
-            u if u is not best else Uniform(u.level, u.emulated, evaluator.real(candidates.uniform(u.level)))
-            for u in tried
-        ]
     return tried
+
+
+def _is_surpassed(candidates: Candidates, one: Uniform, other: Uniform) -> bool:
+    """Whether a level has narrower activations than another and more noise: then it does the least harm nowhere."""
+    narrower = candidates.levels[one.level].is_narrower(candidates.levels[other.level])
+    return narrower and (other.real or other.emulated).noise < one.emulated.noise
 
 
 def _saves(candidates: Candidates, level: int, background: int) -> bool:
@@ -247,6 +186,22 @@ def _narrows(candidates: Candidates, assignment: Assignment, other: Assignment) 
         if one != two
     )
     return any(a.weight and b.weight and a.weight.bits < b.weight.bits for a, b in configs)
+
+
+def _sensitivities(
+    candidates: Candidates,
+    evaluator: Evaluator,
+    goal: Goal,
+    levels: Sequence[Uniform],
+    background: Assignment,
+    known: Sequence[int],
+) -> list[Sensitivity]:
+    """The noise of each block at each of these levels: see `_sensitivity`. What one level tells the next is not asked."""
+    before = [[*known, *(u.level for u in levels[:place])] for place in range(len(levels))]
+    return [
+        _sensitivity(candidates, evaluator, goal, level, background, told)
+        for level, told in zip(levels, before, strict=True)
+    ]
 
 
 def _sensitivity(
@@ -347,11 +302,12 @@ def _descend(
         return hardly(fewer, more) or not worth(moved(candidates, start, more))
 
     chosen = list(moves)
-    likely = chosen[: bearable_by(chosen, 0.0, goal.noise)]
+    spare = goal.spare_noise(least, evaluator.emulated(start) if emulation else evaluator.real(start))
+    likely = chosen[: bearable_by(chosen, 0.0, spare[0])]
     if likely and not worth(moved(candidates, start, likely)):
         return start  # what a mix saves it loses where its precisions meet
     if emulation:
-        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), hardly, least, goal.noise, _EMULATED_ROUNDS)
+        chosen = _bearable(candidates, chosen, scored(evaluator.emulated), hardly, least, spare, _EMULATED_ROUNDS)
     for _ in range(_SUSPICIONS):
         assignment = moved(candidates, start, chosen)
         if not worth(assignment):
@@ -364,7 +320,7 @@ def _descend(
             break
         kept = [tuple(u for u in move.units if suspects.isdisjoint(candidates.units[u])) for move in chosen]
         chosen = [replace(move, units=units) for move, units in zip(chosen, kept, strict=True) if units]
-    chosen = _bearable(candidates, chosen, scored(evaluator.real), hardly_on_ep, least, goal.noise, _REAL_ROUNDS)
+    chosen = _bearable(candidates, chosen, scored(evaluator.real), hardly_on_ep, least, spare, _REAL_ROUNDS)
     found = moved(candidates, start, chosen)
     return found if worth(found) else start
 
@@ -383,12 +339,12 @@ def _bearable(
     score: Callable[[Sequence[Move]], float],
     hardly: Callable[[Sequence[Move], Sequence[Move]], bool],
     least: float,
-    noise: float,
+    spare: tuple[float, float],
     rounds: int,
 ) -> list[Move]:
     """The moves, in their order, but for those that are one too many.
 
-    Each round bisects to the first such, leaves it out and goes on with the rest. Where it does not lose accuracy but
+    Each round bisects to the first such, leaves it out and goes on with the rest, but for what by its own noise is out of question. Where it does not lose accuracy but
     breaks the plan (a node that the EP does not take so, after all), the very unit is found, and left out of every
     further move to the same kind of type. What no round has confirmed is left out, and what would hardly save anything.
 
@@ -398,7 +354,7 @@ def _bearable(
         score: of the plan that some moves make.
         hardly: whether the plan of more moves hardly gains over that of fewer.
         least: the score that is asked for.
-        noise: what the moves may cause together, as far as their own add up: where bisecting begins.
+        spare: the noise that the moves may add up to: about, where bisecting begins, and at most.
         rounds: of bisecting, at most.
     """
     chosen: list[Move] = []
@@ -413,12 +369,15 @@ def _bearable(
         return hardly(fewer, more) and not math.isinf(score([*chosen, *rest[: many + 1]]))
 
     for _ in range(rounds):
-        if not rest or bears(rest):
-            return [*chosen, *rest]
-        if hardly_cheaper(0, len(rest)):
+        spent = sum(move.noise for move in chosen)
+        rest = [move for move in rest if spent + move.noise <= spare[1]]
+        if not rest or hardly(chosen, [*chosen, *rest]):
             break
-        guess = bearable_by(rest, sum(m.noise for m in chosen), noise)
-        most, culprit_at = bisect(len(rest) - 1, lambda k: bears(rest[:k]), guess, hardly_cheaper)  # noqa: B023
+        reach = bearable_by(rest, spent, spare[1])
+        if reach == len(rest) and bears(rest):
+            return [*chosen, *rest]
+        guess = bearable_by(rest, spent, spare[0])
+        most, culprit_at = bisect(min(reach, len(rest) - 1), lambda k: bears(rest[:k]), guess, hardly_cheaper)  # noqa: B023
         kept, culprit, rest = rest[:most], rest[culprit_at], rest[culprit_at + 1 :]
         chosen += kept
         if most == culprit_at and math.isinf(score([*chosen, culprit])):
@@ -462,15 +421,9 @@ def _promotions(candidates: Candidates, assignment: Assignment, tests: Sequence[
                     base,
                     level,
                     cost,
-                    _decibels(block.noise) if known else None,
+                    decibels(block.noise) if known else None,
                     block.noise / whole if known and whole > 0 else None,
                     "EP" if test is not None and test.on_ep else "emulation",
                 )
             )
     return tuple(sorted(promoted, key=lambda p: -(p.share or 0.0)))
-
-
-def _decibels(noise: float) -> float:
-    if noise <= 0:
-        return 200.0
-    return min(200.0, max(-200.0, -10 * math.log10(min(noise, NOISE_LIMIT))))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from planner.progress import Progress
 from planner.search.candidates import IDEAL, Assignment, Candidates
-from planner.search.search import Measured
+from planner.search.goal import Measured
 
 # Plans that a search runs, about: for each precision tried, and for each level that blocks are tested at.
 _PER_LEVEL, _PER_TEST = 2, 24

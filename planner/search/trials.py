@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -19,9 +18,7 @@ from planner.calibrate.observe import FOLDS
 from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.calibrate.spread import evenly
-from planner.codec import plain
-from planner.errors import EPError, PlannerError, RangeMissingError
-from planner.estimation.estimate import Estimate
+from planner.errors import EPError, RangeMissingError
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress
@@ -33,16 +30,17 @@ from planner.resolve.plan import Plan
 from planner.resolve.revise import without_uncalibrated, without_unsafe_float16
 from planner.resolve.target import Target
 from planner.resolve.verdicts import Prediction
-from planner.runtime.client import SessionFailed, asked_twice
+from planner.runtime.client import SessionFailed, asked_twice, prepare
 from planner.runtime.latency import Latency, measure_latency
 from planner.runtime.loads import prove_loads
+from planner.search.attempt import Attempt, FailedAttempt
 from planner.search.cost import plan_cost, work
 from planner.search.finalists import Estimator, narrowest
 from planner.verification.emulated import Emulation
 from planner.verification.feed import cast_feed, input_dtypes, load
 from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
-from planner.verification.verify import Criteria, Verification, verify, with_divergence
+from planner.verification.verify import Criteria, verify, with_divergence
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared: the few are some of the many.
 _CORRECTING, _COMPARING = 6, 12
@@ -56,68 +54,6 @@ _AMPLE_DB, _HOPELESS_DB = 3.0, 12.0
 _FOLDED = 8
 # What gains less on the samples that judge may gain nothing on others.
 _GAIN_DB = 1.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One plan: applied, verified, and, on hardware, timed where it passed."""
-
-    plan: Plan
-    artifact: Artifact
-    verification: Verification
-    latency: Latency | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether it was verified."""
-        return self.verification.passed
-
-    @property
-    def worst_db(self) -> float:
-        """Least SQNR of any output or part of one; -200 where nothing ran."""
-        return min((f.least_db for f in self.verification.fidelity), default=WORST)
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """What a run costs by the compiler's schedule; None where there is none."""
-        return self.verification.estimate
-
-    @property
-    def speedup(self) -> float | None:
-        """How many times as fast as float32 it is; None where it was not timed."""
-        return None if self.latency is None else self.latency.speedup
-
-    def to_json(self) -> dict[str, Any]:
-        """A line of the contract's `attempts`: what was tried, and what came of it."""
-        return {
-            "precision": self.plan.precision,
-            "passed": self.passed,
-            "worst_sqnr_db": self.worst_db,
-            "reasons": list(self.verification.reasons),
-            "latency_ms": plain(self.latency),
-            "speedup": self.speedup,
-            "estimated_ms": None if self.estimate is None else plain(self.estimate.ms),
-        }
-
-
-@dataclass(frozen=True)
-class FailedAttempt:
-    """A plan that could not be applied, or whose model could not be run."""
-
-    precision: str
-    error: PlannerError
-
-    def to_json(self) -> dict[str, Any]:
-        """A line of the contract's `attempts`."""
-        return {
-            "precision": self.precision,
-            "passed": False,
-            "worst_sqnr_db": WORST,
-            "reasons": [str(self.error)],
-            "latency_ms": None,
-            "estimated_ms": None,
-            "speedup": None,
-        }
 
 
 @dataclass(frozen=True)
@@ -250,9 +186,12 @@ class Trials:
         """How many dB more learning gains on samples that taught than on others; None where it gains nothing, or is of no use."""
         before = self.emulated(plan, judge)
         short = self.floor.value - before if self.floor.kind == "sqnr" else 0.0
-        if not -_AMPLE_DB < short < _HOPELESS_DB or (gained := self.emulated(learned, judge) - before) < _GAIN_DB:
+        if not -_AMPLE_DB < short < _HOPELESS_DB:
             return None
-        return max(0.0, self.emulated(learned, taught) - self.emulated(plan, taught) - gained)
+        after, after_teaching = self.emulated_each(learned, [judge, taught])
+        if (gained := after - before) < _GAIN_DB:
+            return None
+        return max(0.0, after_teaching - self.emulated(plan, taught) - gained)
 
     def folds(self, plan: Plan) -> Iterator[tuple[ir.Model, Sequence[int]]]:
         """The plan's model with ranges from three samples in four, and the places of the others: a cross-validation.
@@ -277,11 +216,15 @@ class Trials:
 
     def emulated(self, plan: Plan, places: Sequence[int]) -> float:
         """Least SQNR of any output over the calibration samples at these places, by emulation."""
+        return self.emulated_each(plan, [places])[0]
+
+    def emulated_each(self, plan: Plan, groups: Sequence[Sequence[int]]) -> list[float]:
+        """The same for each group of places by itself."""
         try:
-            fidelity = asked_twice(lambda: self.emulation.fidelity(self.build(plan), places))
+            found = asked_twice(lambda: self.emulation.fidelity_of_each(self.build(plan), groups))
         except (EPError, RangeMissingError):
-            return WORST  # the CPU EP does not have what the target may have
-        return min((entry.least_db for entry in fidelity), default=WORST)
+            return [WORST] * len(groups)  # the CPU EP does not have what the target may have
+        return [min((entry.least_db for entry in fidelity), default=WORST) for fidelity in found]
 
     @property
     def left(self) -> float | None:
@@ -329,6 +272,7 @@ class Trials:
 
     def _attempt(self, plan: Plan) -> Attempt:
         path = self.folder / f"{len(self.attempts)}.onnx"
+        prepare(self.target.ep)
         self.progress(f"quantizing to {plan.precision}", 0, 1)
         made = self.apply(plan, path)
         self.progress(f"quantizing to {plan.precision}", 1, 1)

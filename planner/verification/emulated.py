@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,23 @@ class Emulation:
 
     def fidelity_of_all(self, candidates: Iterable[Candidate]) -> tuple[Fidelity, ...]:
         """The same over several candidates, each on samples of its own, as if they were one."""
-        comparison, float32 = Comparison(self.parts), None
+        comparison = Comparison(self.parts)
+        for expected, outputs in self._outputs(candidates):
+            comparison.add(expected, outputs)
+        return comparison.results()
+
+    def fidelity_of_each(self, candidate: ir.Model, groups: Sequence[Sequence[int]]) -> list[tuple[Fidelity, ...]]:
+        """The same for each group of places by itself."""
+        comparisons = [Comparison(self.parts) for _ in groups]
+        places = [place for group in groups for place in group]
+        belongs = itertools.chain.from_iterable(map(itertools.repeat, comparisons, map(len, groups)))
+        for comparison, (expected, outputs) in zip(belongs, self._outputs([(candidate, places)]), strict=True):
+            comparison.add(expected, outputs)
+        return [comparison.results() for comparison in comparisons]
+
+    def _outputs(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Sample, Sample]]:
+        """What the reference and each candidate make of each sample."""
+        float32 = None
         with (
             temporary_folder() as folder,
             Worker(CPU, timeout=self._timeout) as worker,
@@ -80,8 +97,7 @@ class Emulation:
                 worker.open(path, {}, session_config=AS_WRITTEN)
                 for place in places:
                     ran = worker.run(cast_feed(self._samples[place], dtypes))
-                    comparison.add(self._expected.read(self._known[place]), ran.outputs)
-        return comparison.results()
+                    yield self._expected.read(self._known[place]), ran.outputs
 
     def _open_reference(self, stack: contextlib.ExitStack) -> Worker:
         worker = stack.enter_context(Worker(CPU, timeout=self._timeout))

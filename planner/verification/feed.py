@@ -23,7 +23,8 @@ from planner.verification.emulation import emulate_float16, uses_float16
 _log = logging.getLogger("planner")
 # Onnxruntime would fuse Q/DQ into kernels with arithmetic of their own (a w8a16 MatMul into MatMulNBits, 90 times as
 # far from the HTP as the plain computation): on the CPU EP, as a yardstick, the file is computed as it is written.
-AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+# Its threads do not wait by spinning: whoever compares what they computed needs the cores.
+AS_WRITTEN = {"session.disable_quant_qdq": "1", "session.intra_op.allow_spinning": "0"}
 
 
 def input_dtypes(model: ir.Model) -> dict[str, np.dtype[Any]]:

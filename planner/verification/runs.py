@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import itertools
 import math
 import os
@@ -99,7 +100,7 @@ class Runs:
         yardstick: runs the candidate on the CPU EP as it is written; None where that is what the worker does.
         parts: of the outputs that join several tensors, by name.
         second: opens the candidate on the target once more; None where that is not to be.
-        estimate: by the schedule that building the worker's session left.
+        estimate: makes one from the schedule that building the worker's session left, where there is to be one.
         first: the first sample's run, where it was begun.
     """
 
@@ -115,7 +116,7 @@ class Runs:
     notes: tuple[str, ...]
     parts: Mapping[str, Parts] = field(default_factory=dict)
     second: Callable[[], Worker] | None = None
-    estimate: Estimate | None = None
+    estimate: Callable[[], Estimate | None] = lambda: None
     first: Future[Ran] | None = None
 
     @property
@@ -182,7 +183,7 @@ class Runs:
 
         runs.second = second
         if folder is not None:
-            runs.estimate = estimate_session(target, candidate, str(estimate_as), folder, opened)
+            runs.estimate = functools.partial(estimate_session, target, candidate, str(estimate_as), folder, opened)
         try:
             yardstick.open(plain, {}, session_config=AS_WRITTEN)
         except SessionFailed as error:
@@ -196,46 +197,47 @@ class Runs:
     def choose(
         self, samples: Sequence[Sample], more: Sequence[Sample], budget: float | None
     ) -> tuple[Comparison, list[int], tuple[float, ...]]:
-        """Every sample by emulation, the places of those further ones that the target is to run, the hardest first, and
-        what each of those comes to by emulation.
+        """Every sample by emulation, the places of those that the target is to run, further ones counted behind the others, and what
+        each of the further ones comes to by emulation.
+
+        The first stays the first, and the others follow, the hardest first; what a budget adds comes last.
         """
         emulated, alone = Comparison(self.parts), []
         if more and self.yardstick is not None:
-            for index, sample in enumerate(itertools.chain(samples, more)):
+            for sample in itertools.chain(samples, more):
                 expected = self.expected(sample)
                 written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
-                one = emulated.add(expected, written)
-                if index >= len(samples):
-                    alone.append(one.least_db)
-        known = tuple(alone)
+                alone.append(emulated.add(expected, written).least_db)
+        own = len(samples)
+        known = tuple(alone[own:])
         if not known:
-            alone = [0.0] * len(more)
+            alone = [0.0] * (own + len(more))
         if self.emulated:
-            return emulated, list(range(len(more))), known
-        count = _ON_HARDWARE if self.kind == "hardware" else max(_HARDEST, ENOUGH_SAMPLES - len(samples))
-        order = spread(alone, count)
+            return emulated, list(range(own + len(more))), known
+        count = _ON_HARDWARE if self.kind == "hardware" else max(_HARDEST, ENOUGH_SAMPLES - own)
+        chosen = spread(alone[own:], count)
+        places = [0, *sorted([*range(1, own), *(own + index for index in chosen)], key=alone.__getitem__)]
         if budget is not None:
-            order = list(dict.fromkeys([*order, *spread(alone, len(alone))]))
-        return emulated, order, known
+            places += [own + index for index in spread(alone[own:], len(more)) if index not in chosen]
+        return emulated, places, known
 
     def compare(
         self,
         samples: Sequence[Sample],
         more: Sequence[Sample],
-        order: Sequence[int],
+        places: Sequence[int],
         budget: float | None,
         progress: Progress | None,
         patience: float = math.inf,
         settled: Callable[[Comparison], bool] = lambda _: True,
     ) -> Compared:
-        """Run the samples on the target, and as many of the further ones, in this order, as time allows.
+        """Run the samples at these places on the target, in this order; of the further ones as many as time allows.
 
         After so many seconds of patience a few samples will do, where what they came to settles it.
         """
         found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = math.inf
         started = time.monotonic()
-        places = [*range(len(samples)), *(len(samples) + index for index in order)]
         needed = len(places) if budget is None else min(len(places), max(len(samples) + _HARDEST, ENOUGH_SAMPLES))
 
         def sample_at(place: int) -> Sample:

@@ -220,12 +220,13 @@ def verify(
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
         with runs.begun(samples[0]):
-            emulated, order, further = runs.choose(samples, more, budget)
+            estimate = runs.estimate()
+            emulated, places, further = runs.choose(samples, more, budget)
         hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
-        signals = emulated.signals([*range(len(samples)), *(len(samples) + index for index in order)])
+        signals = emulated.signals(places)
         patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
         compared = runs.compare(
-            samples, more, order, budget, progress, patience,
+            samples, more, places, budget, progress, patience,
             lambda total: hopeless or floor.is_out_of_reach(total, signals),
         )  # fmt: skip
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
@@ -234,7 +235,7 @@ def verify(
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    stopped = compared.count < len(samples) + len(order) and floor.is_out_of_reach(compared.total, signals)
+    stopped = compared.count < len(places) and floor.is_out_of_reach(compared.total, signals)
     if few and (hopeless or stopped):
         why = "by emulation on all of them" if hopeless else "whatever others come to,"
         few = f"{target.ep} ran {compared.count} of {count} samples: {why} the floor is not reached"
@@ -263,8 +264,8 @@ def verify(
         metric=measured,
         notes=tuple(notes),
         contradictions=contradictions(criteria.predicted.on_target, runs.placement, target.ep, operators_of(model)),
-        schedule=None if runs.estimate is None else runs.estimate.schedule,
-        estimate=runs.estimate,
+        schedule=None if estimate is None else estimate.schedule,
+        estimate=estimate,
         worst_sample=compared.worst,
         further_db=further,
     )

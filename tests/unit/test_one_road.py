@@ -19,7 +19,7 @@ from planner.profiles.learned import LearnedFile, LearnedNode, dump
 from planner.resolve.choose import check_model
 from planner.resolve.target import Target
 from planner.results import NotLegalError, ReportResult
-from planner.search.trials import FailedAttempt
+from planner.search.attempt import FailedAttempt
 from planner.verification.floor import parse_floor
 from tests.unit.small_models import f32, graph, save
 

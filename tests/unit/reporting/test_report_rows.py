@@ -18,8 +18,8 @@ from planner.reporting.single import target_report
 from planner.resolve.choose import check_model, make_plan
 from planner.resolve.target import Target
 from planner.runtime.latency import Latency
+from planner.search.attempt import Attempt
 from planner.search.run import Selection
-from planner.search.trials import Attempt
 from planner.verification.fidelity import Fidelity
 from planner.verification.floor import DEFAULT_FLOOR
 from planner.verification.placement import Fallback, Placement

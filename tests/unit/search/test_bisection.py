@@ -22,3 +22,14 @@ def test_numbers_that_are_alike_are_not_told_apart() -> None:
 
     low, high = bisect(1000, passes, alike=lambda low, high: high - low < 100)
     assert low <= 300 <= high < low + 100 and len(asked) <= 4
+
+
+def test_a_right_guess_takes_two_questions() -> None:
+    asked: list[int] = []
+
+    def passes(number: int) -> bool:
+        asked.append(number)
+        return number <= 7
+
+    assert bisect(1000, passes, 7) == (7, 7)
+    assert asked == [7, 8]

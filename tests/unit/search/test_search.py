@@ -17,7 +17,8 @@ from planner.resolve.verdicts import Verdict
 from planner.search.candidates import IDEAL, Assignment, Candidates, Level, units
 from planner.search.cost import Work
 from planner.search.evaluator import leaving
-from planner.search.search import Found, Goal, Measured, search
+from planner.search.goal import Goal, Measured
+from planner.search.search import Found, search
 from planner.search.sensitivity import NOISE_LIMIT, measure_blocks
 
 PAIRS = (
@@ -290,3 +291,29 @@ def test_blocks_keep_to_their_number_of_evaluations_and_cover_every_unit() -> No
     noisiest = max(blocks, key=lambda b: b.noise)
     assert 37 in noisiest.units
     assert len(noisiest.units) <= 2
+
+
+def test_a_level_is_narrower_than_one_that_stores_the_same_in_more_bits() -> None:
+    eight, sixteen, half = candidates(3).levels
+    assert eight.is_narrower(sixteen)
+    assert not sixteen.is_narrower(eight) and not eight.is_narrower(eight)
+    assert not eight.is_narrower(half) and not half.is_narrower(eight), "a float type is another thing"
+    mixed = replace(sixteen, verdicts=(sixteen.verdicts[0], *half.verdicts[1:]))
+    assert not eight.is_narrower(mixed)
+
+
+def test_what_a_mix_may_add_to_a_plan_is_what_the_floor_leaves_of_it() -> None:
+    goal = Goal(30.0, 3.0, 1e-3, 1.0)
+    # 34 dB that count as 33: 3.0103 dB further down is as much noise again.
+    about, most = goal.spare_noise(33 - 3.0103, Measured(33.0, 10**-3.4))
+    assert about == pytest.approx(10**-3.4, rel=1e-4) and most > about
+    assert Goal(0.9, 0.05, 0.01).spare_noise(0.9, Measured(1.0, 0.02)) == (0.01, math.inf)
+
+
+def test_where_the_blocks_tell_that_nothing_fits_hardly_a_mix_is_emulated() -> None:
+    # 16-bit activations reach the floor by a hair; every node at 8 bits costs more than is left.
+    network = Network(lambda level, i: (1e-5, 3.1e-7, 1e-9)[level], goal_db=50)
+    found = search(candidates(32), network, Goal(50, 3.0, 1e-5, 0.01))
+    assert found.passed and set(found.assignment) == {1}
+    mixes = {a for a in network.emulated_runs if IDEAL not in a and len(set(a)) > 1}
+    assert len(mixes) <= 2

@@ -11,9 +11,10 @@ import pytest
 
 from planner.search.candidates import Assignment
 from planner.search.evaluator import OutOfTime, PlanEvaluator
+from planner.search.goal import Measured
 from planner.search.report import Stopped
 from planner.search.run import _until_stopped
-from planner.search.search import Found, Measured
+from planner.search.search import Found
 from planner.search.told import Teller, best_so_far
 from planner.verification.floor import Floor
 from tests.unit.search.test_search import candidates

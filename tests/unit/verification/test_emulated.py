@@ -52,3 +52,11 @@ def test_the_reference_runs_on_each_sample_once_however_many_candidates_there_ar
     for places in ([0, 2], [0, 1, 2], [2]):
         emulation.fidelity(candidate, places)
     assert (ran.count("reference"), ran.count("candidate")) == (3, 6)
+
+
+def test_groups_of_samples_are_judged_each_by_itself_in_one_session(tmp_path: Path) -> None:
+    emulation, candidate = Emulation(times(tmp_path / "a", 1.0), SAMPLES), ir.load(times(tmp_path / "b", 1.01))
+    groups = [[0, 2], [], [1, 2, 3]]
+    found = emulation.fidelity_of_each(candidate, groups)
+    assert [[f.samples for f in each] for each in found] == [[2], [], [3]]
+    assert [found[0], found[2]] == [emulation.fidelity(candidate, groups[0]), emulation.fidelity(candidate, groups[2])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,3 +77,28 @@ def test_a_session_that_this_machine_does_not_build_is_placed_by_the_ep_and_emul
         runs = Runs.start(stack, path, path, ir.load(path), TargetIdentity(gpu, "gpu", {}), None, None)
     assert (runs.kind, runs.ran_on, runs.placement.on_target) == ("emulation", CPU, 1)
     assert "this machine built no session of it: no shader" in runs.notes
+
+
+class Scaling:
+    """A worker that gives its input times a number, which may hang on the input."""
+
+    def __init__(self, factor: Callable[[float], float]) -> None:
+        self.factor = factor
+
+    def run(self, sample: Mapping[str, np.ndarray[Any, Any]]) -> Ran:
+        return Ran({"y": sample["x"] * self.factor(float(sample["x"][0]))}, 0.0, None)
+
+
+@pytest.mark.parametrize("kind", ["simulator", "hardware"])
+def test_the_target_runs_the_first_sample_first_and_then_the_hardest(kind: Any) -> None:
+    # By emulation the larger a sample is, the worse.
+    types, exact, worse = {"x": np.dtype(np.float64)}, Scaling(lambda _: 1.0), Scaling(lambda x: 1 + x / 100)
+    nothing: Any = None
+    runs = Runs(exact, types, exact, worse, types, nothing, nothing, NPU, kind, ())  # type: ignore[arg-type]
+    samples, more = ([{"x": np.array([float(x)])} for x in numbers] for numbers in ((2, 1, 6), (5, 9, 3, 4, 8, 7)))
+    _, places, further = runs.choose(samples, more, None)
+    assert [([*samples, *more][place])["x"][0] for place in places[:4]] == [2, 9, 8, 7]
+    assert len(further) == len(more) and min(range(6), key=further.__getitem__) == 1
+    assert set(places) >= {0, 1, 2}, "all samples held apart run there"
+    _, all_places, _ = runs.choose(samples, more, 1.0)
+    assert all_places[: len(places)] == places and sorted(all_places) == list(range(9))
