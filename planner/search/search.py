@@ -10,7 +10,8 @@
    then on the EP, which has the last word. Nodes at which the EP leaves the emulation of the same file stay as they were:
    one run with every tensor laid open shows them, where bisecting takes many.
 
-Where no uniform level reaches the floor, each block first gets the level at which it does the least harm.
+Where no uniform level reaches the floor, each block first gets the level at which it does the least harm; a level that has narrower
+activations than another, and more noise, is not asked about for that.
 """
 
 from __future__ import annotations
@@ -344,9 +345,9 @@ def _bearable(
 ) -> list[Move]:
     """The moves, in their order, but for those that are one too many.
 
-    Each round bisects to the first such, leaves it out and goes on with the rest, but for what by its own noise is out of question. Where it does not lose accuracy but
-    breaks the plan (a node that the EP does not take so, after all), the very unit is found, and left out of every
-    further move to the same kind of type. What no round has confirmed is left out, and what would hardly save anything.
+    Each round bisects to the first such, leaves it out and goes on with the rest, but for what by its own noise is out of
+    question. Where it does not lose accuracy but breaks the plan (a node that the EP does not take so, after all), the very
+    unit is found, and left out of every further move to the same kind of type. What no round has confirmed is left out, and what would hardly save anything.
 
     Args:
         candidates: what is chosen from.
