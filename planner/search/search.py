@@ -347,7 +347,8 @@ def _bearable(
 
     Each round bisects to the first such, leaves it out and goes on with the rest, but for what by its own noise is out of
     question. Where it does not lose accuracy but breaks the plan (a node that the EP does not take so, after all), the very
-    unit is found, and left out of every further move to the same kind of type. What no round has confirmed is left out, and what would hardly save anything.
+    unit is found, and left out of every further move to the same kind of type. What no round has confirmed is left out, and
+    what would hardly save anything.
 
     Args:
         candidates: what is chosen from.

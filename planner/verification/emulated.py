@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,9 +70,9 @@ class Emulation:
     def fidelity_of_each(self, candidate: ir.Model, groups: Sequence[Sequence[int]]) -> list[tuple[Fidelity, ...]]:
         """The same for each group of places by itself."""
         comparisons = [Comparison(self.parts) for _ in groups]
-        places = [place for group in groups for place in group]
-        belongs = itertools.chain.from_iterable(map(itertools.repeat, comparisons, map(len, groups)))
-        for comparison, (expected, outputs) in zip(belongs, self._outputs([(candidate, places)]), strict=True):
+        asked = [(comparison, place) for comparison, group in zip(comparisons, groups, strict=True) for place in group]
+        ran = self._outputs([(candidate, [place for _, place in asked])])
+        for (comparison, _), (expected, outputs) in zip(asked, ran, strict=True):
             comparison.add(expected, outputs)
         return [comparison.results() for comparison in comparisons]
 
