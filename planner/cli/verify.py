@@ -92,13 +92,14 @@ def show(verification: Verification) -> None:
         if place.on_target is None
         else f"{place.on_target} of {place.total} nodes on the EP{f' by {place.by}' if verification.kind == 'emulation' else ''}"
     )
+    ran = f"{verification.samples} {'sample' if verification.samples == 1 else 'samples'}"
     causes = {c.output: c for c in verification.causes}
 
     def db(value: float | None) -> str:
         return "-" if value is None else f"{value:.1f} dB"
 
     common.print_table(
-        f"{'verified' if verification.passed else 'NOT VERIFIED'}: ran {kind} ({packages}); {placed}; {verification.samples} samples",
+        f"{'verified' if verification.passed else 'NOT VERIFIED'}: ran {kind} ({packages}); {placed}; {ran}",
         (
             "output",
             "SQNR",

@@ -137,6 +137,7 @@ class Worker:
         self._launcher = launcher(ep)
         self._available: Availability | None = None
         self._process: Process | None = None
+        self._cores: Collection[int] | None = None
         self._holds = False
 
     def __enter__(self) -> Self:
@@ -273,7 +274,8 @@ class Worker:
             self._ask({"do": "hold"}, {}, "putting a session aside")
 
     def keep_to(self, cores: Collection[int]) -> None:
-        """Let the open session's threads run on these cores alone, where the platform has such a thing."""
+        """Let all threads run on these cores alone, from now on, where the platform has such a thing."""
+        self._cores = cores
         if self._process is not None:
             self._process.keep_to(cores)
 
@@ -360,6 +362,8 @@ class Worker:
             raise EPMissing(f"{self.ep} can't run here: {available.reason}", "see `planner eps`")
         kept = spare.take((self._launcher.ep, available.python, self.memory))
         self._process = kept if isinstance(kept, Process) else self._new_process(available)
+        if self._cores is not None:
+            self._process.keep_to(self._cores)
         if self._process.runtime:
             self.runtime = self._process.runtime
             return

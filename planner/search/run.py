@@ -289,7 +289,7 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
             if found.passed:
                 short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
                 faster, finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
-            attempt = faster or trials.attempt(plan)
+            attempt = faster or trials.attempt(plan, doubted=not found.passed)
             judgements.extend(Judgement(_score(made, floor), made.passed) for made in trials.attempts[before:])
             return attempt
 

@@ -37,15 +37,15 @@ from planner.search.attempt import Attempt, FailedAttempt
 from planner.search.cost import plan_cost, work
 from planner.search.finalists import Estimator, narrowest
 from planner.verification.emulated import Emulation
-from planner.verification.feed import cast_feed, input_dtypes, load
-from planner.verification.fidelity import WORST
+from planner.verification.feed import cast_feed, input_dtypes, load, sample_at
+from planner.verification.fidelity import BEST, WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
 from planner.verification.verify import Criteria, verify, with_divergence
 
 # Calibration samples on which, by emulation, corrected biases and precisions are compared: the few are some of the many.
 _CORRECTING, _COMPARING = 6, 12
-# On so many of them a plan is looked at first. It cannot come up to another that is so much better: corrected biases have not
-# cost more than 11 dB (docs/choosing-a-precision.md).
+# On so many of them a plan is looked at first. It cannot come up to another, or to a floor, that is so much better: corrected biases
+# have not cost more than 11 dB, learned rounding has not gained more than 8 (docs/choosing-a-precision.md).
 _GLANCE, _MOST_DB = 2, 15.0
 # Rounding is not learned where the plan has so many dB more than the floor without it, or is so far below that it would not help:
 # it has not gained more than 8 dB (docs/choosing-a-precision.md).
@@ -157,7 +157,8 @@ class Trials:
         plain_biases = _with_biases(plan, corrects=False)
         if bits not in self.corrections:
             some = evenly(range(len(self.inputs.calibration)), _CORRECTING)
-            corrected, as_they_are = self.emulated(plan, some), self.emulated(plain_biases, some)
+            corrected = self.emulated(plan, some)
+            as_they_are = WORST if self._is_hopeless(corrected) else self.emulated(plain_biases, some)
             self.corrections[bits] = corrected >= as_they_are
             self.corrected_db[plan.precision] = max(corrected, as_they_are)
         return plan if self.corrections[bits] else plain_biases
@@ -178,9 +179,16 @@ class Trials:
         if not bits or not narrow or not teach or self.inputs.synthetic:
             return plan
         learned = replace(plan, inputs={**(plan.inputs or {}), LEARNS: True})
+        if self._is_hopeless(self.corrected_db.get(plan.precision, BEST)):
+            return plan
         if bits not in self.learning:
             self.learning[bits] = self._flattery(plan, learned, evenly(teach, len(judge)), judge)
         return plan if self.learning[bits] is None else learned
+
+    def _is_hopeless(self, reached: float) -> bool:
+        """Whether a plan is so far below the floor that was asked for that neither its biases nor its rounding bring it there."""
+        floor = self.demands.floor
+        return floor is not None and floor.kind == "sqnr" and reached + _MOST_DB < floor.value
 
     def _flattery(self, plan: Plan, learned: Plan, taught: Sequence[int], judge: Sequence[int]) -> float | None:
         """How many dB more learning gains on samples that taught than on others; None where it gains nothing, or is of no use."""
@@ -254,14 +262,18 @@ class Trials:
             self._rounding = learned_rounding(plan, self.model, self.inputs.calibration, self.folder, self.progress)
         return self.ranges, self._rounding if _learns(plan) else None
 
-    def attempt(self, plan: Plan) -> Attempt | None:
+    def attempt(self, plan: Plan, *, doubted: bool = False) -> Attempt | None:
         """Apply, verify, time; None where that is not possible and other plans may be.
+
+        Args:
+            plan: what is attempted.
+            doubted: it is expected to fall short.
 
         Raises:
             PlannerError: it is not possible, and no other plan was asked for.
         """
         try:
-            made = asked_twice(lambda: self._attempt(plan))
+            made = asked_twice(lambda: self._attempt(plan, doubted))
         except (EPError, RangeMissingError) as error:
             if not self.auto:
                 raise
@@ -270,7 +282,7 @@ class Trials:
         self.attempts.append(made)
         return made
 
-    def _attempt(self, plan: Plan) -> Attempt:
+    def _attempt(self, plan: Plan, doubted: bool) -> Attempt:
         path = self.folder / f"{len(self.attempts)}.onnx"
         prepare(self.target.ep)
         self.progress(f"quantizing to {plan.precision}", 0, 1)
@@ -289,9 +301,10 @@ class Trials:
                 more=self._further(plan),
                 budget=self.left,
                 brief=self.auto,
+                doubted=doubted,
                 normalized=self.reference,
                 parts=self.emulation.parts,
-                bisect=False if self.auto else None,
+                bisect=False if self.auto and not doubted else None,
                 estimate_as=plan.precision if self.demands.estimated else None,
                 progress=lambda done, total: self.progress(what, done, total),
             )
@@ -321,8 +334,7 @@ class Trials:
         if found.passed or found.divergence is not None or not found.fidelity or found.faithful:
             return kept
         file, place = Path(kept.artifact.path), self.attempts.index(kept)
-        index, apart = found.worst_sample[0], self.inputs.evaluation
-        worst = apart[index] if index < len(apart) else self._further(kept.plan)[index - len(apart)]
+        worst = sample_at(found.worst_sample[0], self.inputs.evaluation, self._further(kept.plan))
         found = with_divergence(found, file, self.reference, self.target.identity, worst)
         self.attempts[place] = replace(kept, verification=found)
         return self.attempts[place]

@@ -108,6 +108,10 @@ class Divergence:
         """Names of the suspects, worst first."""
         return tuple(entry.tensor for entry in self.suspects())
 
+    def mends(self, explained_db: float) -> bool:
+        """Whether the loss that is explained goes away where every tensor is laid open: a fusion of the EP is to blame."""
+        return self.opened_db is not None and self.opened_db - explained_db >= _STEEP_DB
+
     def suspects(self) -> tuple[TensorDivergence, ...]:
         """The suspects, worst first.
 
@@ -158,6 +162,7 @@ def find_divergence(
     emulated: bool = False,
     explained_db: float | None = None,
     by_ep: bool = True,
+    worker: Worker | None = None,
 ) -> Divergence:
     """Run both models with their inner tensors exposed and find where they part.
 
@@ -173,6 +178,7 @@ def find_divergence(
         emulated: run it on the CPU EP anyway.
         explained_db: least SQNR of an output in the run that is explained, on these samples; None where there is none.
         by_ep: whether that loss may come of what the EP fuses.
+        worker: of the target's EP, where whoever calls may have to end it; None for one of its own.
 
     Raises:
         RequestError: unreadable models or inputs that do not fit. EPError: the EP failed.
@@ -188,10 +194,10 @@ def find_divergence(
     pairs = shared_tensors(reference_model, candidate_model)
     with (
         Worker(CPU, timeout=timeout) as reference_worker,
-        Worker(ran_on, timeout=timeout) as worker,
+        Worker(ran_on, timeout=timeout) if worker is None else contextlib.nullcontext(worker) as running,
     ):
         opened = _Opened(
-            reference_model, candidate_model, samples, reference_worker, worker, target.options if real else {},
+            reference_model, candidate_model, samples, reference_worker, running, target.options if real else {},
             {} if real else AS_WRITTEN,
         )  # fmt: skip
         sums: dict[str, _Sums] = {}

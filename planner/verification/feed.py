@@ -81,3 +81,8 @@ def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
         emulated = Path(folder) / "emulated.onnx"
         save(emulate_float16(model), emulated)
         yield emulated
+
+
+def sample_at(place: int, samples: Sequence[Sample], more: Sequence[Sample]) -> Sample:
+    """The sample at a place, the further ones counted behind the others."""
+    return samples[place] if place < len(samples) else more[place - len(samples)]

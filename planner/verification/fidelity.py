@@ -236,13 +236,19 @@ class Comparison:
     def results(self) -> tuple[Fidelity, ...]:
         return tuple(accumulator.result() for accumulator in self.outputs.values())
 
-    def signals(self, places: Sequence[int] | None = None) -> dict[str, float]:
-        """Energy of each finite output of the reference over the samples at these places; None for all."""
-        return {
-            name: sum(found.energies[place][0] for place in (range(len(found.energies)) if places is None else places))
+    def signals(self) -> dict[str, float]:
+        """Energy of each finite output of the reference over all samples."""
+        return {name: sum(pair[0] for pair in found.energies) for name, found in self.outputs.items() if found.finite}
+
+    def least_with(self, others: Comparison, places: Sequence[int]) -> float:
+        """Least of each finite output's SQNR, or the lower end of its interval, were the others at these places added, in dB."""
+        known = [
+            [*found.energies, *(others.outputs[name].energies[place] for place in places)]
             for name, found in self.outputs.items()
-            if found.finite
-        }
+            if found.finite and name in others.outputs and others.outputs[name].finite
+        ]
+        totals = (sqnr(*(sum(pair[i] for pair in energies) for i in range(2))) for energies in known)
+        return min([*totals, *(low for low in map(low_end, known) if low is not None)], default=BEST)
 
 
 @dataclass(frozen=True)

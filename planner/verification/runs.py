@@ -10,11 +10,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import onnx_ir as ir
 
@@ -56,6 +56,7 @@ _WORTH, _PROCESS_SECONDS = 3.0, 0.5
 Kind = Literal["hardware", "software", "simulator", "emulation"]
 Progress = Callable[[int, int], None]
 Outputs = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class NoSession(Exception):
@@ -194,55 +195,60 @@ class Runs:
         """What the float32 model makes of a sample."""
         return self.reference.run(cast_feed(sample, self.expects)).outputs
 
-    def choose(
-        self, samples: Sequence[Sample], more: Sequence[Sample], budget: float | None
-    ) -> tuple[Comparison, list[int], tuple[float, ...]]:
-        """Every sample by emulation, the places of those that the target is to run, further ones counted behind the others, and what
-        each of the further ones comes to by emulation.
+    def emulate(self, samples: Iterable[Sample], emulated: Comparison) -> list[float]:
+        """What each sample comes to on the CPU EP, added to the others; nothing where the candidate does not run there."""
+        if self.yardstick is None:
+            return []
+        alone = []
+        for sample in samples:
+            written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
+            alone.append(emulated.add(self.expected(sample), written).least_db)
+        return alone
 
-        The first stays the first, and the others follow, the hardest first; what a budget adds comes last.
+    def choose(self, first: int, alone: Sequence[float], own: int, budget: float | None) -> list[int]:
+        """The places of the samples that the target is to run: after the first the hardest, and last what a budget adds.
+
+        Args:
+            first: the place of the one that it begins with.
+            alone: what each sample comes to by emulation.
+            own: so many of them, the first, run in any case.
+            budget: seconds that the target may spend on others; None for a few.
         """
-        emulated, alone = Comparison(self.parts), []
-        if more and self.yardstick is not None:
-            for sample in itertools.chain(samples, more):
-                expected = self.expected(sample)
-                written = self.yardstick.run(cast_feed(sample, self.dtypes)).outputs
-                alone.append(emulated.add(expected, written).least_db)
-        own = len(samples)
-        known = tuple(alone[own:])
-        if not known:
-            alone = [0.0] * (own + len(more))
         if self.emulated:
-            return emulated, list(range(own + len(more))), known
+            return list(range(len(alone)))
         count = _ON_HARDWARE if self.kind == "hardware" else max(_HARDEST, ENOUGH_SAMPLES - own)
-        chosen = spread(alone[own:], count)
-        places = [0, *sorted([*range(1, own), *(own + index for index in chosen)], key=alone.__getitem__)]
+        further = [own + index for index in spread(alone[own:], count)]
+        places = [first, *sorted({*range(own), *further} - {first}, key=lambda place: (alone[place], place))]
         if budget is not None:
-            places += [own + index for index in spread(alone[own:], len(more)) if index not in chosen]
-        return emulated, places, known
+            every = [own + index for index in spread(alone[own:], len(alone))]
+            places += [place for place in every if place not in places]
+        return places
 
     def compare(
         self,
-        samples: Sequence[Sample],
-        more: Sequence[Sample],
         places: Sequence[int],
+        sample_at: Callable[[int], Sample],
+        own: int,
         budget: float | None,
         progress: Progress | None,
         patience: float = math.inf,
-        settled: Callable[[Comparison], bool] = lambda _: True,
+        settled: Callable[[Compared], bool] = lambda _: True,
     ) -> Compared:
-        """Run the samples at these places on the target, in this order; of the further ones as many as time allows.
+        """Run the samples at these places on the target, in this order.
 
-        After so many seconds of patience a few samples will do, where what they came to settles it.
+        Args:
+            places: as `choose` gives them.
+            sample_at: the sample at a place.
+            own: so many run in any case.
+            budget: seconds in which others may run; None for as long as it takes.
+            progress: called with (samples done, of how many).
+            patience: after so many seconds of running those that ran will do, where what they came to settles it.
+            settled: whether it does.
         """
         found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = math.inf
         started = time.monotonic()
-        needed = len(places) if budget is None else min(len(places), max(len(samples) + _HARDEST, ENOUGH_SAMPLES))
-
-        def sample_at(place: int) -> Sample:
-            return samples[place] if place < len(samples) else more[place - len(samples)]
-
+        needed = len(places) if budget is None else min(len(places), max(own + _HARDEST, ENOUGH_SAMPLES))
         for place, (sample, ran) in zip(places, self.ran(map(sample_at, places), len(places)), strict=False):
             feed = cast_feed(sample, self.dtypes)
             expected = self.expected(sample)
@@ -258,10 +264,9 @@ class Runs:
                 found.own.add(written, ran.outputs)
             if progress is not None:
                 progress(found.count, len(places))
-            lasted = time.monotonic() - started
-            if budget is not None and found.count >= needed and lasted > budget:
+            if budget is not None and found.count >= needed and time.monotonic() - started > budget:
                 break
-            if found.count >= _HARDEST and lasted > patience and settled(found.total):
+            if found.seconds > patience and settled(found):
                 break
         return found
 
@@ -271,13 +276,9 @@ class Runs:
         if self.kind != "simulator":
             yield
             return
-        with ThreadPoolExecutor(1) as pool:
-            self.first = pool.submit(contextvars.copy_context().run, self.worker.run, cast_feed(first, self.dtypes))
-            try:
-                yield
-            except BaseException:
-                self.worker.abandon()
-                raise
+        feed = cast_feed(first, self.dtypes)
+        with beside(self.worker, lambda: self.worker.run(feed)) as self.first:
+            yield
 
     def ran(self, samples: Iterator[Sample], count: int) -> Iterator[tuple[Sample, Ran]]:
         """Each sample's run on the target: two side by side on a simulator, which keeps about one core busy."""
@@ -295,7 +296,7 @@ class Runs:
             # What the second one fails at, the first one tells of.
             with contextlib.suppress(EPError):
                 workers.append(self.second())
-                _part(workers)
+                part(workers)
         with ThreadPoolExecutor(len(workers)) as pool:
             while batch := list(itertools.islice(samples, len(workers))):
                 feeds = [cast_feed(sample, self.dtypes) for sample in batch]
@@ -309,7 +310,18 @@ class Runs:
         )
 
 
-def _part(workers: Sequence[Worker]) -> None:
+@contextlib.contextmanager
+def beside(worker: Worker, work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Work with a worker goes on in a thread beside what is done within; an error there ends the worker's process."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(contextvars.copy_context().run, work)
+        except BaseException:
+            worker.abandon()
+            raise
+
+
+def part(workers: Sequence[Worker]) -> None:
     """Give each worker cores of its own, where there are enough.
 
     The simulator's threads wait by spinning: two of its processes that share cores hinder one another.

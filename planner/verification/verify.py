@@ -11,12 +11,15 @@ the CPU EP runs all of them, and the EP the hardest of them and others of every 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from planner.calibrate.inputs import Sample
+from planner.calibrate.spread import spread
 from planner.codec import HIDDEN, named
 from planner.errors import EPError, RequestError
 from planner.estimation.estimate import Estimate
@@ -25,8 +28,10 @@ from planner.files import unchanged
 from planner.model.load import load_with_sources
 from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Prediction
+from planner.runtime.client import Worker
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.fidelity import BEST, Fidelity
+from planner.verification.feed import sample_at
+from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import Parts, read_parts
 from planner.verification.placement import (
@@ -36,11 +41,21 @@ from planner.verification.placement import (
     packages,
     unplaced,
 )
-from planner.verification.runs import Compared, Kind, NoSession, Progress, Runs, operators_of, refusal_reasons
+from planner.verification.runs import (
+    Compared,
+    Kind,
+    NoSession,
+    Progress,
+    Runs,
+    beside,
+    operators_of,
+    part,
+    refusal_reasons,
+)
 
-# Seconds after which an EP need not run further samples of a candidate that falls short by emulation, or by those that ran, whatever
-# others come to.
-_PATIENCE = 5.0
+# Seconds after which an EP need not run further samples of a candidate that falls short with those that ran, were the others as good
+# as by emulation, or by emulation alone, after a few.
+_PATIENCE, _FEW = 5.0, 2
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,7 @@ def verify(
     more: Sequence[Sample] = (),
     budget: float | None = None,
     brief: bool = False,
+    doubted: bool = False,
     normalized: Path | None = None,
     parts: Mapping[str, Parts] | None = None,
     bisect: bool | None = None,
@@ -193,8 +209,10 @@ def verify(
         more: further samples, such as those of the calibration: all run on the CPU EP, the hardest of them and a spread of the
             others on the target. Where not all do, the floor must hold in both places.
         budget: seconds that the target may spend on further samples; None for a few.
-        brief: where the emulation of all samples says no already, or those that ran do for all, an EP that takes long runs a few of
-            them only.
+        brief: where the emulation of all samples says no already, or does so with what ran, an EP that takes long runs a few of them
+            only.
+        doubted: it is expected to fall short: a simulator runs its hardest sample first, and finds the node where the runs part
+            meanwhile.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         parts: of the reference's outputs, where whoever calls knows them: see `read_parts`.
@@ -211,7 +229,7 @@ def verify(
     if not samples:
         raise RequestError("nothing to verify on: no samples", "give --inputs")
     metric = None if criteria.floor.metric is None else load_metric(criteria.floor.metric)
-    floor = criteria.floor
+    floor, every = criteria.floor, functools.partial(sample_at, samples=samples, more=more)
     model, sources = load_with_sources(candidate)
     with unchanged(sources), contextlib.ExitStack() as stack:
         try:
@@ -219,25 +237,34 @@ def verify(
             runs.parts = read_parts(normalized or reference) if parts is None else parts
         except NoSession as refused:
             return _without_session(refused, target, operators_of(model), criteria)
-        with runs.begun(samples[0]):
+        emulated, count = Comparison(runs.parts), len(samples) + len(more)
+        # One that falls short for sure may be settled by the hardest of all.
+        early = 0 if not more else count if doubted else len(samples)
+        alone = runs.emulate(map(every, range(early)), emulated)
+        first = next(iter(spread(alone, 1)), 0)
+        looking = None
+        if doubted and runs.kind == "simulator":
+            looking = _looking(stack, runs, candidate, normalized or reference, target, every(first), timeout)
+        with runs.begun(every(first)):
             estimate = runs.estimate()
-            emulated, places, further = runs.choose(samples, more, budget)
+            alone += runs.emulate(map(every, range(early, count if more else 0)), emulated)
+            places = runs.choose(first, alone or [0.0] * count, len(samples), budget)
         hopeless = brief and floor.kind != "metric" and any(floor.shortfalls(emulated.results()))
-        signals = emulated.signals(places)
+
+        def settled(ran: Compared) -> bool:
+            """Whether the others need not run: by emulation they do not reach the floor, or not with what ran."""
+            return (hopeless and ran.count >= _FEW) or floor.is_missed(ran.total, emulated, places[ran.count :])
+
         patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
-        compared = runs.compare(
-            samples, more, places, budget, progress, patience,
-            lambda total: hopeless or floor.is_out_of_reach(total, signals),
-        )  # fmt: skip
+        compared = runs.compare(places, every, len(samples), budget, progress, patience, settled)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
+        known = None if looking is None or compared.worst[0] != first else _unless_failed(looking)
     fidelity = compared.total.results()
-    count = len(samples) + len(more)
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    stopped = compared.count < len(places) and floor.is_out_of_reach(compared.total, signals)
-    if few and (hopeless or stopped):
-        why = "by emulation on all of them" if hopeless else "whatever others come to,"
+    if few and (hopeless or (compared.count < len(places) and settled(compared))):
+        why = "by emulation on all of them" if hopeless else "with the others as good as by emulation"
         few = f"{target.ep} ran {compared.count} of {count} samples: {why} the floor is not reached"
     notes = [*runs.notes, *filter(None, [few]), *floor.other_answers(fidelity)]
     misplaced = list(_misplaced(runs.placement, target, criteria.predicted, emulated=runs.emulated))
@@ -267,12 +294,11 @@ def verify(
         schedule=None if estimate is None else estimate.schedule,
         estimate=estimate,
         worst_sample=compared.worst,
-        further_db=further,
+        further_db=tuple(alone[len(samples) :]),
     )
     if bisect or (bisect is None and shortfalls):
-        place = compared.worst[0]
-        worst = samples[place] if place < len(samples) else more[place - len(samples)]
-        return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout)
+        worst = every(compared.worst[0])
+        return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout, known=known)
     return found
 
 
@@ -284,6 +310,7 @@ def with_divergence(
     worst: Sample,
     *,
     timeout: float | None = None,
+    known: Divergence | None = None,
 ) -> Verification:
     """The verification, with where the two runs part; this takes one more run of its worst sample, or a few.
 
@@ -294,6 +321,7 @@ def with_divergence(
         target: where it ran.
         worst: the sample that `found.worst_sample` speaks of.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+        known: where they part on the worst sample, but for what the EP fuses.
     """
     explained = found.worst_sample[1]
     lost = [
@@ -302,15 +330,40 @@ def with_divergence(
     # Where quantizing alone costs more than the EP adds, no fusion of the EP's is to blame.
     by_ep = not lost or any(ep < quantizing for ep, quantizing in lost)
     try:
-        divergence = find_divergence(
-            candidate, normalized, target, [worst], timeout=timeout, explained_db=explained, by_ep=by_ep
-        )
+        if known is not None and not (by_ep and known.mends(explained)):
+            divergence = replace(known, explained_db=explained)
+        else:
+            divergence = find_divergence(
+                candidate, normalized, target, [worst], timeout=timeout, explained_db=explained, by_ep=by_ep
+            )
     except EPError as error:
         return replace(found, notes=(*found.notes, f"where the two part could not be found: {error}"))
     reasons = found.reasons
     if not found.faithful:
         reasons = (*reasons, f"where the two part: {divergence.sentence()}")
     return replace(found, divergence=divergence, reasons=reasons)
+
+
+def _looking(
+    stack: contextlib.ExitStack,
+    runs: Runs,
+    candidate: Path,
+    normalized: Path,
+    target: TargetIdentity,
+    sample: Sample,
+    timeout: float | None,
+) -> Future[Divergence]:
+    """Where the runs part on a sample is looked for beside those that follow."""
+    worker = stack.enter_context(Worker(target.ep, timeout=timeout))
+    part([runs.worker, worker])
+    look = functools.partial(find_divergence, candidate, normalized, target, [sample], timeout=timeout, worker=worker)
+    return stack.enter_context(beside(worker, look))
+
+
+def _unless_failed(looked_for: Future[Divergence]) -> Divergence | None:
+    with contextlib.suppress(EPError):  # asked once more, it says why
+        return looked_for.result()
+    return None
 
 
 def _without_session(

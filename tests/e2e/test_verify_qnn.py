@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from planner.codec import to_json
 from planner.model.read import read_model
 from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import SessionFailed, Worker
+from planner.verification.divergence import Divergence, find_divergence
 from planner.verification.floor import Floor
 from planner.verification.verify import Criteria, verify
 
@@ -188,6 +190,25 @@ def test_one_worker_serves_many_models_and_outlives_failed_sessions(tmp_path: Pa
             assert {a.ep for a in opened.assignment} == {"CPUExecutionProvider"}
 
 
+def test_what_is_doubted_is_laid_open_beside_the_run_of_its_hardest_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, reference = matmul(tmp_path)
+    asked: list[bool] = []
+
+    def find(*args: Any, **more: Any) -> Divergence:
+        asked.append(more["worker"] is not None)
+        return find_divergence(*args, **more)
+
+    monkeypatch.setattr("planner.verification.verify.find_divergence", find)
+    monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
+    criteria, given = Criteria(Floor("sqnr", 90)), samples(2, 8, count=12)
+    found = verify(candidate, reference, target(), given[:3], criteria, more=given[3:], brief=True, doubted=True)
+    assert not found.passed and found.samples == 1 and asked == [True]
+    assert found.divergence is not None and found.divergence.ran_on == QNN
+    assert found.divergence.explained_db == pytest.approx(found.worst_sample[1])
+
+
 @pytest.mark.models
 @pytest.mark.slow
 def test_det_in_float16_loses_it_all_in_the_last_sigmoid(example: Callable[[str], Path], tmp_path: Path) -> None:
@@ -212,10 +233,11 @@ def test_magika_in_float16_overflows_in_its_second_layer_normalization(
     assert model.ir is not None
     path = tmp_path / "magika.onnx"
     ir.save(model.ir, path)
-    text = Path(__file__).read_bytes()[:1024]
+    lines = (f"def double_{i}(number: int) -> int:\n    return {i} * number  # once more\n\n\n" for i in range(20))
+    text = "".join(lines).encode()[:1024]
     sample = {"bytes": np.array([[*text, *text]], np.int32)}
     found = verify(path, path, target(), [sample], Criteria(Floor("sqnr", 20)))
-    assert found.fidelity[0].sqnr_db < -50
+    assert found.fidelity[0].sqnr_db < -20
     assert found.divergence is not None and found.divergence.first is not None
     assert found.divergence.first.op_type == "ReduceSum"
     assert "LayerNorm_1/Sum_1" in found.divergence.first.node

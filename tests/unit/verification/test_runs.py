@@ -17,6 +17,7 @@ from planner.resolve.plan import TargetIdentity
 from planner.runtime.client import Assigned, Opened, Ran, RunFailed
 from planner.runtime.eps.launcher import Availability
 from planner.runtime.registry import CPU
+from planner.verification.fidelity import Comparison
 from planner.verification.runs import Runs
 from tests.unit.small_models import graph, save
 
@@ -90,15 +91,17 @@ class Scaling:
 
 
 @pytest.mark.parametrize("kind", ["simulator", "hardware"])
-def test_the_target_runs_the_first_sample_first_and_then_the_hardest(kind: Any) -> None:
+def test_the_target_runs_the_sample_that_was_begun_and_then_the_hardest(kind: Any) -> None:
     # By emulation the larger a sample is, the worse.
     types, exact, worse = {"x": np.dtype(np.float64)}, Scaling(lambda _: 1.0), Scaling(lambda x: 1 + x / 100)
     nothing: Any = None
     runs = Runs(exact, types, exact, worse, types, nothing, nothing, NPU, kind, ())  # type: ignore[arg-type]
     samples, more = ([{"x": np.array([float(x)])} for x in numbers] for numbers in ((2, 1, 6), (5, 9, 3, 4, 8, 7)))
-    _, places, further = runs.choose(samples, more, None)
+    emulated = Comparison()
+    own, further = runs.emulate(samples, emulated), runs.emulate(more, emulated)
+    assert emulated.results()[0].samples == 9 and min(range(6), key=further.__getitem__) == 1
+    places = runs.choose(0, [*own, *further], 3, None)
     assert [([*samples, *more][place])["x"][0] for place in places[:4]] == [2, 9, 8, 7]
-    assert len(further) == len(more) and min(range(6), key=further.__getitem__) == 1
     assert set(places) >= {0, 1, 2}, "all samples held apart run there"
-    _, all_places, _ = runs.choose(samples, more, 1.0)
+    all_places = runs.choose(0, [*own, *further], 3, 1.0)
     assert all_places[: len(places)] == places and sorted(all_places) == list(range(9))
