@@ -10,8 +10,10 @@ import contextlib
 import contextvars
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +139,32 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         tell_watcher("unstoppable")
+
+
+_asked_to_stop: threading.Event | None = None
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Work that a first interrupt does not break off: it asks whether one came, and ends where it has something to keep."""
+    global _asked_to_stop
+    _asked_to_stop = asked = threading.Event()
+    try:
+        with stoppable():
+            yield asked.is_set
+    finally:
+        _asked_to_stop = None
+
+
+def interrupt() -> None:
+    """What a first interrupt does to work that is `stoppable`.
+
+    Raises:
+        KeyboardInterrupt: unless it is `stopping` by itself.
+    """
+    if _asked_to_stop is None:
+        raise KeyboardInterrupt(signal.SIGINT)
+    _asked_to_stop.set()
 
 
 @contextlib.contextmanager

@@ -95,12 +95,16 @@ def _obey() -> None:
         raise KeyboardInterrupt(number)
 
     def stop_softly(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.SIGINT)
+        limits.interrupt()
 
     for number in _FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGUSR1, stop_softly)
+
+
+# Written at once, by the descriptor: a signal may come while something else is printed.
+_STOPPING = b"\nplanner: stopping: the best plan so far is kept; interrupt once more to give up\n"
 
 
 @dataclass
@@ -211,6 +215,8 @@ class _Supervisor:
         def forward(number: int, _frame: FrameType | None) -> None:
             if self.stoppable and number == signal.SIGINT:
                 self.stoppable, self.stopped = False, True
+                with contextlib.suppress(OSError):
+                    os.write(2, _STOPPING)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGUSR1)
             elif self.got is None:

@@ -148,12 +148,14 @@ def _try(trials: Trials, resolutions: Iterator[Resolution]) -> tuple[SearchRepor
         trials.attempt(trials.plan(next(resolutions)))
     elif trials.timed:
         trials.walk(resolutions, every=True)
-        if not all(attempt.passed for attempt in trials.attempts):
+        if not trials.interrupted and not all(attempt.passed for attempt in trials.attempts):
             return _search(trials)
     elif trials.demands.floor is not None:
         return _search(trials)
     else:
         trials.walk(resolutions, every=False)
+        if trials.interrupted:
+            return None, ()
         if not any(attempt.passed for attempt in trials.attempts) and _mixing_may_help(trials.attempts):
             return _search(trials)
         if any(attempt.passed for attempt in trials.attempts):
@@ -177,7 +179,7 @@ def _by_schedule(
         The attempt that passed, where there is one, and all that were compared; nothing where plans cannot be compared, or no
         time is left for it.
     """
-    if trials.estimator is None or trials.left == 0:
+    if trials.estimator is None or trials.left == 0 or trials.interrupted:
         return None, ()
     tried = {attempt.plan.precision for attempt in trials.attempts}.union(excluded)
     plans = {rival.precision: rival for rival in trials.rivals(plan, tried | {plan.precision})}
@@ -194,6 +196,8 @@ def _by_schedule(
     trials.progress("comparing schedules", total, total)
 
     def passes(name: str) -> bool:
+        if trials.interrupted:
+            return False
         attempt = trials.attempt(trials.refined(plans[name]))
         return attempt is not None and attempt.passed
 
@@ -289,13 +293,15 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
             if found.passed:
                 short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
                 faster, finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
-            attempt = faster or trials.attempt(plan, doubted=not found.passed)
+            attempt = faster
+            if attempt is None:
+                attempt = trials.attempts[-1] if trials.interrupted else trials.attempt(plan, doubted=not found.passed)
             judgements.extend(Judgement(_score(made, floor), made.passed) for made in trials.attempts[before:])
             return attempt
 
         found, stopped = _until_judged(candidates, evaluator, floor, judge)
         refuted = bool(judgements) and not judgements[-1].passed and found.passed
-        if refuted and not stopped and trials.left != 0:
+        if refuted and not stopped and not trials.interrupted and trials.left != 0:
             found = _next_dearer(candidates, found, trials, judge)
         seconds = time.monotonic() - started
         report = search_report(candidates, found, floor, evaluator.evaluations, tuple(judgements), seconds, stopped)
@@ -320,7 +326,7 @@ def _until_judged(
         attempt = judge(found)
         if last or stopped or attempt is None or attempt.passed or not found.passed:
             break
-        if attempt.verification.session_error:
+        if attempt.verification.session_error or attempt.verification.interrupted:
             break
         evaluator.refute(found.assignment, _score(attempt, floor))
         if floor.kind == "sqnr":

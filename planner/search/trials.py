@@ -19,6 +19,7 @@ from planner.calibrate.ranges import Range
 from planner.calibrate.run import Calibrations
 from planner.calibrate.spread import evenly
 from planner.errors import EPError, RangeMissingError
+from planner.limits import stopping
 from planner.model.read import Model
 from planner.model.write import save
 from planner.progress import Progress
@@ -292,28 +293,35 @@ class Trials:
         what = f"verifying {plan.precision} on {self.target.ep}"
         predicted = Prediction({n.name: True for n in plan.nodes if n.on_target})
         try:
-            verification = verify(
-                path,
-                Path(self.model.path),
-                self.target.identity,
-                self.inputs.evaluation,
-                Criteria(self.floor, self.demands.allow_fallback, predicted),
-                more=self._further(plan),
-                budget=self.left,
-                brief=self.auto,
-                doubted=doubted,
-                normalized=self.reference,
-                parts=self.emulation.parts,
-                bisect=False if self.auto and not doubted else None,
-                estimate_as=plan.precision if self.demands.estimated else None,
-                progress=lambda done, total: self.progress(what, done, total),
-            )
+            with stopping() as stopped:
+                verification = verify(
+                    path,
+                    Path(self.model.path),
+                    self.target.identity,
+                    self.inputs.evaluation,
+                    Criteria(self.floor, self.demands.allow_fallback, predicted),
+                    more=self._further(plan),
+                    budget=self.left,
+                    brief=self.auto,
+                    doubted=doubted,
+                    normalized=self.reference,
+                    parts=self.emulation.parts,
+                    bisect=False if self.auto and not doubted else None,
+                    estimate_as=plan.precision if self.demands.estimated else None,
+                    stopped=stopped,
+                    progress=lambda done, total: self.progress(what, done, total),
+                )
         except SessionFailed:
             prove_loads(path, Path(self.model.path))  # else the fault is planner's own
             raise
         if verification.session_error is not None:
             prove_loads(path, Path(self.model.path))
         return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what was judged last was to be the end of it: nothing else is attempted."""
+        return bool(self.attempts) and self.attempts[-1].verification.interrupted
 
     def _further(self, plan: Plan) -> Sequence[Sample]:
         """Samples beside those held apart that a plan is judged on: none that taught how to round its weights."""
@@ -331,7 +339,7 @@ class Trials:
     def explained(self, kept: Attempt) -> Attempt:
         """The attempt that is kept, with where it loses what it loses."""
         found = kept.verification
-        if found.passed or found.divergence is not None or not found.fidelity or found.faithful:
+        if self.interrupted or found.passed or found.divergence is not None or not found.fidelity or found.faithful:
             return kept
         file, place = Path(kept.artifact.path), self.attempts.index(kept)
         worst = sample_at(found.worst_sample[0], self.inputs.evaluation, self._further(kept.plan))
@@ -375,7 +383,7 @@ class Trials:
         some = evenly(range(len(self.inputs.calibration)), _COMPARING)
         least: float | None = None
         for resolution in resolutions:
-            if not resolution.legal:
+            if not resolution.legal or self.interrupted:
                 break
             try:
                 plan = self.draft(resolution)
@@ -424,7 +432,7 @@ class Trials:
             except RangeMissingError as error:
                 self.failed.append(FailedAttempt(resolution.precision, error))
                 continue
-            if attempt is not None and attempt.passed and not every:
+            if self.interrupted or (attempt is not None and attempt.passed and not every):
                 break
 
 

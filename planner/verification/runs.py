@@ -79,6 +79,7 @@ class Compared:
         own: the candidate on the CPU EP against target.
         seconds: of all runs on the target.
         count: samples that ran.
+        stopped: whether somebody asked to stop.
     """
 
     worst: tuple[int, float]
@@ -88,6 +89,7 @@ class Compared:
     own: Comparison = field(default_factory=Comparison)
     seconds: float = 0.0
     count: int = 0
+    stopped: bool = False
 
 
 @dataclass
@@ -233,6 +235,7 @@ class Runs:
         progress: Progress | None,
         patience: float = math.inf,
         settled: Callable[[Compared], bool] = lambda _: True,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Compared:
         """Run the samples at these places on the target, in this order.
 
@@ -244,6 +247,7 @@ class Runs:
             progress: called with (samples done, of how many).
             patience: after so many seconds of running those that ran will do, where what they came to settles it.
             settled: whether it does.
+            stopped: whether no further sample is to run.
         """
         found = Compared((0, BEST), self.opened.peak_rss_mb, Comparison(self.parts))
         worst_db = math.inf
@@ -268,6 +272,9 @@ class Runs:
                 break
             if found.seconds > patience and settled(found):
                 break
+            if stopped():
+                break
+        found.stopped = stopped()
         return found
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,6 +146,7 @@ class Verification:
     estimate: Estimate | None = field(default=None, metadata=HIDDEN)
     worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
     further_db: tuple[float, ...] = field(default=(), metadata=HIDDEN)
+    interrupted: bool = field(default=False, metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -193,6 +194,7 @@ def verify(
     bisect: bool | None = None,
     estimate_as: str | None = None,
     timeout: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> Verification:
     """Run both models and compare.
@@ -220,6 +222,7 @@ def verify(
         estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
             session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
+        stopped: whether no sample beyond those that run now is to run on the target.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -256,14 +259,16 @@ def verify(
             return (hopeless and ran.count >= _FEW) or floor.is_missed(ran.total, emulated, places[ran.count :])
 
         patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
-        compared = runs.compare(places, every, len(samples), budget, progress, patience, settled)
+        compared = runs.compare(places, every, len(samples), budget, progress, patience, settled, stopped)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
         known = None if looking is None or compared.worst[0] != first else _unless_failed(looking)
     fidelity = compared.total.results()
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    if few and (hopeless or (compared.count < len(places) and settled(compared))):
+    if compared.stopped and compared.count < len(places):
+        few = f"interrupted: the verdict rests on {compared.count} of {count} samples that {target.ep} ran"
+    elif few and (hopeless or (compared.count < len(places) and settled(compared))):
         why = "by emulation on all of them" if hopeless else "with the others as good as by emulation"
         few = f"{target.ep} ran {compared.count} of {count} samples: {why} the floor is not reached"
     notes = [*runs.notes, *filter(None, [few]), *floor.other_answers(fidelity)]
@@ -295,8 +300,9 @@ def verify(
         estimate=estimate,
         worst_sample=compared.worst,
         further_db=tuple(alone[len(samples) :]),
+        interrupted=compared.stopped,
     )
-    if bisect or (bisect is None and shortfalls):
+    if bisect or (bisect is None and shortfalls and not compared.stopped):
         worst = every(compared.worst[0])
         return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout, known=known)
     return found

@@ -164,12 +164,33 @@ supervisor.leave(0)
 """
 
 
+_FINISHES = _KEEPS.replace(
+    """try:
+    with limits.stoppable():
+        print("searching", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("judging", flush=True)
+""",
+    """with limits.stopping() as stopped:
+    print("searching", flush=True)
+    while not stopped():
+        time.sleep(0.01)
+    print("judging", flush=True)
+""",
+)
+
+
+@pytest.mark.parametrize("work", [_KEEPS, _FINISHES], ids=["broken off", "asks"])
 @pytest.mark.parametrize("twice", [False, True])
-def test_work_that_has_something_to_keep_is_ended_by_the_second_interrupt_alone(twice: bool) -> None:
+def test_work_that_has_something_to_keep_is_ended_by_the_second_interrupt_alone(twice: bool, work: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _KEEPS, "60" if twice else "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", work, "60" if twice else "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline() == "searching\n"
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "judging\n"
@@ -178,6 +199,7 @@ def test_work_that_has_something_to_keep_is_ended_by_the_second_interrupt_alone(
     said = process.stdout.read()  # communicate() would lose what lies in the buffer already
     process.wait(20)
     assert (process.returncode, said) == ((130, "") if twice else (0, "kept\n"))
+    assert process.stderr.read().count("interrupt once more to give up") == 1
 
 
 def test_what_works_ends_with_the_process_that_was_started(tmp_path: Path) -> None:

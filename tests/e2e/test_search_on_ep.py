@@ -5,6 +5,7 @@ The EP is Qualcomm's own compiler and simulator of the NPU.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,8 @@ def test_samples_held_apart_that_refute_a_plan_are_told_of(tmp_path: Path, capsy
     assert len(document["attempts"]) == len(judgements)
 
 
-@pytest.mark.slow
-def test_where_they_refute_two_plans_the_next_dearer_precision_is_judged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Samples held apart lie outside of what integers keep of the range seen while calibrating: only float reaches so far."""
+def _reaching_further(folder: Path) -> tuple[Path, Path]:
+    """A perceptron, and samples of which those held apart lie outside of what integers keep of the range seen while calibrating."""
     rng = np.random.default_rng(0)
     weights = [(rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32) for shape in ((12, 32), (32,), (32, 4))]
     nodes = [
@@ -196,15 +194,40 @@ def test_where_they_refute_two_plans_the_next_dearer_precision_is_judged(
     ]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("x", 12), ("y", 4)))
     named = [numpy_helper.from_array(w, name) for w, name in zip(weights, ("w1", "b1", "w2"), strict=True)]
-    model = tmp_path / "mlp.onnx"
+    model = folder / "mlp.onnx"
     opset = [helper.make_opsetid("", 17)]
     onnx.save(
         helper.make_model(helper.make_graph(nodes, "g", [x], [y], named), opset_imports=opset, ir_version=8), model
     )
     noise = rng.normal(size=(32, 12)).astype(np.float32)
     noise[3::4] *= 1.2
-    np.savez(tmp_path / "noise.npz", x=noise)
-    status, document = _target(capsys, model, "--inputs", str(tmp_path / "noise.npz"), "--floor", "35", "--no-estimate")
+    np.savez(folder / "noise.npz", x=noise)
+    return model, folder / "noise.npz"
+
+
+@pytest.mark.slow
+def test_where_they_refute_two_plans_the_next_dearer_precision_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only float reaches so far."""
+    model, noise = _reaching_further(tmp_path)
+    status, document = _target(capsys, model, "--inputs", str(noise), "--floor", "35", "--no-estimate")
     assert status == 0 and document["plan"]["precision"] == "fp16"
     assert [j["passed"] for j in document["search"]["judgements"]] == [False, False, False, True]
     assert document["verification"]["fidelity"][0]["low_db"] >= 35
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("floor", [("--floor", "35"), ()], ids=["searched", "in order"])
+def test_who_interrupts_the_judging_keeps_the_plan_that_is_judged(
+    floor: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.search.trials.stopping", lambda: contextlib.nullcontext(lambda: True))
+    model, noise = _reaching_further(tmp_path)
+    _, document = _target(capsys, model, "--inputs", str(noise), *floor)
+    assert (tmp_path / "out.onnx").exists()
+    assert len(document["attempts"]) == 1 and document["verification"]["samples"] == 1
+    assert any(
+        note.startswith("interrupted: the verdict rests on 1 of 32") for note in document["verification"]["notes"]
+    )
+    assert not (document.get("search") or {}).get("stopped"), "the search itself came to its end"

@@ -268,3 +268,17 @@ def test_what_is_doubted_begins_with_the_hardest_sample_of_all(tmp_path: Path, m
     assert (found.samples, found.worst_sample[0]) == (1, 3) and found.divergence is not None
     trusted = verify(candidate, reference, CPU, samples, criteria, more=more, brief=True, bisect=False)
     assert (trusted.samples, trusted.worst_sample[0]) == (1, 1) and trusted.divergence is None
+
+
+def test_who_asks_to_stop_gets_a_verdict_of_what_ran_so_far(tmp_path: Path) -> None:
+    candidate, reference = write(tmp_path / "c.onnx", gain=1.1), write(tmp_path / "r.onnx")
+    ran: list[int] = []
+    criteria = Criteria(Floor("sqnr", 15))
+    found = verify(
+        candidate, reference, CPU, SAMPLES, criteria,
+        progress=lambda done, _: ran.append(done), stopped=lambda: len(ran) == 2,
+    )  # fmt: skip
+    assert found.passed and found.interrupted and found.samples == 2
+    assert found.notes == (f"interrupted: the verdict rests on 2 of 3 samples that {CPU.ep} ran",)
+    late = verify(candidate, reference, CPU, SAMPLES[:1], criteria, stopped=lambda: True)
+    assert late.interrupted and "interrupted" not in " ".join(late.notes), "nothing was left out"
