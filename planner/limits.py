@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from planner.errors import RequestError
 
@@ -141,6 +142,9 @@ def stoppable() -> Iterator[None]:
         tell_watcher("unstoppable")
 
 
+# Written at once, by the descriptor: a signal may come while something else is printed.
+STOPPING = b"\nplanner: stopping: the best plan so far is kept; interrupt once more to give up\n"
+
 _asked_to_stop: threading.Event | None = None
 
 
@@ -150,10 +154,31 @@ def stopping() -> Iterator[Callable[[], bool]]:
     global _asked_to_stop
     _asked_to_stop = asked = threading.Event()
     try:
-        with stoppable():
+        with stoppable(), _first_interrupt():
             yield asked.is_set
     finally:
         _asked_to_stop = None
+
+
+@contextlib.contextmanager
+def _first_interrupt() -> Iterator[None]:
+    """Where nobody watches who would pass it on (Windows, planner as a library), the first SIGINT is taken here."""
+    before = signal.getsignal(signal.SIGINT)
+    alone = _watcher is None and threading.current_thread() is threading.main_thread()
+    if not alone or before is not signal.default_int_handler:
+        yield
+        return
+
+    def take(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        os.write(2, STOPPING)
+        interrupt()
+
+    signal.signal(signal.SIGINT, take)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupt() -> None:
