@@ -36,7 +36,9 @@ from planner.runtime.registry import CPU
 from planner.verification.feed import AS_WRITTEN, as_written, cast_feed, input_dtypes, load
 from planner.verification.fidelity import Comparison
 
-MODELS = ("digits", "magika", "rec", "det", "cls", "silero-static", "minilm", "table-cls")
+MODELS = (
+    "digits", "magika", "rec", "rec-v4", "det", "cls", "orientation", "silero-static", "minilm", "table-cls", "layout"
+)  # fmt: skip
 GIVEN, _SIMULATED = 16, 8
 _ORT = {"ort-w8a8": DType.UINT8, "ort-w8a16": DType.UINT16}
 TOOLS = ("planner", *_ORT, *peer_tools.TOOLS)

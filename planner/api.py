@@ -336,7 +336,7 @@ def target(
         with blaming_synthetic(loaded):
             selection = select(
                 opened, read, itertools.chain([first], resolutions), loaded, written,
-                Demands(floor, allow_fallback, float16_io, estimated, time_budget),
+                Demands(floor, allow_fallback, float16_io, estimated, time_budget, keeps=True),
                 auto=asked is None, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         result = TargetResult(result.check, selection, loaded)

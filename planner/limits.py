@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from planner.errors import RequestError
 
@@ -133,7 +132,7 @@ def tell_watcher(*words: str) -> None:
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Work whose first interrupt ends this step alone: what it has so far is then brought to its end (KeyboardInterrupt is caught
-    by whoever asks for this). A second interrupt ends the process as ever.
+    by whoever asks for this, but for what is `stopping` by itself). A second interrupt ends the process as ever.
     """
     tell_watcher("stoppable")
     try:
@@ -142,43 +141,21 @@ def stoppable() -> Iterator[None]:
         tell_watcher("unstoppable")
 
 
-# Written at once, by the descriptor: a signal may come while something else is printed.
-STOPPING = b"\nplanner: stopping: the best plan so far is kept; interrupt once more to give up\n"
-
 _asked_to_stop: threading.Event | None = None
 
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Work that a first interrupt does not break off: it asks whether one came, and ends where it has something to keep."""
+    """Work that a first interrupt does not break off, where a supervisor passes it on: it asks whether one came, and ends where it has
+    something to keep.
+    """
     global _asked_to_stop
     _asked_to_stop = asked = threading.Event()
     try:
-        with stoppable(), _first_interrupt():
+        with stoppable():
             yield asked.is_set
     finally:
         _asked_to_stop = None
-
-
-@contextlib.contextmanager
-def _first_interrupt() -> Iterator[None]:
-    """Where nobody watches who would pass it on (Windows, planner as a library), the first SIGINT is taken here."""
-    before = signal.getsignal(signal.SIGINT)
-    alone = _watcher is None and threading.current_thread() is threading.main_thread()
-    if not alone or before is not signal.default_int_handler:
-        yield
-        return
-
-    def take(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        os.write(2, STOPPING)
-        interrupt()
-
-    signal.signal(signal.SIGINT, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def interrupt() -> None:

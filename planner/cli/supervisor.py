@@ -103,6 +103,10 @@ def _obey() -> None:
     signal.signal(signal.SIGUSR1, stop_softly)
 
 
+# Written at once, by the descriptor: a signal may come while something else is printed.
+_STOPPING = b"\nplanner: stopping: the best plan so far, if there is one, is kept; interrupt once more to give up\n"
+
+
 @dataclass
 class _Supervisor:
     """Waits for the working process.
@@ -212,7 +216,7 @@ class _Supervisor:
             if self.stoppable and number == signal.SIGINT:
                 self.stoppable, self.stopped = False, True
                 with contextlib.suppress(OSError):
-                    os.write(2, limits.STOPPING)
+                    os.write(2, _STOPPING)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGUSR1)
             elif self.got is None:

@@ -138,6 +138,7 @@ class Worker:
         self._available: Availability | None = None
         self._process: Process | None = None
         self._cores: Collection[int] | None = None
+        self._abandoned = False
         self._holds = False
 
     def __enter__(self) -> Self:
@@ -161,7 +162,8 @@ class Worker:
         self._end()
 
     def abandon(self) -> None:
-        """End the process while another thread waits for its answer: there it has crashed."""
+        """End the process while another thread waits for its answer: there it has crashed. No other is started."""
+        self._abandoned = True
         if (process := self._process) is not None:
             process.end()
 
@@ -355,6 +357,8 @@ class Worker:
         )
 
     def _start(self) -> None:
+        if self._abandoned:
+            raise WorkerCrashed(f"{self.ep} is no longer wanted")
         if self._available is None:
             self._available = self._launcher.availability()
         available = self._available

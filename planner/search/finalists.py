@@ -36,7 +36,7 @@ class Finalist:
         precision: of the plan.
         ms: estimated, never measured; None where there is no estimate.
         outcome: "kept"; "not faster" than the one kept, and not tried; tried, and "not faithful"; "not estimated";
-            or "not needed", since a faster one passed.
+            or "not needed", since a faster one passed, or nothing else was to be run.
     """
 
     precision: str
@@ -57,14 +57,14 @@ def narrowest(activations: Iterable[str | None]) -> int:
 def fastest(
     first: tuple[str, Interval | None],
     others: Iterable[tuple[str, Interval | None]],
-    passes: Callable[[str], bool],
+    passes: Callable[[str], bool | None],
 ) -> tuple[Finalist, ...]:
     """Let each plan that is estimated faster than the first take its place, if it passes; the fastest first.
 
     Args:
         first: precision and estimate of the plan that passed, and is the cheapest by declared cost.
         others: the same of plans that nothing is known of.
-        passes: runs a plan, named by its precision, and says whether it passes.
+        passes: runs a plan, named by its precision, and says whether it passes; None where it is not run.
 
     Returns:
         All of them, the first one first. One is kept.
@@ -79,12 +79,9 @@ def fastest(
     kept = first[0]
     for name in faster:
         outcomes[name] = "not needed"
-        if kept != first[0]:
+        if kept != first[0] or (passed := passes(name)) is None:
             continue
-        if passes(name):
-            kept, outcomes[name] = name, "kept"
-        else:
-            outcomes[name] = "not faithful"
+        kept, outcomes[name] = (name, "kept") if passed else (kept, "not faithful")
     mine: Outcome = "kept" if kept == first[0] else "not needed"
     return (Finalist(*first, mine), *(Finalist(name, ms, outcomes[name]) for name, ms in known.items()))
 

@@ -135,7 +135,7 @@ def _best(
     report, finalists = _try(trials, resolutions)
     if not trials.attempts:
         raise trials.failed[0].error
-    kept = trials.undercutting or max(trials.attempts, key=_merit)
+    kept = trials.undercutting or _most_merit(trials.attempts, interrupted=trials.interrupted)
     if report is None and kept.passed:
         faster, finalists = _by_schedule(trials, kept.plan, kept)
         kept = faster or kept
@@ -195,11 +195,11 @@ def _by_schedule(
         ms = trials.estimator.of(plan)
     trials.progress("comparing schedules", total, total)
 
-    def passes(name: str) -> bool:
+    def passes(name: str) -> bool | None:
         if trials.interrupted:
-            return False
+            return None
         attempt = trials.attempt(trials.refined(plans[name]))
-        return attempt is not None and attempt.passed
+        return attempt is not None and attempt.passed and not trials.interrupted
 
     finalists = fastest((plan.precision, ms), found.items(), passes)
     faster = any(finalist.outcome == "kept" for finalist in finalists[1:])
@@ -222,6 +222,16 @@ def _notes_on_processor(plan: Plan) -> Iterator[str]:
             f"{saturating} nodes multiply uint8 by int8: exact here; on an x86 processor without VNNI such sums can saturate: "
             "plan it there (planner then takes unsigned weights), or choose --weight-type uint8 --activation-type uint8"
         )
+
+
+def _most_merit(attempts: Sequence[Attempt], *, interrupted: bool) -> Attempt:
+    """The best; where the last was interrupted, of those that passed one that was judged on most samples, and of such the last."""
+    if not interrupted:
+        return max(attempts, key=_merit)
+    return max(
+        reversed(attempts),
+        key=lambda made: (made.passed, made.verification.samples if made.passed else 0, _merit(made)),
+    )
 
 
 def _merit(attempt: Attempt) -> tuple[bool, bool, float, float]:
@@ -252,14 +262,19 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
         plan = replace(plan, inputs=trials.inputs.to_json()) if plan.is_quantized else plan
         return trials.rounded(trials.corrected(trials.protect(plan)))
 
+    @functools.cache
+    def uniform(level: int) -> Plan:
+        return plan_of(candidates.uniform(level))
+
     @functools.lru_cache(maxsize=2)  # built, judged, cross-validated and compared with another in a row
     def planned(assignment: Assignment) -> Plan:
-        return plan_of(assignment)
+        level = assignment[0]
+        return uniform(level) if assignment == candidates.uniform(level) else plan_of(assignment)
 
     def switched(levels: Sequence[int]) -> Switched | None:
         assert trials.model.ir is not None
         names = [[candidates.nodes[i].name for i in unit] for unit in candidates.units]
-        made = {level: functools.partial(trials.build, plan_of(candidates.uniform(level))) for level in levels}
+        made = {level: functools.partial(trials.build, uniform(level)) for level in levels}
         return make_switched(trials.model.ir, names, made)
 
     def estimated(assignment: Assignment) -> Interval | None:
@@ -268,7 +283,7 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
     def foresee(assignment: Assignment) -> None:
         """A level that may pass is compared with the cheaper ones, and in the end with all: they are compiled while others run."""
         if trials.estimator is not None:
-            plans = [plan_of(candidates.uniform(level)) for level in range(assignment[0], -1, -1)]
+            plans = [uniform(level) for level in range(assignment[0], -1, -1)]
             tried = {plan.precision for plan in plans}
             trials.estimator.foresee(lambda: [*plans, *trials.rivals(plans[0], tried)])
 
@@ -293,13 +308,11 @@ def _search(trials: Trials) -> tuple[SearchReport | None, tuple[Finalist, ...]]:
             if found.passed:
                 short = [u.level for u in found.uniform if u.real is None or u.real.score < floor.value]
                 faster, finalists = _by_schedule(trials, plan, None, [candidates.levels[level].name for level in short])
-            attempt = faster
-            if attempt is None:
-                attempt = trials.attempts[-1] if trials.interrupted else trials.attempt(plan, doubted=not found.passed)
+            attempt = faster or trials.attempt(plan, doubted=not found.passed)
             judgements.extend(Judgement(_score(made, floor), made.passed) for made in trials.attempts[before:])
             return attempt
 
-        found, stopped = _until_judged(candidates, evaluator, floor, judge)
+        found, stopped = _until_judged(candidates, evaluator, floor, trials, judge)
         refuted = bool(judgements) and not judgements[-1].passed and found.passed
         if refuted and not stopped and not trials.interrupted and trials.left != 0:
             found = _next_dearer(candidates, found, trials, judge)
@@ -317,16 +330,20 @@ def _score(attempt: Attempt, floor: Floor) -> float:
 
 
 def _until_judged(
-    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, judge: Callable[[Found], Attempt | None]
+    candidates: Candidates,
+    evaluator: PlanEvaluator,
+    floor: Floor,
+    trials: Trials,
+    judge: Callable[[Found], Attempt | None],
 ) -> tuple[Found, Stopped | None]:
     """What was found, and what stopped the search: once more, with more asked for, where the samples held apart refute it."""
     asked = floor.value
     for last in (False, True):
-        found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked)
+        found, asked, stopped = _until_stopped(candidates, evaluator, floor, asked, keeps=trials.demands.keeps)
         attempt = judge(found)
         if last or stopped or attempt is None or attempt.passed or not found.passed:
             break
-        if attempt.verification.session_error or attempt.verification.interrupted:
+        if attempt.verification.session_error or trials.interrupted:
             break
         evaluator.refute(found.assignment, _score(attempt, floor))
         if floor.kind == "sqnr":
@@ -345,6 +362,8 @@ def _next_dearer(
     short = {u.level for u in refuted.uniform if u.real is not None and u.real.score < floor.value}
     for level in sorted(range(len(candidates.levels)), key=lambda level: candidates.levels[level].cost):
         own = candidates.levels[level]
+        if trials.interrupted:
+            break
         if level in short or own.cost <= candidates.cost(refuted.assignment):
             continue
         if any(attempt.plan.precision == own.name for attempt in trials.attempts):
@@ -357,20 +376,20 @@ def _next_dearer(
 
 
 def _until_stopped(
-    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float
+    candidates: Candidates, evaluator: PlanEvaluator, floor: Floor, asked: float, *, keeps: bool
 ) -> tuple[Found, float, Stopped | None]:
     """What the search found, what was asked for in the end, and what stopped it before its end.
 
     Raises:
-        KeyboardInterrupt: no plan was measured before it.
+        KeyboardInterrupt: no plan was measured before it, or none is to be kept then.
     """
     try:
-        with stoppable():
+        with stoppable() if keeps else contextlib.nullcontext():
             return *_confirmed(candidates, evaluator, floor, asked), None
     except OutOfTime:
         stopped: Stopped = "time budget"
     except KeyboardInterrupt as interrupt:
-        if not evaluator.known:
+        if not keeps or not evaluator.known:
             raise KeyboardInterrupt(*interrupt.args) from None
         stopped = "interrupted"
     # Some plan is needed: the first that the profile has, where time ran out before any was measured.

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from planner.search.cost import plan_cost, work
 from planner.search.finalists import Estimator, narrowest
 from planner.verification.emulated import Emulation
 from planner.verification.feed import cast_feed, input_dtypes, load, sample_at
-from planner.verification.fidelity import BEST, WORST
+from planner.verification.fidelity import WORST
 from planner.verification.floor import DEFAULT_FLOOR, Floor
 from planner.verification.verify import Criteria, verify, with_divergence
 
@@ -68,6 +68,7 @@ class Demands:
         estimated: whether plans are priced by the schedule of the chip's compiler, where the EP writes it down.
         time_budget: seconds for all of it: the search stops in time to judge the best plan so far, and what is left is spent
             on judging more samples on the EP. None for as long as it takes.
+        keeps: whether a first interrupt keeps the best plan so far; else it ends all.
     """
 
     floor: Floor | None = None
@@ -75,6 +76,7 @@ class Demands:
     float16_io: bool = False
     estimated: bool = True
     time_budget: float | None = None
+    keeps: bool = False
 
 
 @dataclass
@@ -102,6 +104,10 @@ class Trials:
     learning: dict[int, float | None] = field(default_factory=dict)
     # What the plans on which biases were measured came to, by precision.
     corrected_db: dict[str, float] = field(default_factory=dict)
+    # The last plan that was measured and is beyond hope.
+    _hopeless: Plan | None = None
+    # Whether a first interrupt came while a plan was judged: that judgement is the last one.
+    interrupted: bool = False
     # How weights are rounded, once a plan wants that learned.
     _rounding: Rounding | None = None
     started: float = field(default_factory=time.monotonic)
@@ -159,7 +165,10 @@ class Trials:
         if bits not in self.corrections:
             some = evenly(range(len(self.inputs.calibration)), _CORRECTING)
             corrected = self.emulated(plan, some)
-            as_they_are = WORST if self._is_hopeless(corrected) else self.emulated(plain_biases, some)
+            if self._is_hopeless(corrected):
+                self._hopeless = plan
+                return plan  # which biases its width has is left to one that needs to know
+            as_they_are = self.emulated(plain_biases, some)
             self.corrections[bits] = corrected >= as_they_are
             self.corrected_db[plan.precision] = max(corrected, as_they_are)
         return plan if self.corrections[bits] else plain_biases
@@ -177,11 +186,9 @@ class Trials:
         bits = _usual_bits(plan)
         teach, judge = teaching(len(self.inputs.calibration))
         narrow = any(n.weight and not n.weight.is_float and n.weight.bits <= 8 for n in plan.nodes)
-        if not bits or not narrow or not teach or self.inputs.synthetic:
+        if not bits or not narrow or not teach or self.inputs.synthetic or plan is self._hopeless:
             return plan
         learned = replace(plan, inputs={**(plan.inputs or {}), LEARNS: True})
-        if self._is_hopeless(self.corrected_db.get(plan.precision, BEST)):
-            return plan
         if bits not in self.learning:
             self.learning[bits] = self._flattery(plan, learned, evenly(teach, len(judge)), judge)
         return plan if self.learning[bits] is None else learned
@@ -274,7 +281,9 @@ class Trials:
             PlannerError: it is not possible, and no other plan was asked for.
         """
         try:
-            made = asked_twice(lambda: self._attempt(plan, doubted))
+            made = (
+                self._attempt(plan, doubted) if self.interrupted else asked_twice(lambda: self._attempt(plan, doubted))
+            )
         except (EPError, RangeMissingError) as error:
             if not self.auto:
                 raise
@@ -293,7 +302,7 @@ class Trials:
         what = f"verifying {plan.precision} on {self.target.ep}"
         predicted = Prediction({n.name: True for n in plan.nodes if n.on_target})
         try:
-            with stopping() as stopped:
+            with self._stoppable() as stopped:
                 verification = verify(
                     path,
                     Path(self.model.path),
@@ -318,10 +327,17 @@ class Trials:
             prove_loads(path, Path(self.model.path))
         return Attempt(plan, made, verification, self.time(plan, path) if verification.passed else None)
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether what was judged last was to be the end of it: nothing else is attempted."""
-        return bool(self.attempts) and self.attempts[-1].verification.interrupted
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[Callable[[], bool]]:
+        """What is judged within asks whether a first interrupt came, now or before."""
+        if self.interrupted or not self.demands.keeps:
+            yield lambda: self.interrupted
+            return
+        with stopping() as asked:
+            try:
+                yield asked
+            finally:
+                self.interrupted = asked()
 
     def _further(self, plan: Plan) -> Sequence[Sample]:
         """Samples beside those held apart that a plan is judged on: none that taught how to round its weights."""
@@ -403,7 +419,7 @@ class Trials:
             if reached < least:
                 continue
             cheaper = self.attempt(plan)
-            if cheaper is not None and cheaper.passed and cheaper.worst_db >= kept.worst_db:
+            if cheaper is not None and cheaper.passed and not self.interrupted and cheaper.worst_db >= kept.worst_db:
                 self.undercutting = kept = cheaper
                 least = reached
 

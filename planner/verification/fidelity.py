@@ -241,14 +241,15 @@ class Comparison:
         return {name: sum(pair[0] for pair in found.energies) for name, found in self.outputs.items() if found.finite}
 
     def least_with(self, others: Comparison, places: Sequence[int]) -> float:
-        """Least of each finite output's SQNR, or the lower end of its interval, were the others at these places added, in dB."""
+        """What a floor is compared with, of each finite output, were the others at these places added: the least, in dB."""
         known = [
             [*found.energies, *(others.outputs[name].energies[place] for place in places)]
             for name, found in self.outputs.items()
             if found.finite and name in others.outputs and others.outputs[name].finite
         ]
-        totals = (sqnr(*(sum(pair[i] for pair in energies) for i in range(2))) for energies in known)
-        return min([*totals, *(low for low in map(low_end, known) if low is not None)], default=BEST)
+        totals = [sqnr(*(sum(pair[i] for pair in energies) for i in range(2))) for energies in known]
+        lows = [low_end(energies) for energies in known if len(energies) >= ENOUGH_SAMPLES]
+        return min([*totals, *(low for low in lows if low is not None)], default=BEST)
 
 
 @dataclass(frozen=True)

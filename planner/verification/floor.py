@@ -89,9 +89,9 @@ class Floor:
 
     def is_missed(self, ran: Comparison, emulated: Comparison, places: Sequence[int]) -> bool:
         """Whether what ran falls short of a floor in dB, and would with the samples at these places, were they as good as emulated."""
-        if self.kind != "sqnr" or ran.least_with(emulated, places) >= self.value:
+        if self.kind != "sqnr" or not any(self.shortfalls(results := ran.results())):
             return False
-        return any(self.shortfalls(ran.results()))
+        return not all(found.finite for found in results) or ran.least_with(emulated, places) < self.value
 
     def shortfalls(self, fidelity: Sequence[Fidelity], metric: float | None = None) -> Iterator[str]:
         """Why it does not pass, in words; nothing where it does."""

@@ -79,7 +79,6 @@ class Compared:
         own: the candidate on the CPU EP against target.
         seconds: of all runs on the target.
         count: samples that ran.
-        stopped: whether somebody asked to stop.
     """
 
     worst: tuple[int, float]
@@ -89,7 +88,6 @@ class Compared:
     own: Comparison = field(default_factory=Comparison)
     seconds: float = 0.0
     count: int = 0
-    stopped: bool = False
 
 
 @dataclass
@@ -213,8 +211,8 @@ class Runs:
         Args:
             first: the place of the one that it begins with.
             alone: what each sample comes to by emulation.
-            own: so many of them, the first, run in any case.
-            budget: seconds that the target may spend on others; None for a few.
+            own: so many of them, the first, are all chosen; a few of the others.
+            budget: seconds that the target may spend on further ones; None for no more than those.
         """
         if self.emulated:
             return list(range(len(alone)))
@@ -242,7 +240,7 @@ class Runs:
         Args:
             places: as `choose` gives them.
             sample_at: the sample at a place.
-            own: so many run in any case.
+            own: so many were held apart, and count before a budget does.
             budget: seconds in which others may run; None for as long as it takes.
             progress: called with (samples done, of how many).
             patience: after so many seconds of running those that ran will do, where what they came to settles it.
@@ -253,7 +251,7 @@ class Runs:
         worst_db = math.inf
         started = time.monotonic()
         needed = len(places) if budget is None else min(len(places), max(own + _HARDEST, ENOUGH_SAMPLES))
-        for place, (sample, ran) in zip(places, self.ran(map(sample_at, places), len(places)), strict=False):
+        for place, (sample, ran) in zip(places, self.ran(map(sample_at, places), len(places), stopped), strict=False):
             feed = cast_feed(sample, self.dtypes)
             expected = self.expected(sample)
             found.seconds += ran.seconds
@@ -272,9 +270,6 @@ class Runs:
                 break
             if found.seconds > patience and settled(found):
                 break
-            if stopped():
-                break
-        found.stopped = stopped()
         return found
 
     @contextlib.contextmanager
@@ -287,8 +282,10 @@ class Runs:
         with beside(self.worker, lambda: self.worker.run(feed)) as self.first:
             yield
 
-    def ran(self, samples: Iterator[Sample], count: int) -> Iterator[tuple[Sample, Ran]]:
-        """Each sample's run on the target: two side by side on a simulator, which keeps about one core busy."""
+    def ran(
+        self, samples: Iterator[Sample], count: int, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Sample, Ran]]:
+        """Each sample's run on the target, until none is to begin: two side by side on a simulator, which keeps about one core busy."""
         first = next(samples)
         try:
             ran = self.worker.run(cast_feed(first, self.dtypes)) if self.first is None else self.first.result()
@@ -299,13 +296,13 @@ class Runs:
         yield first, ran
         workers = [self.worker]
         lasts = ran.seconds * (count - 1) > _WORTH * (self.opened.seconds + _PROCESS_SECONDS)
-        if self.kind == "simulator" and lasts and self.second is not None:
+        if self.kind == "simulator" and lasts and self.second is not None and not stopped():
             # What the second one fails at, the first one tells of.
             with contextlib.suppress(EPError):
                 workers.append(self.second())
                 part(workers)
         with ThreadPoolExecutor(len(workers)) as pool:
-            while batch := list(itertools.islice(samples, len(workers))):
+            while not stopped() and (batch := list(itertools.islice(samples, len(workers)))):
                 feeds = [cast_feed(sample, self.dtypes) for sample in batch]
                 yield from zip(batch, pool.map(lambda w, feed: w.run(feed), workers, feeds), strict=True)
 
@@ -403,4 +400,4 @@ def operators_of(model: ir.Model) -> dict[str, str]:
     return {node.name or "": node.op_type for node in model.graph.all_nodes()}
 
 
-__all__ = ["Compared", "Kind", "NoSession", "Progress", "Runs", "operators_of", "refusal_reasons"]
+__all__ = ["Compared", "Kind", "NoSession", "Progress", "Runs", "beside", "operators_of", "part", "refusal_reasons"]

@@ -146,7 +146,6 @@ class Verification:
     estimate: Estimate | None = field(default=None, metadata=HIDDEN)
     worst_sample: tuple[int, float] = field(default=(0, BEST), metadata=HIDDEN)
     further_db: tuple[float, ...] = field(default=(), metadata=HIDDEN)
-    interrupted: bool = field(default=False, metadata=HIDDEN)
 
     SHOWN = ("passed",)
 
@@ -213,8 +212,8 @@ def verify(
         budget: seconds that the target may spend on further samples; None for a few.
         brief: where the emulation of all samples says no already, or does so with what ran, an EP that takes long runs a few of them
             only.
-        doubted: it is expected to fall short: a simulator runs its hardest sample first, and finds the node where the runs part
-            meanwhile.
+        doubted: it is expected to fall short: its hardest sample of all runs first, and on a simulator the node where the runs part is
+            looked for meanwhile.
         normalized: the reference in the form that the candidate was made from, whose inner tensors it shares by name;
             only used to find where two runs part. The outputs are always compared with the reference's own.
         parts: of the reference's outputs, where whoever calls knows them: see `read_parts`.
@@ -222,7 +221,7 @@ def verify(
         estimate_as: the candidate's precision, by which its estimate is named; None for no estimate. It takes no second
             session: the one that runs is built with its compiler's schedule written down.
         timeout: seconds that one request to a worker may take; None for what `planner.limits` says.
-        stopped: whether no sample beyond those that run now is to run on the target.
+        stopped: whether somebody asked to stop: the verdict is that of the samples that run already, one at least.
         progress: called with (samples done, of how many).
 
     Raises:
@@ -247,7 +246,9 @@ def verify(
         first = next(iter(spread(alone, 1)), 0)
         looking = None
         if doubted and runs.kind == "simulator":
-            looking = _looking(stack, runs, candidate, normalized or reference, target, every(first), timeout)
+            looking = _Looking.begin(stack, candidate, normalized or reference, target, every(first), timeout)
+            part([runs.worker, looking.worker])
+            runs.second = None  # it would share their cores
         with runs.begun(every(first)):
             estimate = runs.estimate()
             alone += runs.emulate(map(every, range(early, count if more else 0)), emulated)
@@ -261,12 +262,13 @@ def verify(
         patience = _PATIENCE if brief and floor.kind != "metric" else math.inf
         compared = runs.compare(places, every, len(samples), budget, progress, patience, settled, stopped)
         measured = None if metric is None else MetricValue(str(criteria.floor.metric), *runs.measure(metric))
-        known = None if looking is None or compared.worst[0] != first else _unless_failed(looking)
+        short = any(floor.shortfalls(compared.total.results())) and not stopped()
+        known = None if looking is None else looking.end(wanted=short and compared.worst[0] == first)
     fidelity = compared.total.results()
     everywhere = emulated.results() if compared.count < count and not runs.emulated else ()
     value = None if measured is None else measured.value
     few = floor.too_few(compared.count)
-    if compared.stopped and compared.count < len(places):
+    if stopped() and compared.count < len(places) and not settled(compared):
         few = f"interrupted: the verdict rests on {compared.count} of {count} samples that {target.ep} ran"
     elif few and (hopeless or (compared.count < len(places) and settled(compared))):
         why = "by emulation on all of them" if hopeless else "with the others as good as by emulation"
@@ -300,9 +302,8 @@ def verify(
         estimate=estimate,
         worst_sample=compared.worst,
         further_db=tuple(alone[len(samples) :]),
-        interrupted=compared.stopped,
     )
-    if bisect or (bisect is None and shortfalls and not compared.stopped):
+    if bisect or (bisect is None and shortfalls and not stopped()):
         worst = every(compared.worst[0])
         return with_divergence(found, candidate, normalized or reference, target, worst, timeout=timeout, known=known)
     return found
@@ -350,26 +351,37 @@ def with_divergence(
     return replace(found, divergence=divergence, reasons=reasons)
 
 
-def _looking(
-    stack: contextlib.ExitStack,
-    runs: Runs,
-    candidate: Path,
-    normalized: Path,
-    target: TargetIdentity,
-    sample: Sample,
-    timeout: float | None,
-) -> Future[Divergence]:
-    """Where the runs part on a sample is looked for beside those that follow."""
-    worker = stack.enter_context(Worker(target.ep, timeout=timeout))
-    part([runs.worker, worker])
-    look = functools.partial(find_divergence, candidate, normalized, target, [sample], timeout=timeout, worker=worker)
-    return stack.enter_context(beside(worker, look))
+@dataclass(frozen=True)
+class _Looking:
+    """Where the runs part on a sample is looked for beside other work."""
 
+    worker: Worker
+    result: Future[Divergence]
 
-def _unless_failed(looked_for: Future[Divergence]) -> Divergence | None:
-    with contextlib.suppress(EPError):  # asked once more, it says why
-        return looked_for.result()
-    return None
+    @classmethod
+    def begin(
+        cls,
+        stack: contextlib.ExitStack,
+        candidate: Path,
+        normalized: Path,
+        target: TargetIdentity,
+        sample: Sample,
+        timeout: float | None,
+    ) -> _Looking:
+        """It ends with the stack at the latest."""
+        worker = stack.enter_context(Worker(target.ep, timeout=timeout))
+        look = functools.partial(
+            find_divergence, candidate, normalized, target, [sample], timeout=timeout, worker=worker
+        )
+        return cls(worker, stack.enter_context(beside(worker, look)))
+
+    def end(self, *, wanted: bool) -> Divergence | None:
+        """What was found; None where it is not wanted, or failed: asked once more, that says why."""
+        if wanted:
+            with contextlib.suppress(EPError):
+                return self.result.result()
+        self.worker.abandon()
+        return None
 
 
 def _without_session(

@@ -218,16 +218,27 @@ def test_where_they_refute_two_plans_the_next_dearer_precision_is_judged(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("floor", [("--floor", "35"), ()], ids=["searched", "in order"])
+@pytest.mark.parametrize(
+    ("options", "said", "status"),
+    [
+        (("--floor", "35"), "ran 1 of 32 samples: by emulation on all of them the floor is not reached", 1),
+        (("--floor", "5"), "interrupted: the verdict rests on 1 of 32", 0),
+        ((), "interrupted: the verdict rests on 1 of 32", 1),
+    ],
+    ids=["searched, no", "searched, yes", "in order"],
+)
 def test_who_interrupts_the_judging_keeps_the_plan_that_is_judged(
-    floor: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...],
+    said: str,
+    status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("planner.search.trials.stopping", lambda: contextlib.nullcontext(lambda: True))
     model, noise = _reaching_further(tmp_path)
-    _, document = _target(capsys, model, "--inputs", str(noise), *floor)
-    assert (tmp_path / "out.onnx").exists()
-    assert len(document["attempts"]) == 1 and document["verification"]["samples"] == 1
-    assert any(
-        note.startswith("interrupted: the verdict rests on 1 of 32") for note in document["verification"]["notes"]
-    )
+    ended, document = _target(capsys, model, "--inputs", str(noise), *options)
+    assert (tmp_path / "out.onnx").exists() and ended == status
+    assert (len(document["attempts"]), document["verification"]["samples"]) == (1, 1)
+    assert any(said in note for note in document["verification"]["notes"])
     assert not (document.get("search") or {}).get("stopped"), "the search itself came to its end"

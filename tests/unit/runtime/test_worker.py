@@ -202,6 +202,8 @@ def test_who_waits_for_an_answer_that_nobody_wants_any_more_is_let_go(tmp_path: 
         with pytest.raises(WorkerCrashed):
             waiting.result(HANGS)
         worker.abandon()  # there is nothing to end
+        with pytest.raises(WorkerCrashed, match="no longer wanted"):
+            worker.open(model(tmp_path), {})
 
 
 def alive(process: int) -> bool:

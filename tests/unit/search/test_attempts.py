@@ -87,7 +87,8 @@ def test_nor_does_one_that_is_ended_in_a_search(
 
     def ended_first(self: PlanEvaluator, worker: Worker, *args: Any) -> Any:
         if len(ended) % 2 == 0:
-            worker.abandon()
+            assert worker._process is not None
+            worker._process.end()
         ended.append(worker.ep)
         return run(self, worker, *args)
 

@@ -58,6 +58,22 @@ def test_alone_a_plan_is_kept() -> None:
     assert outcomes(fastest(("fp16", ms(1.0)), [], lambda name: True)) == {"fp16": "kept"}
 
 
+def test_a_plan_that_is_not_run_is_not_called_unfaithful() -> None:
+    asked: list[str] = []
+
+    def passes(name: str) -> bool | None:
+        asked.append(name)
+        return False if name == "fastest" else None
+
+    outcomes = fastest(("first", ms(3.0)), [("fastest", ms(1.0)), ("faster", ms(2.0))], passes)
+    assert asked == ["fastest", "faster"]
+    assert {f.precision: f.outcome for f in outcomes} == {
+        "first": "kept",
+        "fastest": "not faithful",
+        "faster": "not needed",
+    }
+
+
 def test_is_faster_is_a_share_of_the_time() -> None:
     assert is_faster(ms(LEAST_GAIN), ms(1.0))
     assert not is_faster(ms(LEAST_GAIN + 0.001), ms(1.0))

@@ -56,8 +56,11 @@ class _Evaluator:
         raise self.stop
 
 
-def _stopped(stop: BaseException, known: Mapping[Assignment, Measured]) -> tuple[Found, float, Stopped | None]:
-    return _until_stopped(CHOICE, cast(PlanEvaluator, _Evaluator(stop, known)), Floor("sqnr", 30), 30)
+def _stopped(
+    stop: BaseException, known: Mapping[Assignment, Measured], *, keeps: bool = True
+) -> tuple[Found, float, Stopped | None]:
+    evaluator = cast(PlanEvaluator, _Evaluator(stop, known))
+    return _until_stopped(CHOICE, evaluator, Floor("sqnr", 30), 30, keeps=keeps)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,11 @@ def test_a_search_that_is_stopped_keeps_its_best_plan_and_says_why(stop: BaseExc
 def test_an_interrupt_before_any_plan_was_measured_is_an_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         _stopped(KeyboardInterrupt(2), {})
+
+
+def test_a_report_keeps_nothing_of_a_search_that_is_interrupted() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _stopped(KeyboardInterrupt(2), KNOWN, keeps=False)
 
 
 def test_where_time_is_over_before_any_plan_was_measured_the_dearest_is_judged() -> None:

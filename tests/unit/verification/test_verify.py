@@ -278,7 +278,39 @@ def test_who_asks_to_stop_gets_a_verdict_of_what_ran_so_far(tmp_path: Path) -> N
         candidate, reference, CPU, SAMPLES, criteria,
         progress=lambda done, _: ran.append(done), stopped=lambda: len(ran) == 2,
     )  # fmt: skip
-    assert found.passed and found.interrupted and found.samples == 2
+    assert found.passed and found.samples == 2
     assert found.notes == (f"interrupted: the verdict rests on 2 of 3 samples that {CPU.ep} ran",)
     late = verify(candidate, reference, CPU, SAMPLES[:1], criteria, stopped=lambda: True)
-    assert late.interrupted and "interrupted" not in " ".join(late.notes), "nothing was left out"
+    assert late.samples == 1 and "interrupted" not in " ".join(late.notes), "nothing was left out"
+    short = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 40)), stopped=lambda: True)
+    assert short.samples == 1 and short.divergence is None, "nor is it looked for what is to blame"
+
+
+def test_few_samples_are_enough_for_a_floor_that_no_interval_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between four and seven samples the interval has a lower end, and the floor is compared with the whole alone."""
+    text = "h = Add(x, f)\ny = Mul(h, g)"
+    candidate, reference = (
+        save(graph("(float[2,16] x) => (float[2,16] y)", text, {"f": f32(f), "g": f32(1.0)}), tmp_path, name)
+        for f, name in ((1.0, "c.onnx"), (0.0, "r.onnx"))
+    )
+    samples, more = ([{"x": np.full((2, 16), size, np.float32)} for size in sizes] for sizes in ((3, 40), (12, 12, 12)))
+    monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
+    found = verify(candidate, reference, CPU, samples, Criteria(Floor("sqnr", 25)), more=more, brief=True)
+    assert found.passed and found.samples == 5
+
+
+def test_a_result_that_is_not_finite_settles_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate, reference = write(tmp_path / "c.onnx"), write(tmp_path / "r.onnx")
+    more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(9)]
+    ran_as_it_is = Runs.ran
+
+    def broken(runs: Runs, *args: Any) -> Iterator[tuple[Sample, Ran]]:
+        for sample, ran in ran_as_it_is(runs, *args):
+            yield sample, replace(ran, outputs={name: array * np.nan for name, array in ran.outputs.items()})
+
+    monkeypatch.setattr(Runs, "ran", broken)
+    monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
+    found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 20)), more=more, brief=True, bisect=False)
+    assert not found.passed and found.samples == 1
