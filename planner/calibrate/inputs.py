@@ -416,6 +416,8 @@ def _as_array(value: object, where: str) -> np.ndarray:
 
 def _as_type(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
     """The array in the type that the model takes, if that can hold what is in it."""
+    if spec.dtype.hasobject and array.dtype.kind in "SU":
+        return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).astype(object)
     if not (array.dtype.kind in "fiub" and np.can_cast(array.dtype, spec.dtype, casting="same_kind")):
         raise RequestError(f"{where}: {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}")
     with np.errstate(over="ignore"):

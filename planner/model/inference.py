@@ -62,7 +62,7 @@ def _write_down(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
         if found.shape is not None:
             value.shape = found.shape
         if found.dtype is not None:
-            value.dtype = found.dtype
+            value.type = found.type
     for node, proto in zip(graph, inferred.node, strict=True):
         for attribute in proto.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:

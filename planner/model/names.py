@@ -18,14 +18,20 @@ def name_of(node: ir.Node) -> str:
 
 
 def name_values(model: ir.Model) -> None:
-    """Give each value that a node computes a unique name; what the user's file names keeps its own."""
-    graphs = (model.graph, *model.graph.subgraphs())
-    given = [v for graph in graphs for v in (*graph.inputs, *graph.initializers.values(), *graph.outputs)]
+    """Give each value a unique name; what the user's file names in its main graph keeps its own.
+
+    The branches of an If may name theirs alike, and so may what is around them: QNN (2.7) refuses that.
+    """
+    main, inner = model.graph, list(model.graph.subgraphs())
+    given = [*main.inputs, *main.initializers.values(), *main.outputs]
     seen = {v.name: 1 for v in given if v.name}
     kept = {id(v) for v in given}
-    for value in (out for graph in graphs for node in graph for out in node.outputs if out.name):
-        if id(value) not in kept:
-            value.name = _free(value.name or "", seen)
+    within = (v for graph in inner for v in (*graph.inputs, *graph.initializers.values()))
+    computed = (out for graph in (main, *inner) for node in graph for out in node.outputs)
+    for value in (*computed, *within):
+        if value.name and id(value) not in kept:
+            kept.add(id(value))
+            value.name = _free(value.name, seen)
 
 
 def name_main_results(model: ir.Model) -> None:

@@ -22,7 +22,7 @@ from planner.model.passes.fuse import fuse
 from planner.model.passes.group_norm import spell_group_norm
 from planner.model.passes.integers import ANY_INTEGERS, PlainIntegers, spell_integers
 from planner.model.passes.lower_opset import lower_opset
-from planner.model.passes.no_op import drop_zeros_allowed, eliminate_identities
+from planner.model.passes.no_op import drop_empty_axes, drop_zeros_allowed, eliminate_identities
 from planner.model.passes.opset import raise_opset
 from planner.model.passes.order import unread_inputs_last
 from planner.model.passes.unfuse import unfuse
@@ -84,6 +84,7 @@ def normalize(
             notes.append(note)
         if not as_stored:
             spell_integers(model, integers)
+            drop_empty_axes(model)
         fuse_batch_normalization(model)
         fuse(model, fused, as_stored=as_stored)
         eliminate_identities(model, as_stored)

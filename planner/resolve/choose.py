@@ -17,6 +17,7 @@ from planner.dtypes import (
     Precision,
     QuantConfig,
     in_float,
+    parse_precision,
 )
 from planner.errors import RequestError
 from planner.model.node import Node
@@ -155,6 +156,7 @@ def _with_bodies(target: Target, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 # Where the runtime computes the node before any EP is asked.
+_FLOAT32 = parse_precision("fp32")
 _FOLDED = Ruling(True, "constant-folding", basis=Basis.FOLDED)
 
 
@@ -253,8 +255,8 @@ def _as_asked(target: Target, model: Model, verdict: Verdict, precision: Precisi
 
 def resolve_auto(target: Target, model: Model) -> Iterator[Resolution]:
     """What `auto` tries, in the profile's order of preference: each precision that is legal for every node; if
-    none is, the first one with the nodes that cannot take it at a later one. Ends with the first failure, so that
-    there is always something to tell.
+    none is, the first one with the nodes that cannot take it at a later one, or as a last resort in float32. Ends with the first
+    failure, so that there is always something to tell.
     """
     preferences = target.preferred
     failed: Resolution | None = None
@@ -267,8 +269,9 @@ def resolve_auto(target: Target, model: Model) -> Iterator[Resolution]:
         else:
             failed = failed or resolution
     if not found:
-        for i, precision in enumerate(preferences):
-            resolution = resolve(target, model, precision, preferences[i + 1 :])
+        widest = preferences if _FLOAT32 in preferences else (*preferences, _FLOAT32)
+        for i, precision in enumerate(widest):
+            resolution = resolve(target, model, precision, widest[i + 1 :])
             if resolution.legal:
                 found = True
                 yield resolution

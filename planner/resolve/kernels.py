@@ -63,7 +63,8 @@ def _refused_by_onnx(node: Node, activation: DType, opset: int) -> str:
     for position, operand in enumerate(node.inputs):
         if operand is None or operand.role is Role.EXACT or operand.dtype not in (None, *_ONNX_NAMES) or not formals:
             continue
-        types = formals[min(position, len(formals) - 1)].types
+        # A sequence or an optional of tensors is written around their type.
+        types = " ".join(formals[min(position, len(formals) - 1)].types)
         if f"tensor({_ONNX_NAMES[activation]})" not in types:
             floats = [dtype for dtype, name in _ONNX_NAMES.items() if f"tensor({name})" in types]
             return f"choose {' or '.join(floats)}" if floats else "leave it as it is"

@@ -86,3 +86,21 @@ def as_written(path: Path, model: ir.Model) -> Iterator[Path]:
 def sample_at(place: int, samples: Sequence[Sample], more: Sequence[Sample]) -> Sample:
     """The sample at a place, the further ones counted behind the others."""
     return samples[place] if place < len(samples) else more[place - len(samples)]
+
+
+def check_fits(model: ir.Model, sample: Sample) -> None:
+    """Compare a sample, which the reference takes, with the inputs of a candidate.
+
+    Raises:
+        RequestError: it has an input of another shape.
+    """
+    for value in model.graph.inputs:
+        array = sample.get(value.name or "")
+        if array is None or value.shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) else None for dim in value.shape]
+        if len(dims) != array.ndim or any(d not in (None, n) for d, n in zip(dims, array.shape, strict=True)):
+            raise RequestError(
+                f"input {value.name!r} is {value.shape} in the candidate, and {list(array.shape)} in the samples of the reference",
+                "give the model that the candidate was made of (--reference), or samples of this shape",
+            )

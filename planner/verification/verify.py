@@ -30,7 +30,7 @@ from planner.resolve.plan import TargetIdentity
 from planner.resolve.verdicts import Prediction
 from planner.runtime.client import Worker
 from planner.verification.divergence import Divergence, find_divergence
-from planner.verification.feed import sample_at
+from planner.verification.feed import check_fits, sample_at
 from planner.verification.fidelity import BEST, Comparison, Fidelity
 from planner.verification.floor import DEFAULT_FLOOR, Floor, load_metric
 from planner.verification.parts import Parts, read_parts
@@ -233,6 +233,7 @@ def verify(
     metric = None if criteria.floor.metric is None else load_metric(criteria.floor.metric)
     floor, every = criteria.floor, functools.partial(sample_at, samples=samples, more=more)
     model, sources = load_with_sources(candidate)
+    check_fits(model, samples[0])
     with unchanged(sources), contextlib.ExitStack() as stack:
         try:
             runs = Runs.start(stack, candidate, reference, model, target, timeout, estimate_as)

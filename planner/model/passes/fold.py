@@ -74,5 +74,11 @@ def _is_left(node: ir.Node) -> bool:
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Make every Constant node an initializer."""
+    """Make every Constant node an initializer; texts, however they came about, are texts (onnxscript folds them to objects)."""
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype == ir.DataType.STRING and not isinstance(tensor, ir.StringTensor):
+                texts = [text.encode() if isinstance(text, str) else text for text in tensor.numpy().ravel()]
+                value.const_value = ir.StringTensor(texts, shape=ir.Shape(tensor.shape.numpy()), name=value.name)

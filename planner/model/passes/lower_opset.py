@@ -177,7 +177,7 @@ def definition(node: ir.Node, opset: int, domain: str = "") -> onnx.FunctionProt
         found = schema.get_context_dependent_function_with_opset_version(
             versions[-1], ir.to_proto(node).SerializeToString(), [t.SerializeToString() for t in types]
         )
-    except (RuntimeError, IndexError):
+    except (RuntimeError, IndexError, ValueError):
         return None
     return onnx.FunctionProto.FromString(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from planner.model.passes.match import is_shared, own
+from planner.model.passes.match import int_attribute, is_shared, own
 from planner.model.values import constant_array
 
 
@@ -31,6 +31,29 @@ def drop_zeros_allowed(model: ir.Model) -> None:
             shape = constant_array(node.inputs[1])
             if shape is not None and 0 not in shape:
                 node.attributes.pop("allowzero")
+
+
+# Reductions that of one element are that element.
+_SELECTING = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
+
+
+def drop_empty_axes(model: ir.Model) -> None:
+    """Drop a constant without elements that names the axes of a reduction; what then reduces nothing becomes an Identity.
+
+    No axes and axes that are empty mean the same, and QNN (2.7) has no reduction that reduces nothing.
+
+    Args:
+        model: changed in place.
+    """
+    for node in model.graph.all_nodes():
+        if not (node.op_type.startswith("Reduce") and own(node)):
+            continue
+        if len(node.inputs) > 1 and (axes := constant_array(node.inputs[1])) is not None and not axes.size:
+            node.resize_inputs(1)
+        named = len(node.inputs) > 1 or "axes" in node.attributes
+        if node.op_type in _SELECTING and not named and int_attribute(node, "noop_with_empty_axes", 0):
+            node.op_type = "Identity"
+            node.attributes.clear()
 
 
 def eliminate_identities(model: ir.Model, as_stored: bool) -> None:

@@ -332,3 +332,18 @@ def test_a_source_that_a_file_names_is_no_function(model: Model, tmp_path: Path)
         load_inputs("os:getcwd", model, may_run=False)
     np.savez(tmp_path / "a.npz", x=rows(8))
     assert load_inputs(str(tmp_path / "a.npz"), model, may_run=False).held_apart
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_texts_of_a_file_are_texts(kind: str, tmp_path: Path) -> None:
+    proto = graph("(string[1,2] t) => (bool[1,2] y)", "y = Equal(t, t)")
+    np.savez(
+        tmp_path / "texts.npz",
+        t=np.array([[["a", "bé"]], [["c", "d"]]]).astype("U2")
+        if kind == "U"
+        else np.char.encode(np.array([[["a", "bé"]], [["c", "d"]]]), "utf-8"),
+    )
+    inputs = load_inputs(str(tmp_path / "texts.npz"), read_model(write(proto, tmp_path)))
+    samples = [*inputs.calibration, *inputs.evaluation]
+    assert sorted(text for sample in samples for text in sample["t"].ravel()) == ["a", "bé", "c", "d"]
+    assert all(sample["t"].dtype == object for sample in samples)

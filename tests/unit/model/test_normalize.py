@@ -14,6 +14,7 @@ from planner.model.names import name_nodes
 from planner.model.normalize import normalize
 from planner.model.read import read_model
 from planner.model.shapes import bind_shapes
+from planner.model.write import weight_bytes
 from planner.operators import known_operator
 from tests.unit.small_models import f32, graph, random_feed, run, save, sqnr
 
@@ -187,6 +188,49 @@ def test_binding_names_the_inputs_where_it_refuses() -> None:
     with pytest.raises(RequestError, match="no input") as caught:
         bind_shapes(found, {"q": (1,)})
     assert "x [N,4]" in caught.value.hint
+
+
+def test_branches_that_name_their_values_alike_get_names_of_their_own() -> None:
+    """ONNX lets two scopes share names; QNN (2.7) refuses an If whose branches do."""
+    branch = (
+        "g{n} () => (float[2,4] o) {{ k = Constant<value = float[4,4] {{{ones}}}>()\nq = MatMul(m, k)\no = {op}(q) }}"
+    )
+    ones = ", ".join(["1"] * 16)
+    branches = (branch.format(n=n, op=op, ones=ones) for n, op in enumerate(("Relu", "Tanh")))
+    body = f"m = Neg(x)\ny = If (c) <then_branch = {next(branches)}, else_branch = {next(branches)}>"
+    model = graph("(float[2,4] x, bool c) => (float[2,4] y)", body)
+    found = normalized(model)
+    inner = [
+        value.name
+        for part in found.graph.subgraphs()
+        for value in (*part.initializers.values(), *(out for node in part for out in node.outputs))
+    ]
+    assert len(inner) == len(set(inner)) == 6
+    for chosen in (True, False):
+        feed = {"x": np.full((2, 4), 0.1, np.float32), "c": np.array(chosen)}
+        np.testing.assert_array_equal(run(found, feed)[0], run(model, feed)[0])
+
+
+def test_texts_that_are_folded_are_written() -> None:
+    model = graph(
+        "(float[1,4] x) => (float[1,4] y, string[2] l)", "y = Relu(x)\nl = Gather(labels, i)", {"i": np.array([0, 2])},
+        check=False,
+    )  # fmt: skip
+    model.graph.initializer.append(onnx.helper.make_tensor("labels", onnx.TensorProto.STRING, [3], [b"q", b"r", b"s"]))
+    found = normalized(model)
+    assert [node.op_type for node in found.graph] == ["Relu"] and weight_bytes(found) == 2
+    assert run(found, {"x": np.ones((1, 4), np.float32)})[1].tolist() == ["q", "s"]
+
+
+def test_a_sequence_that_folding_makes_known_stays_one() -> None:
+    body = "s = SplitToSequence<axis = 1>(x, parts)\nt = SequenceErase(s)\ny = ConcatFromSequence<axis = 1>(t)"
+    model = graph("(float[2,8] x) => (float[2,4] y)", body, {"parts": np.array([4, 4])})
+    found = normalized(model)
+    assert all(
+        isinstance(node.outputs[0].type, ir.SequenceType) for node in found.graph if "Sequence" in node.op_type[:8]
+    )
+    feed = {"x": np.arange(16, dtype=np.float32).reshape(2, 8)}
+    np.testing.assert_array_equal(run(found, feed)[0], run(model, feed)[0])
 
 
 def test_names_are_unique_and_the_users_own_come_first() -> None:

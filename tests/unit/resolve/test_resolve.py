@@ -104,6 +104,17 @@ def test_auto_lets_single_nodes_fall_back_where_no_precision_serves_all(model: M
     assert resolution.legal and pairs(resolution)["Softmax"] == "float16" and pairs(resolution)["Relu"] == "uint8"
 
 
+def test_auto_leaves_single_nodes_float32_as_a_last_resort(model: Model, tmp_path: Path) -> None:
+    rules = (
+        {"op": "Softmax", "activation": ["float32"]},
+        *({**statement, "op": "MatMul, Relu, ArgMax"} for statement in ANY8),
+    )
+    (resolution,) = resolve_auto(target(tmp_path, *rules), model)
+    assert resolution.legal and pairs(resolution)["Softmax"] == "float32" and pairs(resolution)["Relu"] == "uint8"
+    (alone,) = resolve_auto(target(tmp_path, {"op": "*", "activation": ["float32"]}), model)
+    assert alone.legal and alone.precision == "fp32"
+
+
 def test_auto_ends_with_the_first_failure_where_nothing_serves(model: Model, tmp_path: Path) -> None:
     (resolution,) = resolve_auto(target(tmp_path, {"op": "*", "why": "no"}), model)
     assert resolution.legal is False and resolution.precision == "w8a8"

@@ -131,6 +131,17 @@ def test_no_samples_an_unreadable_file_or_a_missing_input_is_a_wrong_request(tmp
         verify(tmp_path / "missing.onnx", model, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
 
 
+def test_a_candidate_of_other_inputs_than_the_references_is_a_wrong_request(tmp_path: Path) -> None:
+    reference = write(tmp_path / "r.onnx")
+    flat, wide = (
+        save(graph(f"(float[{shape}] x) => (float[{shape}] y)", "y = Relu(x)"), tmp_path, f"{shape[0]}.onnx")
+        for shape in ("32", "2,17")
+    )
+    for candidate in (flat, wide):
+        with pytest.raises(RequestError, match=r"input 'x' is \[.*\] in the candidate, and \[2, 16\] in the samples"):
+            verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
+
+
 def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_not(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.onnx"), write(tmp_path / "bad.onnx", op_type="Nonsense")
     found = verify(bad, good, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
