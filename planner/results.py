@@ -101,7 +101,7 @@ class CheckResult:
             return "\n  ".join(["write numbers for the names:", *lines])
         if self.violations:
             return self.violations[0].ruling.suggestion or ""
-        return "verify on the EP itself (`planner target`), or accept it with --allow-unknown"
+        return "let the EP itself decide (`planner target --allow-unknown`), or accept it with --allow-unknown"
 
     def violations_json(self) -> list[dict[str, Any]]:
         """Each node that is illegal; where open dimensions are the cause, each input that has some, in the place of the nodes."""

@@ -462,6 +462,8 @@ def _operand(node: ir.Node, position: int, value: ir.Value) -> Operand:
         # A quantized node holds the DQ of all that it reads; before another it stays, since onnxruntime folds none.
         constant = is_constant(value, behind_dq=any(is_quantized(out) for out in node.outputs))
     shape = _shape(value)
+    if role is Role.WEIGHT and shape is not None and 0 in shape:
+        role = Role.ACTIVATION  # there is nothing to quantize offline, and kernels of quantized weights fail over none
     short = value.dtype == ir.DataType.INT64 and shape is not None and len(shape) == 1 and (shape[0] or 0) <= _SHORT
     content = constant_array(value) if short else None
     numbers = None if content is None else tuple(int(number) for number in content)

@@ -68,6 +68,17 @@ def test_a_weight_in_a_constant_node_is_found(tmp_path: Path) -> None:
     assert only(read_model(save(proto, tmp_path)), "MatMul").weight is not None
 
 
+def test_a_constant_without_elements_is_no_weight(tmp_path: Path) -> None:
+    """A sum of no products: there is nothing to quantize offline, and a kernel of quantized weights gives anything at all (ONNX Runtime 1.32)."""
+    body = "e = Slice(x, zero, zero, one)\nz = MatMul(e, none)\na = MatMul(x, w)\ny = Add(a, z)"
+    constants = {"zero": np.array([0]), "one": np.array([1]), "none": np.zeros((0, 8), np.float32), "w": WEIGHT}
+    model = read_model(save(graph("(float[2,4] x) => (float[2,8] y)", body, constants), tmp_path))
+    assert [node.weight.name if node.weight else None for node in model.nodes if node.op_type == "MatMul"] == [
+        None,
+        "w",
+    ]
+
+
 def test_a_shared_weight_is_a_weight_of_each(tmp_path: Path) -> None:
     body = "a = MatMul(x, w)\nb = MatMul(x, w)\ny = Add(a, b)"
     model = read_model(save(graph("(float[2,4] x) => (float[2,8] y)", body, {"w": WEIGHT}), tmp_path))
