@@ -142,6 +142,12 @@ def test_a_candidate_of_other_inputs_than_the_references_is_a_wrong_request(tmp_
             verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
 
 
+def test_a_scalar_may_come_in_any_shape(tmp_path: Path) -> None:
+    path = save(graph("(float[2,16] x, float s) => (float[2,16] y)", "y = Mul(x, s)"), tmp_path)
+    samples = [{**sample, "s": f32([2.0])} for sample in SAMPLES]
+    assert verify(path, path, CPU, samples, Criteria(Floor("sqnr", 30))).passed
+
+
 def test_a_candidate_that_the_target_refuses_is_a_no_but_a_broken_reference_is_not(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.onnx"), write(tmp_path / "bad.onnx", op_type="Nonsense")
     found = verify(bad, good, CPU, SAMPLES, Criteria(Floor("sqnr", 30)))
