@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -71,6 +71,8 @@ def supervise() -> None:
     alive, lifeline = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # A signal that comes before both know what to do with it waits.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     process = os.fork()
     if process == 0:
         global _working
@@ -79,11 +81,12 @@ def supervise() -> None:
         os.close(lifeline)
         end_with(alive)
         _obey()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         limits.watch_by(told)
         return
     os.close(told)
     os.close(alive)
-    _Supervisor(process, heard).run()
+    _Supervisor(process, heard).run(before)
 
 
 def _obey() -> None:
@@ -132,9 +135,12 @@ class _Supervisor:
     stopped: bool = False
     _rest: bytes = b""
     _woken: int = -1
+    # Signals that came and are not yet acted on; None once nothing is listened to.
+    _came: list[int] | None = field(default_factory=list)
 
-    def run(self) -> None:
+    def run(self, mask: Collection[int]) -> None:
         with self._signals():
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._listen()
             status = self._end()
         if self.got is not None and (status < 0 or status == 128 + signal.SIGTERM):
@@ -145,22 +151,34 @@ class _Supervisor:
 
     def _listen(self) -> None:
         """Follow the working process until it is gone, or must go."""
+        assert self._came is not None
+        try:
+            self._follow(self._came)
+        finally:
+            came, self._came = self._came, None
+            for number in came:
+                self._forward(number)
+
+    def _follow(self, signals: list[int]) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.heard, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while self.deadline is None or time.monotonic() < self.deadline:
-                wait = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-                ready = {key.fd for key, _ in selector.select(wait)}
+                # What was said before a signal came may say how to take it: it is read first.
+                came = len(signals)
+                left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+                ready = {key.fd for key, _ in selector.select(0 if came else left)}
+                if self.heard in ready:
+                    data = os.read(self.heard, 1 << 16)
+                    if not data:
+                        return
+                    *lines, self._rest = (self._rest + data).split(b"\n")
+                    for line in lines:
+                        self._take(json.loads(line))
                 if self._woken in ready:
-                    os.read(self._woken, 1 << 10)  # a signal came, and with it a deadline
-                if self.heard not in ready:
-                    continue
-                data = os.read(self.heard, 1 << 16)
-                if not data:
-                    return
-                *lines, self._rest = (self._rest + data).split(b"\n")
-                for line in lines:
-                    self._take(json.loads(line))
+                    os.read(self._woken, 1 << 10)
+                for _ in range(came):
+                    self._forward(signals.pop(0))
 
     def _take(self, words: list[str]) -> None:
         match words:
@@ -177,6 +195,18 @@ class _Supervisor:
                 self.folders.append(folder)
             case ["removed", folder] if folder in self.folders:
                 self.folders.remove(folder)
+
+    def _forward(self, number: int) -> None:
+        if self.stoppable and number == signal.SIGINT:
+            self.stoppable, self.stopped = False, True
+            with contextlib.suppress(OSError):
+                os.write(2, _STOPPING)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGUSR1)
+        elif self.got is None:
+            self.got, self.deadline = number, time.monotonic() + _GRACE
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGTERM)
 
     def _end(self) -> int:
         """End the working process if it has not ended; its status, negative for a signal."""
@@ -213,16 +243,10 @@ class _Supervisor:
         """Forward signals while this lasts; one that was ignored from the start (nohup) stays so."""
 
         def forward(number: int, _frame: FrameType | None) -> None:
-            if self.stoppable and number == signal.SIGINT:
-                self.stoppable, self.stopped = False, True
-                with contextlib.suppress(OSError):
-                    os.write(2, _STOPPING)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.process, signal.SIGUSR1)
-            elif self.got is None:
-                self.got, self.deadline = number, time.monotonic() + _GRACE
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.process, signal.SIGTERM)
+            if self._came is None:
+                self._forward(number)
+            else:
+                self._came.append(number)
 
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
