@@ -185,7 +185,8 @@ def contradicted(rows: Iterable[Row], device: str) -> set[str]:
         row.model
         for row in rows
         if row.precision == "float"
-        and {device} <= row.ms.keys() & row.dlc_ms.keys()
+        and device in row.ms
+        and device in row.dlc_ms
         and row.ms[device] > max(_CONTRADICTED * row.dlc_ms[device], row.dlc_ms[device] + _MORE_MS)
     }
 

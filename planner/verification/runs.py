@@ -211,7 +211,7 @@ class Runs:
         Args:
             first: the place of the one that it begins with.
             alone: what each sample comes to by emulation.
-            own: so many of them, the first, are all chosen; a few of the others.
+            own: so many of them, the first, were held apart: they are all chosen, and a few of the others.
             budget: seconds that the target may spend on further ones; None for no more than those.
         """
         if self.emulated:

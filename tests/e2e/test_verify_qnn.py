@@ -237,7 +237,7 @@ def test_magika_in_float16_overflows_in_its_second_layer_normalization(
     text = "".join(lines).encode()[:1024]
     sample = {"bytes": np.array([[*text, *text]], np.int32)}
     found = verify(path, path, target(), [sample], Criteria(Floor("sqnr", 20)))
-    assert found.fidelity[0].sqnr_db < -20
+    assert found.fidelity[0].sqnr_db < -50
     assert found.divergence is not None and found.divergence.first is not None
     assert found.divergence.first.op_type == "ReduceSum"
     assert "LayerNorm_1/Sum_1" in found.divergence.first.node

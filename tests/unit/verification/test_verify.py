@@ -26,6 +26,7 @@ from tests.unit.small_models import f32, graph, save
 
 CPU = TargetIdentity("CPUExecutionProvider", "cpu", {})
 WEIGHT = np.random.default_rng(0).uniform(-1, 1, (16, 4)).astype(np.float32)
+_RAN = Runs.ran
 SAMPLES = [{"x": np.random.default_rng(i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(3)]
 
 
@@ -65,6 +66,25 @@ def scaled(folder: Path, factor: float) -> tuple[Path, Path]:
         for f, name in ((factor, "c.onnx"), (1.0, "r.onnx"))
     )
     return candidate, reference
+
+
+def shifted(folder: Path) -> tuple[Path, Path]:
+    """A candidate whose every output is 1 too much, and the reference."""
+    candidate, reference = (
+        save(graph("(float[2,16] x) => (float[2,16] y)", "y = Add(x, f)", {"f": f32(f)}), folder, name)
+        for f, name in ((1.0, "c.onnx"), (0.0, "r.onnx"))
+    )
+    return candidate, reference
+
+
+def tampered(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """From now on the target, and it alone, gives so many times what the file says."""
+
+    def loud(runs: Runs, *args: Any) -> Iterator[tuple[Sample, Ran]]:
+        for sample, ran in _RAN(runs, *args):
+            yield sample, replace(ran, outputs={name: array * factor for name, array in ran.outputs.items()})
+
+    monkeypatch.setattr(Runs, "ran", loud)
 
 
 def test_an_output_that_is_not_finite_stays_the_loss_when_tensors_are_laid_open(tmp_path: Path) -> None:
@@ -231,16 +251,9 @@ def test_nor_does_it_run_more_of_what_no_further_sample_can_save(
 ) -> None:
     candidate, reference = write(tmp_path / "c.onnx"), write(tmp_path / "r.onnx")
     more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(9)]
-    ran_as_it_is = Runs.ran
 
     def off(factor: float) -> Verification:
-        """The target, and it alone, gives so many times what the file says."""
-
-        def loud(runs: Runs, *args: Any) -> Iterator[tuple[Sample, Ran]]:
-            for sample, ran in ran_as_it_is(runs, *args):
-                yield sample, replace(ran, outputs={name: array * factor for name, array in ran.outputs.items()})
-
-        monkeypatch.setattr(Runs, "ran", loud)
+        tampered(monkeypatch, factor)
         return verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 20)), more=more, brief=True)
 
     monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
@@ -273,11 +286,7 @@ def test_an_ep_that_takes_long_runs_few_samples_of_what_falls_short_anyway(
 
 def test_what_is_doubted_begins_with_the_hardest_sample_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # An error of 1 in every output weighs the more, the smaller a sample is.
-    text = "h = Add(x, f)\ny = Mul(h, g)"
-    candidate, reference = (
-        save(graph("(float[2,16] x) => (float[2,16] y)", text, {"f": f32(f), "g": f32(1.0)}), tmp_path, name)
-        for f, name in ((1.0, "c.onnx"), (0.0, "r.onnx"))
-    )
+    candidate, reference = shifted(tmp_path)
     samples, more = ([{"x": np.full((2, 16), size, np.float32)} for size in sizes] for sizes in ((9, 8), (7, 3, 5)))
     monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
     criteria = Criteria(Floor("sqnr", 30))
@@ -307,11 +316,7 @@ def test_few_samples_are_enough_for_a_floor_that_no_interval_is_compared_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between four and seven samples the interval has a lower end, and the floor is compared with the whole alone."""
-    text = "h = Add(x, f)\ny = Mul(h, g)"
-    candidate, reference = (
-        save(graph("(float[2,16] x) => (float[2,16] y)", text, {"f": f32(f), "g": f32(1.0)}), tmp_path, name)
-        for f, name in ((1.0, "c.onnx"), (0.0, "r.onnx"))
-    )
+    candidate, reference = shifted(tmp_path)
     samples, more = ([{"x": np.full((2, 16), size, np.float32)} for size in sizes] for sizes in ((3, 40), (12, 12, 12)))
     monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
     found = verify(candidate, reference, CPU, samples, Criteria(Floor("sqnr", 25)), more=more, brief=True)
@@ -321,13 +326,7 @@ def test_few_samples_are_enough_for_a_floor_that_no_interval_is_compared_with(
 def test_a_result_that_is_not_finite_settles_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate, reference = write(tmp_path / "c.onnx"), write(tmp_path / "r.onnx")
     more = [{"x": np.random.default_rng(100 + i).uniform(-1, 1, (2, 16)).astype(np.float32)} for i in range(9)]
-    ran_as_it_is = Runs.ran
-
-    def broken(runs: Runs, *args: Any) -> Iterator[tuple[Sample, Ran]]:
-        for sample, ran in ran_as_it_is(runs, *args):
-            yield sample, replace(ran, outputs={name: array * np.nan for name, array in ran.outputs.items()})
-
-    monkeypatch.setattr(Runs, "ran", broken)
+    tampered(monkeypatch, np.nan)
     monkeypatch.setattr("planner.verification.verify._PATIENCE", -1.0)
     found = verify(candidate, reference, CPU, SAMPLES, Criteria(Floor("sqnr", 20)), more=more, brief=True, bisect=False)
     assert not found.passed and found.samples == 1
